@@ -1,0 +1,193 @@
+/* os: the machine as replaceable functions: clock, randomness, disk, loop, network.
+ *
+ * All of time, chance, files and sockets go through a `struct os`, so that the simulator can run everything below the
+ * gateway on one thread with a seed (ARCHITECTURE.md, determinism). There are three machines:
+ *   os_real_new()      the kernel's clock and files, libuv's loop and sockets;
+ *   os_memory_disk()   the same with a disk in memory (`--memory-only`: nothing survives a stop);
+ *   os_sim_new()       seeded clock, disk with crashes, loop; everything on one thread (os_sim.h).
+ *
+ * Threads: a machine belongs to the thread that runs its loop; every function is for that thread unless it says "any
+ * thread". Files are used by one thread at a time, except os_file_read, which any number may call at once.
+ *
+ * Results: 0, an outcome of `enum os_outcome` where documented, or a fault (base/fault.h). */
+#ifndef OS_OS_H
+#define OS_OS_H
+
+#include "base/bytes.h"
+#include "base/fault.h"
+#include "base/list.h"
+
+struct os;
+struct os_file;
+struct os_listener;
+struct os_conn;
+
+enum os_outcome {
+        OS_NOT_FOUND = 1, /* no such file */
+        OS_EXISTS,        /* the file is there already */
+        OS_FULL,          /* no space on the device (ENOSPC, EDQUOT); what was written is unspecified, retry is allowed */
+        OS_LOCKED,        /* another process holds the lock */
+        OS_COLD,          /* the bytes are not in memory: read them on a helper lane */
+        OS_ADDRESS_IN_USE,
+        OS_ADDRESS_INVALID,
+        OS_CLOSED,        /* the connection is gone */
+};
+
+/* ---- clock and chance ---- */
+
+/* Microseconds from an arbitrary start, never back. Any thread. */
+uint64_t os_monotonic_us(struct os *os);
+/* Microseconds since 1970-01-01 UTC by the wall clock, which may jump (G19). Any thread. */
+uint64_t os_wall_us(struct os *os);
+/* Both clocks as of the start of this turn of the loop; costs a load. Loop thread. */
+struct os_time {
+        uint64_t monotonic_us;
+        uint64_t wall_us;
+};
+struct os_time os_turn_time(struct os *os);
+
+/* Fills with random bytes: the kernel's in the real machine, seeded in the simulated one. Any thread. */
+void os_random(struct os *os, void *data, size_t size);
+
+/* ---- disk ---- */
+
+enum os_open_flags {
+        OS_OPEN_READ = 1,
+        OS_OPEN_WRITE = 2,  /* implies read */
+        OS_OPEN_CREATE = 4, /* if absent, mode 0600 */
+        OS_OPEN_NEW = 8,    /* must be absent: else OS_EXISTS */
+};
+
+/* Opens a file. Gives it in *ret; close with os_file_close. 0, OS_NOT_FOUND, OS_EXISTS, OS_FULL or a fault. */
+MUST_CHECK int os_file_open(struct os *os, const char *path, unsigned flags, struct os_file **ret);
+/* Closes and empties *file; NULL is fine. Never syncs. */
+void os_file_close(struct os_file **file);
+MUST_CHECK int os_file_size(struct os_file *file, uint64_t *ret);
+/* Reads up to `size` bytes at `offset`; *ret_size is less only at the end of the file. Any thread. */
+MUST_CHECK int os_file_read(struct os_file *file, void *data, size_t size, uint64_t offset, size_t *ret_size);
+/* As os_file_read, but OS_COLD (and nothing read) when the bytes would have to come from the device. Any thread. */
+MUST_CHECK int os_file_read_warm(struct os_file *file, void *data, size_t size, uint64_t offset, size_t *ret_size);
+/* Writes all of it at `offset`. 0, OS_FULL or a fault. Not durable before os_file_sync. */
+MUST_CHECK int os_file_write(struct os_file *file, struct bytes bytes, uint64_t offset);
+/* fdatasync: everything written before is durable when this gives 0. A fault is final: never call it again (G15). */
+MUST_CHECK int os_file_sync(struct os_file *file);
+MUST_CHECK int os_file_truncate(struct os_file *file, uint64_t size);
+
+MUST_CHECK int os_dir_make(struct os *os, const char *path);  /* 0700; with parents; 0 if it is there */
+/* Makes names in the directory durable: after a create, rename or remove. */
+MUST_CHECK int os_dir_sync(struct os *os, const char *path);
+/* Calls `each` for every entry but "." and "..", in byte order of names. Stops early when `each` gives non-zero and
+ * returns that. 0, OS_NOT_FOUND or a fault. */
+typedef int os_dir_each(void *arg, const char *name, bool is_dir);
+MUST_CHECK int os_dir_list(struct os *os, const char *path, os_dir_each *each, void *arg);
+MUST_CHECK int os_rename(struct os *os, const char *from, const char *to); /* replaces `to` atomically */
+MUST_CHECK int os_remove(struct os *os, const char *path);                 /* 0, OS_NOT_FOUND or a fault */
+/* Takes the advisory lock of a file, made if absent, for the life of the returned file. 0, OS_LOCKED or a fault. */
+MUST_CHECK int os_lock(struct os *os, const char *path, struct os_file **ret);
+/* Bytes that an unprivileged writer can still use on the device of `path`, and its size. Any thread. */
+struct os_space {
+        uint64_t free_bytes;
+        uint64_t total_bytes;
+};
+MUST_CHECK int os_space(struct os *os, const char *path, struct os_space *ret);
+
+/* Whole small files: reads at most `size_max` bytes into `out` (a larger file is the fault -EFBIG); replaces a file
+ * so that after 0 the new content, and after a crash the old or the new, is there: temporary name, sync, rename,
+ * directory sync. */
+MUST_CHECK int os_read_whole(struct os *os, const char *path, size_t size_max, struct buffer *out);
+MUST_CHECK int os_replace_whole(struct os *os, const char *path, struct bytes content);
+
+/* ---- loop ---- */
+
+/* Runs until os_stop. One turn = timers due, everything that is ready to read or write, posts, finished work; then the
+ * turn-end hooks in the order of their registration. */
+MUST_CHECK int os_run(struct os *os);
+/* Ends os_run after the current turn. Any thread. */
+void os_stop(struct os *os);
+
+/* One-shot timer, embedded in its user's struct; the empty value is all zero. */
+struct os_timer {
+        void (*fn)(struct os_timer *timer);
+        void *arg;
+        /* os's own */
+        struct os *os;
+        uint64_t due_us; /* monotonic */
+        void *impl;
+        bool is_on;
+};
+/* (Re)starts the timer: `timer->fn` runs once on the loop, not before `after_us`. */
+void os_timer_start(struct os *os, struct os_timer *timer, uint64_t after_us);
+void os_timer_stop(struct os_timer *timer); /* harmless when off; must be off before its memory goes */
+
+/* Runs `fn(arg)` on the loop, in the order of posting. Any thread; wakes the loop. */
+void os_post(struct os *os, void (*fn)(void *arg), void *arg);
+
+/* Called at the end of every turn in which anything ran. Embedded; the empty value is all zero. A hook that leaves work
+ * for another turn says so by os_turn_again. */
+struct os_turn_hook {
+        void (*fn)(struct os_turn_hook *hook);
+        void *arg;
+        struct list link;
+};
+void os_turn_hook_add(struct os *os, struct os_turn_hook *hook);
+void os_turn_hook_remove(struct os_turn_hook *hook);
+/* The next turn does not wait for events: it polls what is ready and runs the hooks again. */
+void os_turn_again(struct os *os);
+
+/* Work away from the loop. Each lane is a first-in-first-out queue: LOG and BACKGROUND have one thread each, so their
+ * work runs strictly in order; READ has two. Threads start on first use. `work` runs on the lane, then `done` on the
+ * loop. In the simulated machine both run on the one thread at seeded later times, in lane order. */
+enum os_lane { OS_LANE_LOG, OS_LANE_READ, OS_LANE_BACKGROUND, OS_LANES };
+struct os_work {
+        void (*work)(struct os_work *work);
+        void (*done)(struct os_work *work);
+        void *arg;
+        struct list link; /* os's own */
+        struct os *os;
+};
+void os_work_submit(struct os *os, enum os_lane lane, struct os_work *work);
+
+/* ---- network (TCP) ---- */
+
+/* Receives what happens on a connection; `arg` is the user's. Loop thread. */
+struct os_conn_handler {
+        /* Bytes have come; borrowed for the call. */
+        void (*on_data)(void *arg, struct bytes data);
+        /* Queued bytes have fallen to zero after os_conn_send left some. */
+        void (*on_drained)(void *arg);
+        /* The peer closed its sending half, the connection broke, or os_conn_close was called; last call ever. */
+        void (*on_close)(void *arg);
+};
+
+/* Listens on `address` (an IP literal) and `port` (0: the kernel chooses; *ret_port tells). `on_accept` must take the
+ * connection by os_conn_accept or drop it with os_conn_close. 0, OS_ADDRESS_IN_USE, OS_ADDRESS_INVALID or a fault. */
+typedef void os_listener_accept(void *arg, struct os_conn *conn);
+MUST_CHECK int os_listen(struct os *os, const char *address, uint16_t port, os_listener_accept *on_accept, void *arg,
+        struct os_listener **ret, uint16_t *ret_port);
+void os_listener_close(struct os_listener **listener);
+
+void os_conn_accept(struct os_conn *conn, const struct os_conn_handler *handler, void *arg);
+/* Sends, in order: at once what the socket takes, the rest is copied and queued. Never blocks, never fails: a broken
+ * connection comes as on_close. */
+void os_conn_send(struct os_conn *conn, const struct bytes *pieces, unsigned n);
+size_t os_conn_queued(const struct os_conn *conn); /* bytes that os_conn_send has queued and not yet sent */
+void os_conn_read_stop(struct os_conn *conn);      /* on_data pauses: the peer meets TCP back-pressure */
+void os_conn_read_start(struct os_conn *conn);
+/* Sends what is queued (bounded by 5 s), then closes; on_close follows. */
+void os_conn_close(struct os_conn *conn);
+/* "127.0.0.1:53412"; lives as long as the connection. */
+const char *os_conn_peer(const struct os_conn *conn);
+
+/* ---- the real machine ---- */
+
+/* Gives a machine on the kernel's clock, files and sockets, with a libuv loop of its own. */
+MUST_CHECK int os_real_new(struct os **ret);
+/* Turns the machine's disk into one in memory. Call before any file is opened. */
+void os_memory_disk(struct os *os);
+/* Ends lanes and loop; everything made with the machine must be closed. Empties *os; NULL is fine. */
+void os_free(struct os **os);
+
+/* Runs `fn` on the loop when the process gets SIGINT or SIGTERM. Real machine only; one per process. */
+void os_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg);
+
+#endif

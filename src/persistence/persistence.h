@@ -1,0 +1,219 @@
+/* persistence (PersistenceSystem): one data directory; per store one log in segment files that serves reads, with its
+ * index; term and vote.
+ *
+ * The Raft log is the event log: an entry is stored once. Layout of the directory, segments, recovery and index: at the
+ * head of the files that own them, and in docs/formats/.
+ *
+ * Threads: the loop thread; sealing, zero-filling and cold reads run on lanes of os and come back by completion.
+ * Every result is 0, an outcome documented here, or a fault. A fault of a write or sync means: stop the process (G15). */
+#ifndef PERSISTENCE_PERSISTENCE_H
+#define PERSISTENCE_PERSISTENCE_H
+
+#include "base/bytes.h"
+#include "base/fault.h"
+#include "control/control.h"
+#include "model/event.h"
+#include "model/record.h"
+#include "os/os.h"
+
+enum persistence_outcome {
+        PERSISTENCE_IN_USE = 1, /* another process has the directory */
+        PERSISTENCE_CORRUPT,    /* damaged bytes; persistence_problem() says file, offset and next step */
+        PERSISTENCE_FULL,       /* no space for it: nothing was written (G16) */
+        PERSISTENCE_NOT_FOUND,
+        PERSISTENCE_END,        /* no more events now */
+        PERSISTENCE_WAIT,       /* bytes come from the disk: `on_ready` follows */
+        PERSISTENCE_FORMAT,     /* made by a newer version, or no data directory of ours */
+};
+
+/* ---- the data directory of a node ---- */
+
+struct persistence_node;
+struct persistence_identity {
+        uint8_t cluster_uuid[16];
+        uint64_t node_id; /* > 0 */
+};
+/* Opens or makes a data directory and takes its lock: LOCK, node.json, stores/. 0, PERSISTENCE_IN_USE, _CORRUPT,
+ * _FORMAT, _FULL or a fault. */
+MUST_CHECK int persistence_node_open(struct os *os, const char *path, bool must_exist, struct persistence_node **ret);
+void persistence_node_close(struct persistence_node **node);
+struct persistence_identity persistence_node_identity(const struct persistence_node *node);
+
+/* ---- one store's log ---- */
+
+struct persistence;
+struct persistence_options {
+        struct os *os;
+        struct control *control;        /* NULL: publishes nothing (offline tools) */
+        struct persistence_node *node;
+        const char *store_name;         /* "default": found by its store.json or made */
+        uint64_t segment_size;          /* 0: 256 MiB */
+        uint64_t segment_events_max;    /* 0: 1 000 000; a segment is also sealed at this many events */
+        uint64_t cache_size;            /* bytes for cached index blocks and read blocks; 0: 64 MiB */
+        uint64_t space_reserve;         /* 0: 64 MiB; below this much free space appends are refused (G16) */
+        bool must_exist;
+        bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */
+        bool skip_crc;                  /* a mutant for the tests of the tests: recovery and reads verify nothing */
+};
+/* Opens a log and recovers it (G13): reads only the unsealed tail, cuts a torn end, refuses corruption. May take long:
+ * may be called on a lane, before the object is used by the loop; publishes its facts only from persistence_start.
+ * 0, PERSISTENCE_CORRUPT, _FORMAT, _FULL, _NOT_FOUND (must_exist) or a fault. */
+MUST_CHECK int persistence_open(const struct persistence_options *options, struct persistence **ret);
+/* What the last PERSISTENCE_CORRUPT or _FORMAT of this thread's open was about: file, offset, what to do. */
+const char *persistence_problem(void);
+/* On the loop, once, after open: publishes log_opened (and torn_tail_cut), starts background work. */
+void persistence_start(struct persistence *p);
+/* Writes a watermark so that the next start knows everything was durable, waits for background work, closes.
+ * NULL is fine. After a fault of a write: closes without writing. */
+void persistence_close(struct persistence **p);
+
+/* What recovery found, for the start of the consensus engine. Valid until the first append. */
+struct persistence_tail_entry {
+        uint64_t term;
+        enum record_kind kind;
+        struct bytes payload; /* of configurations; else empty */
+};
+struct persistence_recovered {
+        uint64_t term;           /* of the vote file */
+        uint64_t voted_for;
+        uint64_t base_index;     /* last index of the newest sealed segment; 0: none */
+        uint64_t base_term;
+        struct bytes base_configuration;
+        uint64_t base_configuration_index;
+        const struct persistence_tail_entry *entries; /* base_index + 1 ... */
+        uint64_t entry_count;
+        uint64_t next_position;
+        uint64_t last_time_us;   /* of the newest event */
+};
+const struct persistence_recovered *persistence_recovered(const struct persistence *p);
+void persistence_recovered_free(struct persistence *p); /* the entries are no longer needed */
+
+/* Makes term and vote durable before it returns. Blocks for one sync; only at elections and starts. 0 or a fault. */
+MUST_CHECK int persistence_save_vote(struct persistence *p, uint64_t term, uint64_t voted_for);
+
+/* ---- append ---- */
+
+struct persistence_entry {
+        uint64_t index; /* last + 1 */
+        uint64_t term;
+        enum record_kind kind; /* not RECORD_WATERMARK */
+        uint64_t first_position;
+        uint32_t event_count;
+        uint64_t write_id;     /* for facts; 0: none */
+        struct bytes payload;  /* copied */
+};
+/* Says whether `size` more bytes of payloads in `entries` records fit: 0 or PERSISTENCE_FULL. Ask before an entry is
+ * given to the engine, since persistence_append cannot refuse. */
+MUST_CHECK int persistence_has_room(struct persistence *p, uint64_t size, unsigned entries);
+/* Adds an entry to the group that the next persistence_write writes. */
+void persistence_append(struct persistence *p, const struct persistence_entry *entry);
+/* Writes the group: one write and one sync for all of it. `done(arg, result)` runs when it is durable: from inside this
+ * call when `on_this_thread`, else on the loop after the LOG lane has done it. `result` is 0 or a fault, after which
+ * the process must stop. At most PERSISTENCE_WRITES_MAX may be under way; they finish in order. */
+enum { PERSISTENCE_WRITES_MAX = 2 };
+typedef void persistence_written(void *arg, int result);
+void persistence_write(struct persistence *p, bool on_this_thread, persistence_written *done, void *arg);
+uint64_t persistence_group_size(const struct persistence *p);  /* bytes waiting for persistence_write */
+unsigned persistence_writes(const struct persistence *p);      /* under way */
+uint64_t persistence_last_index(const struct persistence *p);  /* appended */
+uint64_t persistence_synced_index(const struct persistence *p);
+
+/* Everything up to `index` is committed: its events become visible to reads and enter the index, in order. */
+void persistence_commit(struct persistence *p, uint64_t index);
+/* Removes entries from `index` on; they must not be committed. 0 or a fault. */
+MUST_CHECK int persistence_truncate(struct persistence *p, uint64_t index);
+/* Called when the newest segment boundary is fully committed and sealed: `on_sealed` gets what the engine needs. */
+struct persistence_sealed {
+        uint64_t index;
+        uint64_t term;
+        struct bytes configuration;
+        uint64_t configuration_index;
+};
+void persistence_on_sealed(struct persistence *p, void (*on_sealed)(void *arg, const struct persistence_sealed *sealed), void *arg);
+
+/* ---- read (committed events only) ---- */
+
+uint64_t persistence_next_position(const struct persistence *p); /* one behind the last committed event */
+
+struct persistence_head {
+        uint64_t revision;       /* of the last event that is no tombstone */
+        bool has_events;         /* false: only a tombstone */
+        bool is_tombstoned;
+        uint64_t last_position;
+};
+/* The committed head of a stream. 0, PERSISTENCE_NOT_FOUND, _CORRUPT or a fault. May read an index block. */
+MUST_CHECK int persistence_stream_head(struct persistence *p, struct bytes stream, struct persistence_head *ret);
+
+/* A cursor over the log or over one stream. It sees events that are committed when it gets there: after
+ * PERSISTENCE_END it may be asked again later. Views are valid until the next call with the same reader. */
+struct persistence_reader;
+struct persistence_reader_options {
+        bool is_backward;
+        struct bytes stream;      /* empty: the whole log in position order. Copied */
+        uint64_t from;            /* first revision or position, inclusive in both directions. For the log backward:
+                                     the position to begin with; UINT64_MAX: the newest */
+        void (*on_ready)(void *arg); /* after PERSISTENCE_WAIT; NULL: cold reads block (libnilo's and tools' choice) */
+        void *arg;
+};
+MUST_CHECK int persistence_reader_open(struct persistence *p, const struct persistence_reader_options *options,
+        struct persistence_reader **ret);
+/* 0, PERSISTENCE_END, PERSISTENCE_WAIT, PERSISTENCE_CORRUPT (persistence_reader_problem says where; the range stays
+ * refused, other readers go on), or a fault. A stream's tombstone comes as its last event (revision REVISION_MAX). */
+MUST_CHECK int persistence_reader_next(struct persistence_reader *r, struct event_view *ret);
+const char *persistence_reader_problem(const struct persistence_reader *r);
+void persistence_reader_close(struct persistence_reader **r); /* also while WAITing; NULL is fine */
+
+/* Names in order, with the number of events, as of the last commit. Walks the dictionaries of the sealed segments and
+ * the tail; streams whose newest event is in no segment do not exist. `after`: begin behind this name (paging).
+ * Calls `each` until it gives false or `limit` names were given. 0, PERSISTENCE_CORRUPT or a fault. */
+enum persistence_names { NAMES_STREAMS, NAMES_CATEGORIES, NAMES_TYPES };
+typedef bool persistence_each_name(void *arg, struct bytes name, uint64_t event_count);
+MUST_CHECK int persistence_list(struct persistence *p, enum persistence_names what, struct bytes prefix, struct bytes after,
+        unsigned limit, persistence_each_name *each, void *arg);
+
+/* ---- the window of recent event ids (G6) ---- */
+
+struct persistence_id {
+        struct event_id id;
+        uint64_t stream_hash;
+        uint64_t revision;
+        uint64_t position;
+};
+/* The newest committed event with this id in this stream, within the last LIMIT_IDEMPOTENCY_WINDOW_IDS committed ids of
+ * the store. 0 or PERSISTENCE_NOT_FOUND. Rebuilt at start from a checkpoint written at each seal plus the tail. */
+MUST_CHECK int persistence_find_id(const struct persistence *p, const struct event_id *id, uint64_t stream_hash,
+        struct persistence_id *ret);
+
+/* ---- care ---- */
+
+/* Verifies everything: sums, chain, dense indexes, positions and revisions, index files against segments. Calls
+ * `problem` for each finding and `progress` now and then; either may be NULL. 0 or a fault; *ret_problems counts. */
+struct persistence_verify {
+        void (*problem)(void *arg, const char *file, uint64_t offset, const char *what);
+        void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+        void *arg;
+};
+MUST_CHECK int persistence_verify(struct persistence *p, const struct persistence_verify *verify, uint64_t *ret_problems);
+
+struct persistence_stats {
+        uint64_t events;
+        uint64_t records;
+        uint64_t segments;        /* with the active one */
+        uint64_t log_bytes;       /* written in segments */
+        uint64_t index_bytes;     /* of index files */
+        uint64_t syncs;
+        uint64_t sync_us_total;
+        uint64_t sync_us_max;
+        uint64_t written_bytes;
+        uint64_t read_bytes;
+        uint64_t cache_bytes;
+        uint64_t cache_hits;
+        uint64_t cache_misses;
+        uint64_t free_bytes;      /* of the device, as of the last look */
+        bool is_full;             /* appends are refused */
+};
+void persistence_stats(const struct persistence *p, struct persistence_stats *ret);
+const char *persistence_store_uuid(const struct persistence *p); /* text */
+const char *persistence_store_path(const struct persistence *p);
+
+#endif
