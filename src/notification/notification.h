@@ -1,8 +1,9 @@
-/* notification (NotificationSystem): keeps subscribers fed from the committed log; carries out the leader's duties.
+/* notification (NotificationSystem): keeps subscribers fed from the committed log; carries out the leader's
+ * duties.
  *
- * A subscription is a cursor over the log that its consumer pulls: history first, then live, one cursor, so there is no
- * gap and no duplicate (G10), and a slow consumer costs its cursor and nothing else (G18). News of commits comes as
- * facts on the bus; when facts were missed, every waiting subscription looks at the log.
+ * A subscription is a cursor over the log that its consumer pulls: history first, then live, one cursor, so
+ * there is no gap and no duplicate (G10), and a slow consumer costs its cursor and nothing else (G18). News
+ * of commits comes as facts on the bus; when facts were missed, every waiting subscription looks at the log.
  *
  * Threads: the loop thread. */
 #ifndef NOTIFICATION_NOTIFICATION_H
@@ -20,59 +21,63 @@ struct notification_options {
         struct store *store;
         unsigned subscriptions_max; /* 0: 10 000; more gives SUBSCRIPTION_LIMIT */
 };
-/* Starts LeaderSystem and EmitterSystem (leader.c, catch_up.c) under supervisors; the chain of leadership facts runs when
- * a leader is known. */
+/* Starts LeaderSystem and EmitterSystem (leader.c, catch_up.c) under supervisors; the chain of leadership
+ * facts runs when a leader is known. */
 MUST_CHECK int notification_open(const struct notification_options *options, struct notification **ret);
-/* Ends every subscription: their consumers get on_readable and then SUBSCRIPTION_STOPPED. Call notification_free when
- * they have closed. */
+/* Ends every subscription: their consumers get on_readable and then SUBSCRIPTION_STOPPED. Call
+ * notification_free when they have closed. */
 void notification_stop(struct notification *n);
 void notification_free(struct notification **n); /* NULL is fine */
 
 struct subscription;
 struct subscription_options {
-        struct bytes stream;             /* empty: all streams. Copied */
-        enum store_from from;            /* FROM_START: everything; FROM_END: only what comes; FROM_NUMBER: after `number` */
-        uint64_t number;                 /* revision or position; exclusive */
-        struct filter *filter;           /* taken in every case; only for all streams; NULL: none */
-        uint64_t checkpoint_after;       /* events examined between checkpoints; 0: none (protocol 3.8) */
+        struct bytes stream; /* empty: all streams. Copied */
+        enum store_from
+                from;    /* FROM_START: everything; FROM_END: only what comes; FROM_NUMBER: after `number` */
+        uint64_t number; /* revision or position; exclusive */
+        struct filter *filter;     /* taken in every case; only for all streams; NULL: none */
+        uint64_t checkpoint_after; /* events examined between checkpoints; 0: none (protocol 3.8) */
         bool resolve_links;
-        void (*on_readable)(void *arg);  /* after SUBSCRIPTION_WAIT: ask again. Never from inside subscription_next */
+        void (*on_readable)(
+                void *arg); /* after SUBSCRIPTION_WAIT: ask again. Never from inside subscription_next */
         void *arg;
 };
 enum subscription_outcome {
-        SUBSCRIPTION_WAIT = 1,           /* nothing now; on_readable follows */
-        SUBSCRIPTION_YIELD,              /* much was examined without a match: let others run, then ask again */
-        SUBSCRIPTION_DELETED,            /* the stream was tombstoned: after its last event */
+        SUBSCRIPTION_WAIT = 1, /* nothing now; on_readable follows */
+        SUBSCRIPTION_YIELD,    /* much was examined without a match: let others run, then ask again */
+        SUBSCRIPTION_DELETED,  /* the stream was tombstoned: after its last event */
         SUBSCRIPTION_CORRUPT,
-        SUBSCRIPTION_TOO_COSTLY,         /* the filter exceeds the match limit */
-        SUBSCRIPTION_STOPPED,            /* the server stops */
+        SUBSCRIPTION_TOO_COSTLY, /* the filter exceeds the match limit */
+        SUBSCRIPTION_STOPPED,    /* the server stops */
         SUBSCRIPTION_LIMIT,
-        SUBSCRIPTION_INVALID,            /* the position lies behind the end of the log */
+        SUBSCRIPTION_INVALID, /* the position lies behind the end of the log */
 };
 enum subscription_item_kind { ITEM_EVENT, ITEM_CHECKPOINT, ITEM_CAUGHT_UP };
 struct subscription_item {
         enum subscription_item_kind kind;
-        struct store_read_item event;    /* ITEM_EVENT; valid until the next call */
-        uint64_t position;               /* ITEM_CHECKPOINT, and ITEM_CAUGHT_UP of all streams: of the last examined event */
+        struct store_read_item event; /* ITEM_EVENT; valid until the next call */
+        uint64_t
+                position; /* ITEM_CHECKPOINT, and ITEM_CAUGHT_UP of all streams: of the last examined event */
         bool has_position;
-        uint64_t revision;               /* ITEM_CAUGHT_UP of a stream: of its last event */
+        uint64_t revision; /* ITEM_CAUGHT_UP of a stream: of its last event */
         bool has_revision;
-        uint64_t time_us;                /* wall clock, of checkpoint and caught up */
+        uint64_t time_us; /* wall clock, of checkpoint and caught up */
 };
 /* 0, SUBSCRIPTION_LIMIT, _INVALID, _DELETED, _CORRUPT or a fault. */
-MUST_CHECK int subscription_open(struct notification *n, struct subscription_options *options, struct subscription **ret);
-/* The next item: 0, an outcome above, or a fault. ITEM_CAUGHT_UP comes exactly once for each move from history to live;
- * a consumer
- * that falls behind goes on from the log silently, as KurrentDB does, and is not told a second time (protocol 3.8). */
+MUST_CHECK int subscription_open(
+        struct notification *n, struct subscription_options *options, struct subscription **ret);
+/* The next item: 0, an outcome above, or a fault. ITEM_CAUGHT_UP comes exactly once for each move from
+ * history to live; a consumer that falls behind goes on from the log silently, as KurrentDB does, and is not
+ * told a second time (protocol 3.8). */
 MUST_CHECK int subscription_next(struct subscription *s, struct subscription_item *ret);
 void subscription_close(struct subscription **s); /* NULL is fine */
 
 struct notification_stats {
         uint64_t subscriptions;
-        uint64_t subscriptions_live;     /* have caught up */
+        uint64_t subscriptions_live; /* have caught up */
         uint64_t delivered;
-        uint64_t max_lag_events;         /* of all subscriptions, behind the end of the log */
-        bool has_duties;                 /* the leader's duties are carried out here */
+        uint64_t max_lag_events; /* of all subscriptions, behind the end of the log */
+        bool has_duties;         /* the leader's duties are carried out here */
 };
 void notification_stats(const struct notification *n, struct notification_stats *ret);
 
