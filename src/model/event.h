@@ -17,7 +17,8 @@ static inline bool event_id_equal(const struct event_id *a, const struct event_i
         return memcmp(a->bytes, b->bytes, 16) == 0;
 }
 
-/* Reads "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" (either case; also 32 digits without hyphens). False if it is none. */
+/* Reads "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" (either case; also 32 digits without hyphens). False if it is
+ * none. */
 MUST_CHECK bool event_id_parse(struct bytes text, struct event_id *ret);
 /* Writes 36 lower-case characters and a NUL. */
 void event_id_format(const struct event_id *id, char ret[EVENT_ID_TEXT_SIZE + 1]);
@@ -28,11 +29,10 @@ void event_id_to_halves(const struct event_id *id, int64_t *ret_most, int64_t *r
 void event_id_stamp_random(struct event_id *id);
 
 enum content_type {
-        CONTENT_BINARY = 0, /* application/octet-stream, and everything that is not exactly application/json */
+        CONTENT_BINARY =
+                0, /* application/octet-stream, and everything that is not exactly application/json */
         CONTENT_JSON = 1,
 };
-
-/* One key=value or plain tag; order and duplicates are kept. */
 
 /* An event as it is asked to be appended. Everything is borrowed. */
 struct event_draft {
@@ -41,7 +41,7 @@ struct event_draft {
         enum content_type content_type;
         struct bytes data;
         struct bytes metadata;
-        const struct bytes *tags;
+        const struct bytes *tags; /* key=value or plain; order and duplicates are kept */
         unsigned tag_count;
 };
 
@@ -52,7 +52,7 @@ struct event_view {
         struct bytes type;
         struct bytes data;
         struct bytes metadata;
-        struct bytes tags;  /* encoded as in record.h; tag_count of them */
+        struct bytes tags; /* encoded as in record.h; tag_count of them */
         unsigned tag_count;
         enum content_type content_type;
         uint64_t revision;  /* REVISION_MAX for a tombstone */
@@ -62,13 +62,14 @@ struct event_view {
         bool is_last_of_record;
 };
 
-/* Size of an event by KurrentDB's formula: what LIMIT_EVENT_SIZE_MAX is about. */
+/* Size of an event by KurrentDB's formula (data, metadata, twice the type), plus its tags: what
+ * LIMIT_EVENT_SIZE_MAX and LIMIT_APPEND_SIZE_MAX are about. */
 uint64_t event_draft_size(const struct event_draft *e);
 
 /* What the writer expects of the stream (G5; protocol 3.2). */
 enum expected_kind {
         EXPECTED_ANY,
-        EXPECTED_NONE,         /* no such stream */
+        EXPECTED_NONE, /* no such stream */
         EXPECTED_EXISTS,
         EXPECTED_EXACT,        /* last event is `revision` */
         EXPECTED_SOFT_DELETED, /* v2 checks only */
@@ -79,9 +80,10 @@ struct expected {
 };
 
 /* Stream names. */
-bool stream_name_is_valid(struct bytes name); /* 1..1024 bytes (+2 for a metastream), UTF-8, no NUL, not "$all" */
-bool stream_is_system(struct bytes name);     /* begins with '$' */
-bool stream_is_meta(struct bytes name);       /* begins with "$$" */
+bool stream_name_is_valid(
+        struct bytes name);               /* 1..1024 bytes (+2 for a metastream), UTF-8, no NUL, not "$all" */
+bool stream_is_system(struct bytes name); /* begins with '$' */
+bool stream_is_meta(struct bytes name);   /* begins with "$$" */
 /* The stream a metastream speaks of: "$$order-1" -> "order-1". Only for stream_is_meta names. */
 struct bytes stream_of_meta(struct bytes name);
 /* Text before the first '-'; empty if there is none. */
