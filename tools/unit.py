@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Builds one flavour of the tree and runs its unit tests, counting cmocka's cases.
+
+    tools/unit.py BUILD_DIRECTORY [--build-only] [--exclude PROGRAM]... [meson setup options]
+
+The environment's CC chooses the compiler. Prints failing programs' output and `N passed, N failed, N skipped`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+PASSED = re.compile(r"^\[  PASSED  \] (\d+) test", re.MULTILINE)
+FAILED = re.compile(r"^\[  FAILED  \] (\d+) test", re.MULTILINE)
+SKIPPED = re.compile(r"^\[  SKIPPED \] (\d+) test", re.MULTILINE)
+
+
+def count(pattern, text):
+    return sum(int(n) for n in pattern.findall(text))
+
+
+def run(command):
+    print("+ " + " ".join(command), flush=True)
+    return subprocess.run(command, stdin=subprocess.DEVNULL).returncode
+
+
+def finish(passed, failed, skipped):
+    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    sys.exit(1 if failed else 0)
+
+
+def configure(build, options):
+    command = ["meson", "setup", build] + options
+    if os.path.exists(os.path.join(build, "build.ninja")):
+        command.insert(2, "--reconfigure")
+    return run(command)
+
+
+def tests_of(build, excluded):
+    listed = subprocess.run(["meson", "introspect", build, "--tests"], capture_output=True, text=True, check=True)
+    return [t["name"] for t in json.loads(listed.stdout) if os.path.basename(t["cmd"][0]) not in excluded]
+
+
+def results(build):
+    """One row per test program: (name, result, output)."""
+    with open(os.path.join(build, "meson-logs", "testlog.json"), encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            yield row["name"], row["result"], (row.get("stdout") or "") + (row.get("stderr") or "")
+
+
+def main():
+    arguments = sys.argv[1:]
+    build = arguments.pop(0)
+    build_only = "--build-only" in arguments
+    excluded = {arguments[i + 1] for i, a in enumerate(arguments) if a == "--exclude"}
+    options = [a for i, a in enumerate(arguments)
+               if a not in ("--build-only", "--exclude") and (i == 0 or arguments[i - 1] != "--exclude")]
+
+    # Two at a time: more would only make time-outs on a small machine.
+    if configure(build, options) or run(["ninja", "-C", build, "-j2"]):
+        finish(0, 1, 0)
+    if build_only:
+        finish(1, 0, 0)
+    names = tests_of(build, excluded)
+    log = os.path.join(build, "meson-logs", "testlog.json")
+    if os.path.exists(log):
+        os.unlink(log)
+    run(["meson", "test", "-C", build, "--no-rebuild", "--num-processes", "2", "--quiet"] + names)
+
+    passed = failed = skipped = programs = 0
+    for name, result, output in results(build):
+        programs += 1
+        passed += count(PASSED, output)
+        skipped += count(SKIPPED, output)
+        if result == "SKIP":
+            print("SKIP: the whole of %s" % name)
+            skipped += 1
+        elif result not in ("OK", "EXPECTEDFAIL"):
+            # A crash, a time-out or a sanitizer's finding ends a program before cmocka counts.
+            failed += max(1, count(FAILED, output))
+            print("==== %s: %s\n%s" % (name, result, output))
+        elif not PASSED.search(output):
+            passed += 1  # a program of another kind: it counts once
+    if programs < len(names):
+        print("%d of %d test programs ran" % (programs, len(names)))
+        failed += len(names) - programs
+    finish(passed, failed, skipped)
+
+
+if __name__ == "__main__":
+    main()
