@@ -45,7 +45,6 @@ struct nilo_options {
         const char *data;        /* directory; made if absent unless must_exist; NULL with memory_only */
         bool must_exist;
         bool memory_only;        /* nothing survives nilo_close */
-        bool read_only;          /* append and delete give NILO_INVALID; nothing on disk changes, not even a torn end */
         uint64_t memory_size;    /* cap of caches and buffers in bytes; 0: 256 MiB */
         uint64_t segment_size;   /* 0: 256 MiB */
 };
@@ -108,7 +107,7 @@ struct nilo_recorded {
 struct nilo_read_options {
         const char *stream;      /* NULL: all streams */
         bool is_backward;
-        bool from_end;           /* begin at the newest event (backward) or behind it (follow) */
+        bool from_end;           /* begin at the newest event (backward) or behind it (forward, to follow) */
         uint64_t from;           /* revision or position, inclusive; ignored with from_end */
         uint64_t limit;          /* 0: none */
         const char *stream_prefix; /* of all streams: at most one of these four */
@@ -117,14 +116,16 @@ struct nilo_read_options {
         const char *type_regex;
 };
 NILO_API enum nilo_result nilo_read(struct nilo *nilo, const struct nilo_read_options *options, struct nilo_reader **ret);
-/* The next event. NILO_END: no more now. With `wait_ms` above zero at the end of a forward read: waits for new events up
+/* The next event. NILO_END: no more now. NILO_NOT_FOUND: the stream does not exist (now). With `wait_ms` above zero at the end of a forward read: waits for new events up
  * to that long (-1: for ever), so a reader follows: history first, then live, no gap. */
 NILO_API enum nilo_result nilo_next(struct nilo_reader *reader, int wait_ms, struct nilo_recorded *ret);
 NILO_API void nilo_reader_close(struct nilo_reader **reader); /* NULL is fine */
 
-/* Reads everything on the disk and checks it: sums, hash chain, dense revisions and positions, index. Calls `finding` for
- * each problem. NILO_OK, or NILO_CORRUPT if there was any. Works offline (must_exist, read_only) and on an open store. */
-NILO_API enum nilo_result nilo_verify(struct nilo *nilo, void (*finding)(void *arg, const char *file, uint64_t offset, const char *what),
+/* Reads every byte of the store in `data` and checks it: sums, hash chain, dense revisions and positions, index files.
+ * Calls `finding` for each problem; changes nothing. NILO_OK, NILO_CORRUPT if there was any, NILO_IN_USE while a server or
+ * another process has the directory, NILO_NOT_FOUND. Both functions may be NULL. */
+NILO_API enum nilo_result nilo_verify(const char *data,
+        void (*finding)(void *arg, const char *file, uint64_t offset, const char *what),
         void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes), void *arg);
 
 #ifdef __cplusplus

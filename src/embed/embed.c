@@ -1,0 +1,402 @@
+/* libnilo: opening, closing, appending, verifying. The same rooms as the server's, without a gateway, on a
+ * loop of the library's own thread. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "cluster/cluster.h"
+#include "embed/call.h"
+
+enum { MEMORY_SIZE_DEFAULT_MIB = 256 };
+
+const char *nilo_version(void)
+{
+        return NILO_VERSION;
+}
+
+const char *nilo_result_name(enum nilo_result result)
+{
+        static const char *const names[] = {"ok", "end", "conflict", "not found", "deleted", "invalid",
+                "too large", "busy", "disk full", "unknown outcome", "in use", "corrupt", "unavailable",
+                "disk fault", "error"};
+
+        return (unsigned)result < COUNT_OF(names) ? names[result] : "error";
+}
+
+/* ---- open and close ---- */
+
+struct opening {
+        struct call call;
+        const struct nilo_options *options;
+};
+
+static enum nilo_result result_of_open(int r)
+{
+        switch (r) {
+        case 0:
+                return NILO_OK;
+        case PERSISTENCE_IN_USE:
+                return NILO_IN_USE;
+        case PERSISTENCE_CORRUPT:
+        case PERSISTENCE_FORMAT:
+                return NILO_CORRUPT;
+        case PERSISTENCE_FULL:
+                return NILO_FULL;
+        case PERSISTENCE_NOT_FOUND:
+                return NILO_NOT_FOUND;
+        default:
+                return NILO_ERROR;
+        }
+}
+
+static void on_open(void *arg, int result, const char *problem)
+{
+        struct call *call = arg;
+
+        if (result)
+                call_problem(call, "%s", problem);
+        call_end(call, result_of_open(result));
+}
+
+static void on_disk_fault(void *arg, const char *problem)
+{
+        (void)arg;
+        fault_exit(EXIT_CODE_DISK_FAULT,
+                "libnilo: the disk failed: %s. Nothing was acknowledged that is not on it.", problem);
+}
+
+static void open_on_loop(struct call *call)
+{
+        struct opening *o = CONTAINER_OF(call, struct opening, call);
+        uint64_t memory_size =
+                o->options->memory_size ? o->options->memory_size : MEMORY_SIZE_DEFAULT_MIB * MIB;
+        struct store_options options = {
+                .os = call->nilo->os,
+                .control = call->nilo->control,
+                .name = "default",
+                .segment_size = o->options->segment_size,
+                .memory_size = memory_size / 2,
+                .in_flight_size_max = memory_size / 2,
+                .must_exist = o->options->must_exist,
+                .open_on_loop = true,
+                .on_open = on_open,
+                .on_disk_fault = on_disk_fault,
+                .arg = call,
+        };
+        const char *path = o->options->memory_only ? "memory" : o->options->data;
+        int r = persistence_node_open(call->nilo->os, path, o->options->must_exist, &call->nilo->node);
+
+        options.node = call->nilo->node;
+        if (!r)
+                r = store_open(&options, &call->nilo->store);
+        if (r) {
+                call_problem(call, "%s: %s", path, r > 0 ? persistence_problem() : fault_last());
+                call_end(call, result_of_open(r));
+        }
+}
+
+static void *run_loop(void *arg)
+{
+        struct nilo *nilo = arg;
+
+        if (os_run(nilo->os))
+                fault_exit(EXIT_CODE_BUG, "libnilo: its loop ended: %s", fault_last());
+        return NULL;
+}
+
+static void on_store_closed(void *arg)
+{
+        struct call *call = arg;
+
+        persistence_node_close(&call->nilo->node);
+        os_stop(call->nilo->os);
+        call_end(call, NILO_OK);
+}
+
+static void close_on_loop(struct call *call)
+{
+        assert(list_is_empty(&call->nilo->waiting));
+        if (call->nilo->store)
+                store_close(&call->nilo->store, on_store_closed, call);
+        else
+                on_store_closed(call);
+}
+
+static void nilo_free(struct nilo *nilo)
+{
+        control_close(&nilo->control);
+        os_free(&nilo->os);
+        free(nilo);
+}
+
+void nilo_close(struct nilo **nilo)
+{
+        struct call call;
+
+        if (!*nilo)
+                return;
+        call_init(&call, *nilo, close_on_loop);
+        call_run(&call);
+        pthread_join((*nilo)->thread, NULL);
+        nilo_free(*nilo);
+        *nilo = NULL;
+}
+
+enum nilo_result nilo_open(const struct nilo_options *options, struct nilo **ret)
+{
+        struct opening opening = {.options = options};
+        struct control_options control = {.node_name = "embedded", .log_fd = -1, .log_level = LEVEL_ERROR};
+        struct nilo *nilo;
+        enum nilo_result result;
+
+        if (cluster_engine_version() != CLUSTER_ENGINE_VERSION)
+                return problem_set(NILO_ERROR, "the loaded libraft is not exactly 0.22.1");
+        if (!options->memory_only && (!options->data || !*options->data))
+                return problem_set(NILO_INVALID, "nilo_open: name a data directory, or say memory_only");
+        nilo = MEMORY_NEW(struct nilo);
+        list_init(&nilo->waiting);
+        if (os_real_new(&nilo->os)) {
+                free(nilo);
+                return problem_set(NILO_ERROR, "%s", fault_last());
+        }
+        if (options->memory_only)
+                os_memory_disk(nilo->os);
+        control.os = nilo->os;
+        if (control_open(&control, &nilo->control) || pthread_create(&nilo->thread, NULL, run_loop, nilo)) {
+                nilo_free(nilo);
+                return problem_set(NILO_ERROR, "the library's thread could not start: %s", fault_last());
+        }
+        call_init(&opening.call, nilo, open_on_loop);
+        result = call_run(&opening.call);
+        if (result) {
+                char problem[512];
+
+                snprintf(problem, sizeof problem, "%s", nilo_problem());
+                nilo_close(&nilo);
+                return problem_set(result, "%s", problem);
+        }
+        *ret = nilo;
+        return NILO_OK;
+}
+
+/* ---- append and delete ---- */
+
+struct appending {
+        struct call call;
+        struct store_append append;
+        struct store_delete del;
+        bool is_delete;
+        struct nilo_appended *ret; /* one for each stream; NULL: not wanted */
+        unsigned failed;
+};
+
+static enum nilo_result result_of_append(const struct store_append_result *r)
+{
+        static const enum nilo_result results[] = {
+                [STORE_OK] = NILO_OK,
+                [STORE_CONFLICT] = NILO_CONFLICT,
+                [STORE_STREAM_DELETED] = NILO_DELETED,
+                [STORE_INVALID] = NILO_INVALID,
+                [STORE_TOO_LARGE] = NILO_TOO_LARGE,
+                [STORE_BUSY] = NILO_BUSY,
+                [STORE_FULL] = NILO_FULL,
+                [STORE_NOT_READY] = NILO_UNAVAILABLE,
+                [STORE_UNKNOWN] = NILO_UNKNOWN,
+        };
+
+        return results[r->verdict];
+}
+
+static void describe(struct appending *a, const struct store_append_result *r)
+{
+        struct bytes stream = a->is_delete ? a->del.stream : a->append.streams[r->stream].stream;
+
+        if (r->problem && *r->problem)
+                call_problem(&a->call, "%.*s: %s", (int)stream.size, stream.data, r->problem);
+        else if (r->verdict == STORE_CONFLICT && r->streams && r->streams[r->stream].has_revision)
+                call_problem(&a->call,
+                        "conflict: %.*s is at revision %" PRIu64 ". Read from there and retry.",
+                        (int)stream.size, stream.data, r->streams[r->stream].revision);
+        else if (r->verdict == STORE_CONFLICT)
+                call_problem(&a->call, "conflict: %.*s does not exist.", (int)stream.size, stream.data);
+        else
+                call_problem(&a->call, "%.*s: %s", (int)stream.size, stream.data,
+                        nilo_result_name(result_of_append(r)));
+}
+
+static void on_appended(void *arg, const struct store_append_result *r)
+{
+        struct appending *a = arg;
+
+        if (r->verdict != STORE_OK)
+                describe(a, r);
+        a->failed = r->stream;
+        for (unsigned i = 0; a->ret && r->streams && i < r->stream_count; i++) {
+                int64_t revision = r->streams[i].has_revision ? (int64_t)r->streams[i].revision : -1;
+
+                a->ret[i] = (struct nilo_appended){
+                        .last_revision = r->verdict == STORE_OK ? revision : -1,
+                        .position = r->position,
+                        .is_duplicate = r->is_duplicate,
+                        .actual_revision = revision,
+                };
+        }
+        call_end(&a->call, result_of_append(r));
+}
+
+static void append_on_loop(struct call *call)
+{
+        struct appending *a = CONTAINER_OF(call, struct appending, call);
+        struct control *control = call->nilo->control;
+        struct bytes stream = a->is_delete ? a->del.stream : a->append.streams[0].stream;
+        struct fact_payload payload = {
+                .write_id = control_next_write_id(control),
+                .count = a->is_delete ? 1 : a->append.event_count,
+        };
+
+        fact_set_stream(&payload, stream, name_hash(stream));
+        control_publish(control, FACT_stream_write_requested, &payload);
+        if (a->is_delete) {
+                a->del.write_id = payload.write_id;
+                store_delete(call->nilo->store, &a->del, on_appended, a);
+        } else {
+                a->append.write_id = payload.write_id;
+                store_append(call->nilo->store, &a->append, on_appended, a);
+        }
+}
+
+static bool expected_of(int64_t n, struct expected *ret)
+{
+        *ret = (struct expected){.kind = EXPECTED_EXACT, .revision = (uint64_t)n};
+        if (n == NILO_ANY)
+                ret->kind = EXPECTED_ANY;
+        else if (n == NILO_NONE)
+                ret->kind = EXPECTED_NONE;
+        else if (n == NILO_EXISTS)
+                ret->kind = EXPECTED_EXISTS;
+        return n >= 0 || ret->kind != EXPECTED_EXACT;
+}
+
+static struct event_draft draft_of(struct nilo *nilo, const struct nilo_event *e)
+{
+        struct event_draft draft = {
+                .type = e->type ? bytes_of_string(e->type) : BYTES_EMPTY,
+                .content_type = e->is_binary ? CONTENT_BINARY : CONTENT_JSON,
+                .data = bytes_of(e->data, e->data_size),
+                .metadata = bytes_of(e->metadata, e->metadata ? e->metadata_size : 0),
+        };
+
+        if (e->id) {
+                memcpy(draft.id.bytes, e->id, sizeof draft.id.bytes);
+        } else {
+                os_random(nilo->os, draft.id.bytes, sizeof draft.id.bytes);
+                event_id_stamp_random(&draft.id);
+        }
+        return draft;
+}
+
+enum nilo_result nilo_append_all(struct nilo *nilo, const struct nilo_write *writes, unsigned count,
+        struct nilo_appended *ret, unsigned *ret_failed)
+{
+        struct appending a = {.ret = ret};
+        struct store_append_stream *streams;
+        struct store_append_event *events;
+        size_t event_count = 0;
+        enum nilo_result result;
+        unsigned n = 0;
+
+        if (!count)
+                return problem_set(NILO_INVALID, "an append needs at least one stream");
+        for (unsigned i = 0; i < count; i++) {
+                struct expected unused;
+
+                if (!writes[i].stream || !expected_of(writes[i].expected, &unused))
+                        return problem_set(NILO_INVALID,
+                                "write %u: name a stream, and expect NILO_ANY, NILO_NONE, NILO_EXISTS or "
+                                "a revision from 0",
+                                i);
+                event_count += writes[i].count;
+        }
+        if (event_count > LIMIT_APPEND_EVENTS_MAX)
+                return problem_set(NILO_TOO_LARGE, "%zu events in one append; at most %d are taken",
+                        event_count, LIMIT_APPEND_EVENTS_MAX);
+        streams = memory_new_array(count, sizeof *streams);
+        events = memory_new_array(event_count, sizeof *events);
+        for (unsigned i = 0; i < count; i++) {
+                streams[i].stream = bytes_of_string(writes[i].stream);
+                expected_of(writes[i].expected, &streams[i].expected);
+                for (unsigned k = 0; k < writes[i].count; k++, n++)
+                        events[n] = (struct store_append_event){i, draft_of(nilo, &writes[i].events[k])};
+        }
+        a.append = (struct store_append){
+                .streams = streams, .stream_count = count, .events = events, .event_count = n};
+        call_init(&a.call, nilo, append_on_loop);
+        result = call_run(&a.call);
+        if (ret_failed)
+                *ret_failed = a.failed;
+        free(streams);
+        free(events);
+        return result;
+}
+
+enum nilo_result nilo_append(struct nilo *nilo, const char *stream, int64_t expected,
+        const struct nilo_event *events, unsigned count, struct nilo_appended *ret)
+{
+        const struct nilo_write write = {
+                .stream = stream, .expected = expected, .events = events, .count = count};
+
+        return nilo_append_all(nilo, &write, 1, ret, NULL);
+}
+
+enum nilo_result nilo_delete(struct nilo *nilo, const char *stream, int64_t expected, bool is_tombstone)
+{
+        struct appending a = {.is_delete = true};
+
+        a.del.stream = bytes_of_string(stream);
+        a.del.is_tombstone = is_tombstone;
+        if (!expected_of(expected, &a.del.expected))
+                return problem_set(
+                        NILO_INVALID, "expect NILO_ANY, NILO_NONE, NILO_EXISTS or a revision from 0");
+        call_init(&a.call, nilo, append_on_loop);
+        return call_run(&a.call);
+}
+
+/* ---- verify ---- */
+
+enum nilo_result nilo_verify(const char *data,
+        void (*finding)(void *arg, const char *file, uint64_t offset, const char *what),
+        void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes), void *arg)
+{
+        struct persistence_verify verify = {.problem = finding, .progress = progress, .arg = arg};
+        struct persistence_options options = {.store_name = "default", .must_exist = true, .read_only = true};
+        struct persistence *p = NULL;
+        enum nilo_result result;
+        uint64_t problems = 0;
+        int r;
+
+        r = os_real_new(&options.os);
+        if (r)
+                return problem_set(NILO_ERROR, "%s", fault_last());
+        r = persistence_node_open(options.os, data, true, &options.node);
+        if (!r)
+                r = persistence_open(&options, &p);
+        if (r) {
+                result = problem_set(
+                        result_of_open(r), "%s: %s", data, r > 0 ? persistence_problem() : fault_last());
+                if (r == PERSISTENCE_CORRUPT && finding)
+                        finding(arg, data, 0, nilo_problem());
+        } else {
+                r = persistence_verify(p, &verify, &problems);
+                if (r)
+                        result = problem_set(NILO_ERROR, "%s: %s", data, fault_last());
+                else if (problems)
+                        result = problem_set(NILO_CORRUPT, "%s: %" PRIu64 " problems found", data, problems);
+                else
+                        result = NILO_OK;
+        }
+        persistence_close(&p);
+        persistence_node_close(&options.node);
+        os_free(&options.os);
+        return result;
+}
