@@ -1,0 +1,45 @@
+/* nilo-load: load generators for bench/run. One process makes one measurement and prints it as a line of
+ * JSON. */
+#ifndef BENCH_LOAD_H
+#define BENCH_LOAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct load_options {
+        const char *address; /* of the server, 127.0.0.1 */
+        uint16_t port;
+        unsigned connections;
+        unsigned writers; /* calls in flight, spread over the connections; each has a stream of its own */
+        unsigned batch;   /* events of an append */
+        unsigned size;    /* bytes of an event's data */
+        double seconds;
+        const char *stream; /* what to read, or the prefix of the writers' streams */
+        const char *file;   /* of the floor's log, or the data directory */
+        uint64_t count;     /* events to prepare or read */
+};
+
+/* Latencies in microseconds, collected one by one. */
+struct load_samples {
+        uint32_t *us;
+        size_t count;
+        size_t capacity;
+};
+void load_sample(struct load_samples *s, uint64_t us);
+uint64_t load_now_us(void);
+/* Prints {"events":…,"seconds":…,"events_per_second":…,"p50_us":…,"p99_us":…}. */
+void load_print(uint64_t operations, uint64_t events, double seconds, struct load_samples *samples);
+void load_die(const char *what);
+
+int load_floor_server(const struct load_options *o); /* until killed */
+int load_floor(const struct load_options *o);        /* the clients of the floor */
+int load_fdatasync(const struct load_options *o);    /* 256 bytes over zeroed space, one at a time */
+int load_grpc_append(const struct load_options *o);
+int load_grpc_read(const struct load_options *o);
+int load_embed_append(const struct load_options *o);
+int load_embed_read(const struct load_options *o);
+int load_embed_fill(
+        const struct load_options *o); /* `count` events in batches, for what needs a large store */
+
+#endif
