@@ -7,26 +7,36 @@
  *        4     1  kind: 1 events, 2 barrier, 3 configuration, 4 watermark
  *        5     1  format: 1
  *        6     2  flags: 0
- *        8     4  sum of the header: CRC-32C of these 72 bytes with this field zero, continued from the
- * segment's seed 12     4  sum of the payload: CRC-32C, continued from the same seed 16     8  index 24     8
- * first_position 32     8  term 40     8  synced_through 48     4  event_count: 1 or more for events, 0 for
- * the other kinds 52     4  epoch 56    16  chain: first 16 bytes of SHA-256(chain before, index, term,
- * SHA-256(payload))
+ *        8     4  sum of the header: CRC-32C of these 72 bytes with this field zero
+ *       12     4  sum of the payload: CRC-32C
+ *       16     8  index
+ *       24     8  first_position
+ *       32     8  term
+ *       40     8  synced_through
+ *       48     4  event_count: 1 or more for events, 0 for the other kinds
+ *       52     4  epoch
+ *       56    16  chain: first 16 bytes of SHA-256(chain before, index, term, SHA-256(payload))
  *
- * The seed is the CRC-32C of the segment's UUID and its generation (u32), so old bytes of a recycled file are
- * no record.
+ * Both sums are continued from the seed of the segment, the CRC-32C of its UUID and its generation (u32), so
+ * that old bytes of a recycled file are no record.
  *
- * Payload of an events record: time_us (u64), then event_count events without gaps, and nothing behind the
- * last:
+ * Payload of an events record: time_us (u64), then event_count events without gaps, nothing behind the last:
  *
- *   flags     u8      bit 0: the stream is given by name, else by the ordinal of an earlier name in this
- * payload bit 1: the content is JSON bit 2: metadata follows; bit 3: tags follow; bit 4: an extension block
- * follows bit 5: same type as the event before; bits 6 and 7: 0 stream            bit 0 set: varint length,
- * bytes; else varint ordinal (0 is the first name) revision  varint  only with bit 0; else one more than that
- * stream's last revision in this payload id        16 bytes type              varint length, bytes; not with
- * bit 5 data              varint length, bytes metadata          varint length, bytes; only with bit 2 tags
- * varint count, then varint length, bytes each; only with bit 3 extension         varint length, bytes; only
- * with bit 4
+ *   flags      u8      bit 0: the stream is given by name, else by the ordinal of a name before it
+ *                      bit 1: the content is JSON
+ *                      bit 2: metadata follows
+ *                      bit 3: tags follow
+ *                      bit 4: an extension block follows
+ *                      bit 5: same type as the event before
+ *                      bits 6 and 7: 0
+ *   stream             bit 0 set: varint length, bytes; else varint ordinal (0 is the first name)
+ *   revision   varint  with bit 0; else one more than that stream's last revision in this payload
+ *   id         16 bytes
+ *   type               without bit 5: varint length, bytes
+ *   data               varint length, bytes
+ *   metadata           with bit 2: varint length, bytes
+ *   tags               with bit 3: varint count, then varint length, bytes each
+ *   extension          with bit 4: varint length, bytes
  *
  * An extension block is a row of fields {varint number, varint length, bytes} in rising order of number.
  * Reserved are 1 subject key id, 2 schema version, 3 cipher id. A field of an odd number must be understood
