@@ -127,8 +127,8 @@ static inline size_t varint_size(uint64_t n)
         return i;
 }
 
-/* Reads a number at *at and moves *at behind it; false (and *at unchanged) if it does not end before `end` or does not
- * fit 64 bits. */
+/* Reads a number at *at and moves *at behind it; false (and *at unchanged) if it does not end before `end` or
+ * does not fit 64 bits. */
 static inline bool varint_get(const uint8_t **at, const uint8_t *end, uint64_t *ret)
 {
         uint64_t n = 0;
@@ -153,8 +153,8 @@ static inline bool varint_get(const uint8_t **at, const uint8_t *end, uint64_t *
         return false;
 }
 
-/* Bytes that grow. The empty value is all zero. Running out of memory ends the process: every buffer has a limit that
- * its owner keeps, so this means that the machine is out of memory. */
+/* Bytes that grow. The empty value is all zero. Running out of memory ends the process: every buffer has a
+ * limit that its owner keeps, so this means that the machine is out of memory. */
 struct buffer {
         uint8_t *data;
         size_t size;

@@ -40,7 +40,8 @@ uint32_t crc32c_by_table(uint32_t seed, const void *data, size_t size)
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_by_hardware(uint32_t seed, const void *data, size_t size)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_by_hardware(
+        uint32_t seed, const void *data, size_t size)
 {
         const uint8_t *p = data;
         uint64_t c = ~seed;

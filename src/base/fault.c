@@ -34,7 +34,8 @@ const char *fault_last(void)
         if (!newest.fault)
                 return "no fault";
         file = strrchr(newest.file, '/');
-        snprintf(text, sizeof text, "%s at %s:%d", strerror(-newest.fault), file ? file + 1 : newest.file, newest.line);
+        snprintf(text, sizeof text, "%s at %s:%d", strerror(-newest.fault), file ? file + 1 : newest.file,
+                newest.line);
         return text;
 }
 

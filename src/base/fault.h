@@ -1,27 +1,29 @@
 /* Two kinds of failure (STYLE.md 4).
  *
- * A *fault* is below zero: a negative errno that nobody examines; it is passed up and ends the work at hand. Where it
- * was raised is kept in a small ring for the one who reports it. An *outcome* is above zero: a value that the called
- * function documents and its direct caller handles; it is never forwarded. */
+ * A *fault* is below zero: a negative errno that nobody examines; it is passed up and ends the work at hand.
+ * Where it was raised is kept in a small ring for the one who reports it. An *outcome* is above zero: a value
+ * that the called function documents and its direct caller handles; it is never forwarded. */
 #ifndef BASE_FAULT_H
 #define BASE_FAULT_H
 
 #include "base/macros.h"
 
-/* Notes where a fault arises and gives it back: `return fault_raise(-EIO);`. `fault` must be below zero. Any thread. */
+/* Notes where a fault arises and gives it back: `return fault_raise(-EIO);`. `fault` must be below zero. Any
+ * thread. */
 #define fault_raise(fault) fault_raise_at((fault), __FILE__, __LINE__)
 int fault_raise_at(int fault, const char *file, int line);
 
-/* A result that the caller does not expect to be an outcome: 0 and faults pass, an outcome becomes the fault -EPROTO. */
+/* A result that the caller does not expect to be an outcome: 0 and faults pass, an outcome becomes the fault
+ * -EPROTO. */
 #define fault_fold(result) fault_fold_at((result), __FILE__, __LINE__)
 int fault_fold_at(int result, const char *file, int line);
 
-/* One line for people about the newest fault of this thread: "Input/output error at os_linux.c:120". Never NULL; valid
- * until the next call in this thread. */
+/* One line for people about the newest fault of this thread: "Input/output error at os_linux.c:120". Never
+ * NULL; valid until the next call in this thread. */
 const char *fault_last(void);
 
-/* Writes one line to standard error and ends the process with `exit_code`, for states in which going on could lose data
- * (G15). Does not return, runs no exit handler. */
+/* Writes one line to standard error and ends the process with `exit_code`, for states in which going on could
+ * lose data (G15). Does not return, runs no exit handler. */
 _Noreturn void fault_exit(int exit_code, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* The server's exit codes (docs: exit codes). */

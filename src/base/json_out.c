@@ -132,7 +132,7 @@ void json_bytes(struct json_out *j, struct bytes s)
         add_string(j->out, s);
 }
 
-void json_string(struct json_out *j, const char *s)
+void json_text(struct json_out *j, const char *s)
 {
         json_bytes(j, bytes_of_string(s));
 }
@@ -164,7 +164,7 @@ void json_bool(struct json_out *j, bool b)
         buffer_add_string(j->out, b ? "true" : "false");
 }
 
-void json_null(struct json_out *j)
+void json_out_null(struct json_out *j)
 {
         before_value(j);
         buffer_add_string(j->out, "null");
@@ -187,7 +187,7 @@ void json_base64(struct json_out *j, struct bytes binary)
 void json_field_string(struct json_out *j, const char *key, const char *s)
 {
         json_key(j, key);
-        json_string(j, s);
+        json_text(j, s);
 }
 
 void json_field_bytes(struct json_out *j, const char *key, struct bytes s)

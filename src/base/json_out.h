@@ -1,5 +1,5 @@
-/* Writes JSON (RFC 8259) into a buffer, in order, without a tree. Commas and escaping are done here. Bytes of a string
- * that are no valid UTF-8 are written as U+FFFD. */
+/* Writes JSON (RFC 8259) into a buffer, in order, without a tree. Commas and escaping are done here. Bytes of
+ * a string that are no valid UTF-8 are written as U+FFFD. */
 #ifndef BASE_JSON_OUT_H
 #define BASE_JSON_OUT_H
 
@@ -21,13 +21,13 @@ void json_array_begin(struct json_out *j);
 void json_array_end(struct json_out *j);
 void json_key(struct json_out *j, const char *key);
 void json_key_bytes(struct json_out *j, struct bytes key);
-void json_string(struct json_out *j, const char *s);
+void json_text(struct json_out *j, const char *s);   /* as a string */
 void json_bytes(struct json_out *j, struct bytes s); /* as a string */
 void json_u64(struct json_out *j, uint64_t n);
 void json_i64(struct json_out *j, int64_t n);
 void json_double(struct json_out *j, double n); /* NaN and infinities become null */
 void json_bool(struct json_out *j, bool b);
-void json_null(struct json_out *j);
+void json_out_null(struct json_out *j);
 void json_raw(struct json_out *j, struct bytes json);      /* a value that is JSON already */
 void json_base64(struct json_out *j, struct bytes binary); /* RFC 4648 section 4 */
 

@@ -45,6 +45,7 @@ static inline void list_remove(struct list *element)
 
 /* The body may remove `at`. */
 #define LIST_EACH_SAFE(at, head)                                                                             \
-        for (struct list *at = (head)->next, *at##_next = at->next; at != (head); at = at##_next, at##_next = at->next)
+        for (struct list *at = (head)->next, *at##_next = at->next; at != (head);                            \
+                at = at##_next, at##_next = at->next)
 
 #endif

@@ -12,7 +12,9 @@ struct sm_state {
 };
 
 /* Moves *state to `next`, which the table must allow: anything else is a bug and aborts. */
-#define sm_move(states, state, next) sm_move_in((states), COUNT_OF(states), (int *)(state), (int)(next), __FILE__, __LINE__)
-void sm_move_in(const struct sm_state *states, size_t count, int *state, int next, const char *file, int line);
+#define sm_move(states, state, next)                                                                         \
+        sm_move_in((states), COUNT_OF(states), (int *)(state), (int)(next), __FILE__, __LINE__)
+void sm_move_in(
+        const struct sm_state *states, size_t count, int *state, int next, const char *file, int line);
 
 #endif

@@ -403,7 +403,7 @@ void config_fini(struct config *c)
 static void value_to_json(const struct config *c, const struct option *o, struct json_out *j)
 {
         if (o->kind == OPTION_TEXT)
-                json_string(j, *text_of(c, o));
+                json_text(j, *text_of(c, o));
         else if (o->kind == OPTION_SWITCH)
                 json_bool(j, *number_of(c, o));
         else if (o->kind == OPTION_CHOICE)

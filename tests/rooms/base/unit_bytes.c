@@ -104,7 +104,7 @@ TEST(json_out, writes_what_a_reader_expects)
         json_array_begin(&j);
         json_u64(&j, UINT64_MAX);
         json_i64(&j, INT64_MIN);
-        json_null(&j);
+        json_out_null(&j);
         json_bool(&j, true);
         json_bytes(&j, bytes_of("\xc3\xa4\xff", 3));
         json_base64(&j, BYTES_LITERAL("hi"));

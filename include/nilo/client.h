@@ -1,0 +1,56 @@
+/* libnilo's client: the same calls against a server, over HTTP.
+ *
+ * Every call blocks; one thread at a time for each client. Results and event types are those of nilo.h. After a failure
+ * nilo_client_problem has what the server said: what, where, the next step. */
+#ifndef NILO_CLIENT_H
+#define NILO_CLIENT_H
+
+#include "nilo/nilo.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct nilo_client;
+
+/* `url` like "http://127.0.0.1:2113"; copied. Does not connect yet. NILO_OK or NILO_INVALID. */
+NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
+NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
+
+/* What the last failing call was about; "" if none. Valid until the next call. */
+NILO_API const char *nilo_client_problem(const struct nilo_client *client);
+/* The next step that the server suggests; "" if none. */
+NILO_API const char *nilo_client_next_step(const struct nilo_client *client);
+
+/* Sends a request as it is, for routes that have no function here. `body` may be NULL; `headers` is a NULL-terminated list
+ * of "Name: value" and may be NULL. Gives the body of the reply in *ret_body (NUL-terminated, from malloc; NULL: not wanted). */
+NILO_API enum nilo_result nilo_client_send(struct nilo_client *client, const char *method, const char *path,
+        const char *const *headers, const void *body, size_t body_size, char **ret_body);
+/* As above for a body that comes in lines (NDJSON): `each` gets one line after another, without its end; false ends the
+ * call with NILO_OK. Memory is bounded by the longest line. */
+NILO_API enum nilo_result nilo_client_lines(struct nilo_client *client, const char *path,
+        bool (*each)(void *arg, const char *line, size_t size), void *arg);
+
+/* "%"-escapes one segment of a path or a value of a query. From malloc. */
+NILO_API char *nilo_client_escape(const char *text);
+
+NILO_API enum nilo_result nilo_client_append(struct nilo_client *client, const char *stream, int64_t expected,
+        const struct nilo_event *events, unsigned count, struct nilo_appended *ret);
+NILO_API enum nilo_result nilo_client_delete(struct nilo_client *client, const char *stream, int64_t expected, bool is_tombstone,
+        uint64_t *ret_position);
+
+/* Reads: `each` gets the JSON of one event after another; false ends the read with NILO_OK. NILO_NOT_FOUND, NILO_DELETED and
+ * the like as nilo_read. */
+NILO_API enum nilo_result nilo_client_read(struct nilo_client *client, const struct nilo_read_options *options,
+        bool (*each)(void *arg, const char *json, size_t size), void *arg);
+/* Reads and goes on live, across lost connections and restarts of the server, without a gap or a duplicate, until `each`
+ * gives false. Returns only then, or on an error that trying again does not mend. `on_wait`, if not NULL, is told before
+ * each new attempt why the connection was lost; false gives up with NILO_UNAVAILABLE. */
+NILO_API enum nilo_result nilo_client_follow(struct nilo_client *client, const struct nilo_read_options *options,
+        bool (*each)(void *arg, const char *json, size_t size), bool (*on_wait)(void *arg, const char *why), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
