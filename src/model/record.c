@@ -592,9 +592,12 @@ int record_events_next(struct record_events_reader *r, struct event_view *ret)
 bool event_tag_next(struct bytes *at, struct bytes *ret_tag)
 {
         const uint8_t *p = at->data;
-        const uint8_t *end = at->data + at->size;
+        const uint8_t *end;
 
-        if (at->size == 0 || !get_bytes(&p, end, LIMIT_TAG_SIZE_MAX, ret_tag))
+        if (at->size == 0)
+                return false;
+        end = at->data + at->size;
+        if (!get_bytes(&p, end, LIMIT_TAG_SIZE_MAX, ret_tag))
                 return false;
         *at = bytes_of(p, (size_t)(end - p));
         return true;

@@ -193,11 +193,12 @@ static bool skip_value(struct json_scan *s, unsigned depth)
 /* Begins to walk the members of `json`; false if it is not one valid JSON object and nothing else. */
 static bool members_begin(struct bytes json, struct json_scan *ret)
 {
-        struct json_scan s = {json.data, json.data + json.size};
+        struct json_scan s;
         struct json_scan inside;
 
         if (json.size == 0 || !bytes_is_utf8(json))
                 return false;
+        s = (struct json_scan){json.data, json.data + json.size};
         skip_space(&s);
         inside = s;
         if (!skip_byte(&inside, '{') || !skip_value(&s, 0))
