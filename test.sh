@@ -56,7 +56,13 @@ fi
 suite check          120 tools/check.sh
 suite unit           600 tools/unit.py build -Dbuildtype=debugoptimized -Dwerror=true
 suite unit-asan      600 tools/unit.py build-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+suite unit-tsan      600 tools/unit.py build-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false
 suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Dbuildtype=debugoptimized -Dwerror=true
+suite fuzz           300 tests/fuzz/fuzz.sh 10
+suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
+suite interop        300 tests/interop/run.sh
+suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
+suite orderly        180 tests/crash/run.sh orderly --cycles 100
 # ---- end of the table ----
 
 [[ $wanted != *" --list "* ]] || exit 0

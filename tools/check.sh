@@ -16,7 +16,7 @@ add $(printf '%s\n' "$out" | tail -n 1 | sed 's/[^0-9 ]//g')
 
 if (cd tools && python3 -B check_rooms_test.py 2>&1); then add 1 0 0; else add 0 1 0; fi
 
-for script in run.sh test.sh .ci/run tools/*.sh; do
+for script in run.sh test.sh .ci/run $(find tools tests bench examples -name node_modules -prune -o -name "*.sh" -print); do
         shell=sh
         head -n 1 "$script" | grep -q bash && shell=bash
         if $shell -n "$script"; then add 1 0 0; else add 0 1 0; fi

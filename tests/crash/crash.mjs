@@ -61,6 +61,7 @@ async function append(door, op) {
     return;
   }
   Object.assign(op, said, { complete: said.outcome === 'unknown' ? Infinity : complete });
+  if (said.outcome === 'ok') heads.set(op.stream, Math.max(heads.get(op.stream) ?? -1, said.last));
   if (error && said.outcome === 'rejected') op.why = String(error).slice(0, 200);
 }
 
@@ -89,7 +90,7 @@ async function writer(door, number, life) {
       op = operation(`new-${randomUUID()}`, random(4) ? 'none' : 'exists');
     } else {
       const stream = `contested-${random(3)}`;
-      const guess = Math.max(heads.get(stream) ?? -1, ...history.slice(-50).filter((o) => o.stream === stream && o.outcome === 'ok').map((o) => o.last));
+      const guess = heads.get(stream) ?? -1;
       op = operation(stream, guess < 0 ? 'none' : guess);
     }
     await append(door, op);
@@ -125,7 +126,7 @@ async function readBack(door, everything) {
     const { stream, revision, position, id } = JSON.parse(line);
     log.push({ stream, revision, position, id });
     digests.push(digest(line));
-    heads.set(stream, revision);
+    heads.set(stream, Math.max(heads.get(stream) ?? -1, revision));
   });
   if (from + lines.length < log.length) problems.push(`lost: ${log.length} events were there, now ${from + lines.length}`);
 }

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Fuzzes what reads bytes of strangers and of disks, with clang's libFuzzer under ASan and UBSan.
+#   tests/fuzz/fuzz.sh [SECONDS [TARGET...]]      10 seconds each, all targets
+# A target is <room>_<noun>.c beside this file and links that room and what is below it. Inputs that once failed are kept
+# in tests/fuzz/corpus/<target>/ and are tried first; what the fuzzer learns stays in build-fuzz/corpus/.
+set -u
+cd "$(dirname "$0")/../.."
+seconds=${1:-10}
+[ $# = 0 ] || shift
+build=build-fuzz
+passed=0 failed=0
+
+targets=$*
+if [ -z "$targets" ]; then
+        for file in tests/fuzz/*.c; do targets="$targets $(basename "$file" .c)"; done
+fi
+
+sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+if [ ! -f $build/build.ninja ]; then
+        CC=clang meson setup $build -Dtests=false -Dbuildtype=debugoptimized -Db_lundef=false \
+                "-Dc_args=-fsanitize=fuzzer-no-link $sanitize" "-Dc_link_args=$sanitize" || exit 1
+fi
+
+libraries_of() { # a room's library and those below it, as far as they exist
+        below=$(sed -n "s/^$1:[[:space:]]*//p" src/ROOMS)
+        for room in $1 $below; do
+                if grep -q "^build libnilo_$room\.a:" $build/build.ninja; then echo "libnilo_$room.a"; fi
+        done
+}
+
+packages=$(pkg-config --libs libuv libnghttp2 libprotobuf-c jansson yaml-0.1 libpcre2-8 libxxhash libcrypto libcurl raft)
+for target in $targets; do
+        room=${target%%_*}
+        libraries=$(libraries_of "$room")
+        # shellcheck disable=SC2086 # lists on purpose
+        if ! ninja -C $build -j2 $libraries; then
+                failed=$((failed + 1))
+                continue
+        fi
+        archives=
+        for library in $libraries; do archives="$archives $build/$library"; done
+        # shellcheck disable=SC2086
+        if ! clang -std=gnu17 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror -fsanitize=fuzzer $sanitize -Isrc -Iinclude \
+                -o "$build/fuzz_$target" "tests/fuzz/$target.c" -Wl,--start-group $archives -Wl,--end-group \
+                $packages -lhttp_parser -lm; then
+                failed=$((failed + 1))
+                continue
+        fi
+        mkdir -p "$build/corpus/$target"
+        set -- "$build/corpus/$target"
+        [ ! -d "tests/fuzz/corpus/$target" ] || set -- "$@" "tests/fuzz/corpus/$target"
+        if "$build/fuzz_$target" "-max_total_time=$seconds" -timeout=5 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 \
+                "-artifact_prefix=$build/found-$target-" "$@"; then
+                passed=$((passed + 1))
+                echo "$target: nothing found in $seconds s"
+        else
+                failed=$((failed + 1))
+                echo "$target: found something, see $build/found-$target-*"
+        fi
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed = 0 ]
