@@ -16,7 +16,7 @@ add $(printf '%s\n' "$out" | tail -n 1 | sed 's/[^0-9 ]//g')
 
 if (cd tools && python3 -B check_rooms_test.py 2>&1); then add 1 0 0; else add 0 1 0; fi
 
-for script in run.sh test.sh .ci/run $(find tools tests bench examples -name node_modules -prune -o -name "*.sh" -print); do
+for script in run.sh test.sh .ci/run $(find tools tests bench examples -name node_modules -prune -o -name "*.sh" -print 2>/dev/null); do
         shell=sh
         head -n 1 "$script" | grep -q bash && shell=bash
         if $shell -n "$script"; then add 1 0 0; else add 0 1 0; fi
@@ -34,7 +34,7 @@ if [ -z "$formatter" ]; then
         echo "SKIP: formatting, which needs clang-format 14"
         add 0 0 1
 else
-        for file in $(find src include tests bench examples -name node_modules -prune -o -name '*.c' -print | sort); do
+        for file in $(find src include tests bench examples -name node_modules -prune -o -name '*.c' -print 2>/dev/null | sort); do
                 if $formatter --dry-run --Werror "$file" >/dev/null 2>&1; then
                         add 1 0 0
                 else
