@@ -1,0 +1,503 @@
+/* The data directory of a node.
+ *
+ *   LOCK            held by flock for the life of the process
+ *   node.json       {"format":1,"cluster_uuid":"...","node_id":1,"created_us":...,"crc32c":"89abcdef"}
+ *   stores/<uuid>/  one directory per store:
+ *     store.json    {"format":1,"cluster_uuid","node_id","store_uuid","name","epoch","created_us","crc32c"}
+ *     vote          term and vote (vote.c)
+ *     log/          segments (segment.c), index files (index_build.c), the id window's checkpoint (ids.c)
+ *     quarantine/   suspicious files, never deleted (G12)
+ *
+ * "crc32c" is the CRC-32C, in hexadecimal, of the object without that key, written compactly with sorted
+ * keys, so that layout may change but no value can (G14).
+ *
+ * A store is made from the inside out: directories, then vote, then store.json by an atomic rename. A crash
+ * before the last step leaves a directory with a name that is a UUID, without store.json and without a
+ * segment: it is taken again for the next store that is made. A directory with segments but without
+ * store.json cannot come from a crash: that is damage, and the open is refused rather than starting an empty
+ * store in its place. */
+#include "persistence/node.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/crc32c.h"
+#include "base/memory.h"
+#include "persistence/text.h"
+#include "persistence/vote.h"
+
+enum { JSON_FILE_SIZE_MAX = 64 * 1024, JSON_FILE_FORMAT = 1 };
+enum { LIST_STOPPED = 100 }; /* what a listing gives that we ended; none of enum os_outcome */
+
+static void json_freep(json_t **json)
+{
+        json_decref(*json);
+        *json = NULL;
+}
+
+static void buffer_freep(struct buffer *b)
+{
+        buffer_fini(b);
+}
+
+/* The sum of everything but the sum. */
+static uint32_t json_file_sum(json_t *object)
+{
+        json_t *copy = json_copy(object);
+        uint32_t sum;
+        char *text;
+
+        assert(copy);
+        json_object_del(copy, "crc32c");
+        text = json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS);
+        assert(text);
+        sum = crc32c(0, text, strlen(text));
+        free(text);
+        json_decref(copy);
+        return sum;
+}
+
+static int json_file_write(struct os *os, const char *path, json_t *object)
+{
+        char sum[9];
+        char *text;
+        int r;
+
+        snprintf(sum, sizeof sum, "%08x", json_file_sum(object));
+        json_object_set_new(object, "crc32c", json_string(sum));
+        text = json_dumps(object, JSON_INDENT(1) | JSON_SORT_KEYS);
+        assert(text);
+        r = os_replace_whole(os, path, bytes_of_string(text));
+        free(text);
+        return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+}
+
+/* Reads and verifies. 0, PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT or a fault. */
+static int json_file_read(struct os *os, const char *path, json_t **ret)
+{
+        CLEANUP(buffer_freep) struct buffer text = {0};
+        CLEANUP(json_freep) json_t *object = NULL;
+        const char *sum;
+        json_error_t error;
+        char expected[9];
+        int r;
+
+        r = os_read_whole(os, path, JSON_FILE_SIZE_MAX, &text);
+        if (r == OS_NOT_FOUND)
+                return PERSISTENCE_NOT_FOUND;
+        if (r == -EFBIG)
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s is larger than any such file can be; restore it from a copy", path);
+        if (r)
+                return fault_fold(r);
+        object = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, &error);
+        if (!object || !json_is_object(object))
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s is damaged at byte %d (%s); restore it from a copy", path,
+                        object ? 0 : error.position, object ? "no object" : error.text);
+        sum = json_string_value(json_object_get(object, "crc32c"));
+        snprintf(expected, sizeof expected, "%08x", json_file_sum(object));
+        if (!sum || strcmp(sum, expected) != 0)
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s is damaged: its sum is %s, its content has %s; restore it from a copy", path,
+                        sum ? sum : "missing", expected);
+        if (json_integer_value(json_object_get(object, "format")) != JSON_FILE_FORMAT)
+                return problem_set(PERSISTENCE_FORMAT,
+                        "%s has format %lld, this version reads %d; use the version that made it", path,
+                        (long long)json_integer_value(json_object_get(object, "format")), JSON_FILE_FORMAT);
+        *ret = object;
+        object = NULL;
+        return 0;
+}
+
+static bool json_get_uuid(json_t *object, const char *key, uint8_t ret[16])
+{
+        const char *text = json_string_value(json_object_get(object, key));
+        struct event_id id;
+
+        if (!text || !event_id_parse(bytes_of_string(text), &id))
+                return false;
+        memcpy(ret, id.bytes, 16);
+        return true;
+}
+
+static void json_set_uuid(json_t *object, const char *key, const uint8_t uuid[16])
+{
+        char text[EVENT_ID_TEXT_SIZE + 1];
+        struct event_id id;
+
+        memcpy(id.bytes, uuid, 16);
+        event_id_format(&id, text);
+        json_object_set_new(object, key, json_string(text));
+}
+
+static void uuid_random(struct os *os, uint8_t ret[16])
+{
+        struct event_id id;
+
+        os_random(os, id.bytes, sizeof id.bytes);
+        event_id_stamp_random(&id);
+        memcpy(ret, id.bytes, 16);
+}
+
+/* ---- node.json ---- */
+
+static int node_file_read(struct persistence_node *node, const char *path)
+{
+        CLEANUP(json_freep) json_t *object = NULL;
+        json_int_t id;
+        int r;
+
+        r = json_file_read(node->os, path, &object);
+        if (r)
+                return r;
+        id = json_integer_value(json_object_get(object, "node_id"));
+        if (id <= 0 || !json_get_uuid(object, "cluster_uuid", node->identity.cluster_uuid))
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s lacks node_id or cluster_uuid; restore it from a copy", path);
+        node->identity.node_id = (uint64_t)id;
+        return 0;
+}
+
+static int node_file_make(struct persistence_node *node, const char *path)
+{
+        CLEANUP(json_freep) json_t *object = json_object();
+
+        uuid_random(node->os, node->identity.cluster_uuid);
+        node->identity.node_id = 1;
+        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
+        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
+        json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
+        json_object_set_new(object, "created_us", json_integer((json_int_t)os_wall_us(node->os)));
+        return json_file_write(node->os, path, object);
+}
+
+struct strangers {
+        const char *directory;
+        char name[128];
+};
+
+/* What may stand in a directory that has no node.json yet. */
+static int note_stranger(void *arg, const char *name, bool is_dir)
+{
+        struct strangers *s = arg;
+
+        if (strcmp(name, "LOCK") == 0 || strncmp(name, "node.json", 9) == 0 ||
+                (is_dir && strcmp(name, "stores") == 0) || strcmp(name, "lost+found") == 0)
+                return 0;
+        snprintf(s->name, sizeof s->name, "%s", name);
+        return LIST_STOPPED;
+}
+
+static int note_any(void *arg, const char *name, bool is_dir)
+{
+        struct strangers *s = arg;
+
+        (void)is_dir;
+        snprintf(s->name, sizeof s->name, "%s", name);
+        return LIST_STOPPED;
+}
+
+/* Before a node.json is made: refuses directories of other programs, and one whose node.json is lost. */
+static int node_directory_check_new(struct persistence_node *node, const char *stores)
+{
+        struct strangers strangers = {.directory = node->path};
+        int r;
+
+        r = os_dir_list(node->os, node->path, note_stranger, &strangers);
+        if (r == LIST_STOPPED)
+                return problem_set(PERSISTENCE_FORMAT,
+                        "%s is no data directory: it has %s but no node.json; choose an empty one",
+                        node->path, strangers.name);
+        if (r < 0)
+                return r;
+        r = os_dir_list(node->os, stores, note_any, &strangers);
+        if (r == LIST_STOPPED)
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s/node.json is missing but there are stores; restore it from a copy", node->path);
+        return r < 0 ? r : 0;
+}
+
+static int node_make(struct persistence_node *node, const char *file, const char *stores)
+{
+        CLEANUP(text_freep) char *parent = NULL;
+        char *slash;
+        int r;
+
+        r = node_directory_check_new(node, stores);
+        if (r)
+                return r;
+        r = os_dir_make(node->os, stores);
+        if (r)
+                return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+        r = node_file_make(node, file);
+        if (r)
+                return r;
+        parent = text_format("%s", node->path);
+        slash = strrchr(parent, '/');
+        if (slash && slash != parent) {
+                *slash = 0;
+                r = os_dir_sync(node->os, parent);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Opens or makes what is in the directory, whose lock is held. */
+static int node_load(struct persistence_node *node, bool must_exist)
+{
+        CLEANUP(text_freep) char *file = text_format("%s/node.json", node->path);
+        CLEANUP(text_freep) char *stores = text_format("%s/stores", node->path);
+        int r;
+
+        r = node_file_read(node, file);
+        if (r == PERSISTENCE_NOT_FOUND) {
+                if (must_exist)
+                        return problem_set(PERSISTENCE_FORMAT, "%s is no data directory: it has no node.json",
+                                node->path);
+                r = node_make(node, file, stores);
+        }
+        if (r)
+                return r;
+        /* A crash may have left any of this in memory only. */
+        r = os_dir_make(node->os, stores);
+        if (!r)
+                r = os_dir_sync(node->os, stores);
+        if (!r)
+                r = os_dir_sync(node->os, node->path);
+        return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+}
+
+static int ignore_entry(void *arg, const char *name, bool is_dir)
+{
+        (void)arg;
+        (void)name;
+        (void)is_dir;
+        return LIST_STOPPED;
+}
+
+int persistence_node_open(struct os *os, const char *path, bool must_exist, struct persistence_node **ret)
+{
+        struct persistence_node *node;
+        CLEANUP(text_freep) char *lock = text_format("%s/LOCK", path);
+        int r;
+
+        if (must_exist) {
+                r = os_dir_list(os, path, ignore_entry, NULL);
+                if (r == OS_NOT_FOUND)
+                        return problem_set(PERSISTENCE_FORMAT, "%s does not exist", path);
+                if (r == LIST_STOPPED)
+                        r = 0;
+        } else {
+                r = os_dir_make(os, path);
+        }
+        if (r)
+                return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+        node = MEMORY_NEW(struct persistence_node);
+        node->os = os;
+        node->path = memory_copy_string(path);
+        r = os_lock(os, lock, &node->lock);
+        if (r == OS_LOCKED)
+                r = problem_set(PERSISTENCE_IN_USE, "%s is in use by another process", path);
+        else if (r)
+                r = r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+        else
+                r = node_load(node, must_exist);
+        if (r) {
+                persistence_node_close(&node);
+                return r;
+        }
+        *ret = node;
+        return 0;
+}
+
+void persistence_node_close(struct persistence_node **node)
+{
+        if (!*node)
+                return;
+        os_file_close(&(*node)->lock);
+        free((*node)->path);
+        free(*node);
+        *node = NULL;
+}
+
+struct persistence_identity persistence_node_identity(const struct persistence_node *node)
+{
+        return node->identity;
+}
+
+/* ---- store directories ---- */
+
+void store_file_fini(struct store_file *s)
+{
+        free(s->name);
+        *s = (struct store_file){0};
+}
+
+static int store_file_read(struct persistence_node *node, const char *path, struct store_file *ret)
+{
+        CLEANUP(json_freep) json_t *object = NULL;
+        uint8_t cluster_uuid[16];
+        const char *name;
+        int r;
+
+        r = json_file_read(node->os, path, &object);
+        if (r)
+                return r;
+        name = json_string_value(json_object_get(object, "name"));
+        if (!name || !json_get_uuid(object, "store_uuid", ret->uuid) ||
+                !json_get_uuid(object, "cluster_uuid", cluster_uuid))
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s lacks name, store_uuid or cluster_uuid; restore it from a copy", path);
+        if (memcmp(cluster_uuid, node->identity.cluster_uuid, 16) != 0)
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s belongs to another cluster; it was copied here by mistake", path);
+        ret->epoch = (uint32_t)json_integer_value(json_object_get(object, "epoch"));
+        ret->name = memory_copy_string(name);
+        return 0;
+}
+
+static int store_file_make(struct persistence_node *node, const char *path, const struct store_file *s)
+{
+        CLEANUP(json_freep) json_t *object = json_object();
+
+        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
+        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
+        json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
+        json_set_uuid(object, "store_uuid", s->uuid);
+        json_object_set_new(object, "name", json_string(s->name));
+        json_object_set_new(object, "epoch", json_integer(s->epoch));
+        json_object_set_new(object, "created_us", json_integer((json_int_t)os_wall_us(node->os)));
+        return json_file_write(node->os, path, object);
+}
+
+struct store_search {
+        struct persistence_node *node;
+        const char *name;
+        struct store_file found; /* its name is NULL until found */
+        char *path;
+        char *half_made; /* path of a directory that a crash left without store.json */
+        int result;
+};
+
+static int note_segment(void *arg, const char *name, bool is_dir)
+{
+        size_t size = strlen(name);
+
+        (void)is_dir;
+        if (size > 4 && strcmp(name + size - 4, ".seg") == 0)
+                *(bool *)arg = true;
+        return 0;
+}
+
+static int store_search_half_made(struct store_search *s, char **path, const char *name)
+{
+        CLEANUP(text_freep) char *log = text_format("%s/log", *path);
+        bool has_segment = false;
+        struct event_id id;
+        int r;
+
+        if (!event_id_parse(bytes_of_string(name), &id))
+                return 0;
+        r = os_dir_list(s->node->os, log, note_segment, &has_segment);
+        if (r < 0)
+                return r;
+        if (has_segment)
+                return problem_set(PERSISTENCE_CORRUPT,
+                        "%s has a log but no store.json; restore that file from a copy", *path);
+        free(s->half_made);
+        s->half_made = *path;
+        *path = NULL;
+        return 0;
+}
+
+static int store_search_each(void *arg, const char *name, bool is_dir)
+{
+        struct store_search *s = arg;
+        CLEANUP(text_freep) char *path = text_format("%s/stores/%s", s->node->path, name);
+        CLEANUP(text_freep) char *file = text_format("%s/store.json", path);
+        struct store_file found = {0};
+
+        if (!is_dir)
+                return 0;
+        s->result = store_file_read(s->node, file, &found);
+        if (s->result == PERSISTENCE_NOT_FOUND)
+                s->result = store_search_half_made(s, &path, name);
+        else if (!s->result && strcmp(found.name, s->name) == 0) {
+                s->found = found;
+                s->path = path;
+                path = NULL;
+                return LIST_STOPPED;
+        }
+        store_file_fini(&found);
+        return s->result ? LIST_STOPPED : 0;
+}
+
+/* From the inside out, so that store.json is the last and makes it a store. */
+static int store_directory_make(struct store_search *s)
+{
+        struct os *os = s->node->os;
+        CLEANUP(text_freep) char *stores = text_format("%s/stores", s->node->path);
+        CLEANUP(text_freep) char *log = NULL, *quarantine = NULL, *file = NULL;
+        char text[EVENT_ID_TEXT_SIZE + 1];
+        struct event_id id;
+        int r;
+
+        if (s->half_made) {
+                s->path = s->half_made;
+                s->half_made = NULL;
+                if (!event_id_parse(bytes_of_string(strrchr(s->path, '/') + 1), &id))
+                        return fault_raise(-EINVAL);
+        } else {
+                os_random(os, id.bytes, sizeof id.bytes);
+                event_id_stamp_random(&id);
+                event_id_format(&id, text);
+                s->path = text_format("%s/%s", stores, text);
+        }
+        s->found = (struct store_file){.name = memory_copy_string(s->name), .epoch = 1};
+        memcpy(s->found.uuid, id.bytes, 16);
+        log = text_format("%s/log", s->path);
+        quarantine = text_format("%s/quarantine", s->path);
+        file = text_format("%s/store.json", s->path);
+        r = os_dir_make(os, log);
+        if (!r)
+                r = os_dir_make(os, quarantine);
+        if (!r)
+                r = os_dir_sync(os, s->path);
+        if (!r)
+                r = os_dir_sync(os, stores);
+        if (r)
+                return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+        r = vote_file_make(os, s->path, &s->node->identity, s->found.uuid);
+        return r ? r : store_file_make(s->node, file, &s->found);
+}
+
+int store_directory_open(struct persistence_node *node, const char *name, bool must_exist, char **ret_path,
+        struct store_file *ret)
+{
+        CLEANUP(text_freep) char *stores = text_format("%s/stores", node->path);
+        struct store_search s = {.node = node, .name = name};
+        int r;
+
+        r = os_dir_list(node->os, stores, store_search_each, &s);
+        if (r == LIST_STOPPED)
+                r = s.result;
+        r = r == OS_NOT_FOUND ? 0 : r;
+        if (!r && !s.path) {
+                if (must_exist)
+                        r = PERSISTENCE_NOT_FOUND;
+                else
+                        r = store_directory_make(&s);
+        }
+        free(s.half_made);
+        if (r) {
+                store_file_fini(&s.found);
+                free(s.path);
+                return r;
+        }
+        *ret_path = s.path;
+        *ret = s.found;
+        return 0;
+}
