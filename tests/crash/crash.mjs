@@ -11,7 +11,7 @@ import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startServer, temporaryDirectory } from '../lib/server.mjs';
-import { check } from './check.mjs';
+import { VIOLATIONS_SHOWN_MAX, check } from './check.mjs';
 import { grpcDoor, httpDoor } from './load.mjs';
 
 const { values: options } = parseArgs({
@@ -123,7 +123,7 @@ async function readBack(door, everything) {
       if (digest(line) !== digests[at]) problems.push(`changed: position ${at} is not what it was: ${line.slice(0, 200)}`);
       return;
     }
-    const { stream, revision, position, id } = JSON.parse(line);
+    const { stream, revision, position, id } = JSON.parse(line); // which also says that lines are whole
     log.push({ stream, revision, position, id });
     digests.push(digest(line));
     heads.set(stream, Math.max(heads.get(stream) ?? -1, revision));
@@ -134,7 +134,8 @@ async function readBack(door, everything) {
 function judge() {
   const violations = [...problems, ...check(history, log)];
   if (!violations.length) return;
-  console.log(violations.join('\n'));
+  console.log(violations.slice(0, VIOLATIONS_SHOWN_MAX).map((v) => v.slice(0, 400)).join('\n'));
+  if (violations.length > VIOLATIONS_SHOWN_MAX) console.log(`and ${violations.length - VIOLATIONS_SHOWN_MAX} more`);
   mkdirSync(options.keep, { recursive: true });
   writeFileSync(join(options.keep, `history-${options.seed}.json`), JSON.stringify({ history, log }));
   cpSync(data, join(options.keep, `data-${options.seed}`), { recursive: true });
@@ -143,9 +144,18 @@ function judge() {
   process.exit(1);
 }
 
+async function start(cycle) {
+  try {
+    return await startServer({ data, args: ['--segment-size', '1MiB'] });
+  } catch (error) {
+    problems.push(`start: after ${cycle} lives it does not come up: ${error.message}`);
+    return judge();
+  }
+}
+
 /** One life: start, look, retry what is in doubt, load, die. */
 async function live(cycle) {
-  const server = await startServer({ data, args: ['--segment-size', '1MiB'] });
+  const server = await start(cycle);
   if (cycle > 0) {
     slowestRestartMs = Math.max(slowestRestartMs, server.startedInMs);
     if (server.startedInMs > RESTART_MAX_MS) problems.push(`slow: restart ${cycle} took ${Math.round(server.startedInMs)} ms`);
@@ -190,7 +200,7 @@ let cycle = 0;
 while (cycle < cycles && (performance.now() - began) / 1000 < Number(options.seconds)) {
   await live(cycle++);
 }
-const last = await startServer({ data, args: ['--segment-size', '1MiB'] });
+const last = await start(cycle);
 const door = httpDoor(last.port);
 await readBack(door, true);
 await door.close();

@@ -11,7 +11,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** The program under test: $NILO, or the one that test.sh builds. */
 export const nilo = resolve(process.env.NILO ?? join(root, 'build', 'nilo'));
 
-const STDERR_KEPT_MAX = 64 * 1024;
+const STDERR_KEPT_MAX = 4 * 1024;
 const running = new Set();
 const directories = new Set();
 
