@@ -18,8 +18,7 @@
  *   136  4  size of that configuration
  *   140     that configuration, then zeros
  *  4092  4  CRC-32C of the bytes before
- *  4096     records (model: record), each at a multiple of 8, to the end of the log or of the file; zeros
- * behind
+ *  4096     records (model: record), each at a multiple of 8; zeros behind the last
  *
  * A record's sums are seeded by segment UUID and generation, so that bytes of another file never look valid
  * here.
