@@ -13,7 +13,7 @@ const STATE = { any: 'any', none: 'no_stream', exists: 'stream_exists' };
 
 /** The official client: BatchAppend, and a subscription to everything. */
 export function grpcDoor(port) {
-  const client = KurrentDBClient.connectionString(`kurrentdb://localhost:${port}?tls=false&keepAliveInterval=-1`);
+  const client = KurrentDBClient.connectionString(`kurrentdb://127.0.0.1:${port}?tls=false&keepAliveInterval=-1`);
   return {
     name: 'grpc',
     async append(stream, expect, events) {
