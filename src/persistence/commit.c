@@ -344,6 +344,15 @@ static struct seal_job *seal_new(struct persistence *p, size_t number, bool is_r
         return seal;
 }
 
+bool log_wants_seal(const struct persistence *p)
+{
+        const struct log_segment *s = p->segments[p->sealed_count];
+
+        /* The next one's file must be there: an index file says that the segment is complete. */
+        return !p->sealing && p->sealed_count + 1 < p->segment_count &&
+               p->segments[p->sealed_count + 1]->file && s->committed_records == s->record_count;
+}
+
 void log_seal_next(struct persistence *p)
 {
         struct log_segment *s = p->segments[p->sealed_count];

@@ -267,8 +267,7 @@ void persistence_append(struct persistence *p, const struct persistence_entry *e
         assert(entry->kind != RECORD_WATERMARK);
         assert((entry->kind == RECORD_EVENTS) == (entry->event_count > 0));
         persistence_recovered_free(p);
-        starts_segment = log_is_full(p, size, entry->event_count);
-        if (starts_segment) {
+        if (log_is_full(p, size, entry->event_count)) {
                 struct segment_header next = log_next_header(p);
 
                 log_segment_add(p, &next);
@@ -276,6 +275,8 @@ void persistence_append(struct persistence *p, const struct persistence_entry *e
         if (!p->gathering)
                 p->gathering = group_new(p);
         segment = log_active(p);
+        /* Also one whose first entries were taken back before they were written. */
+        starts_segment = segment->record_count == 0 && !segment->file;
         group_add(p->gathering, segment, starts_segment, &h, entry->payload, entry->write_id);
         if (!segment->tail)
                 segment->tail = tail_new(false);
@@ -370,8 +371,11 @@ static int log_restore_state(struct persistence *p, struct log_segment *s)
         int r;
 
         if (s->record_count == 0) {
-                p->chain = s->header.previous_chain;
                 p->last_term = s->header.previous_term;
+                /* Without a file nothing of it was written, and nothing before it was cut: the chain stands.
+                 */
+                if (s->file)
+                        p->chain = s->header.previous_chain;
                 return 0;
         }
         r = os_file_read(s->file, raw, sizeof raw,

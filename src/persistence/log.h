@@ -179,6 +179,7 @@ void log_settle_writes(struct persistence *p);
 
 /* commit.c: seals the oldest unsealed segment when it is committed through its end. */
 void log_seal_next(struct persistence *p);
+bool log_wants_seal(const struct persistence *p);
 /* space.c */
 void log_space_look(struct persistence *p);
 /* open.c: the timer runs only while there is something to look after. */

@@ -219,10 +219,26 @@ static int node_directory_check_new(struct persistence_node *node, const char *s
         return r < 0 ? r : 0;
 }
 
+/* Makes the names of the directory and of its parents durable: any of them may be new. */
+static int node_sync_parents(struct persistence_node *node)
+{
+        CLEANUP(text_freep) char *path = text_format("%s", node->path);
+        char *slash;
+        int r = 0;
+
+        while ((slash = strrchr(path, '/')) && slash != path && !r) {
+                *slash = 0;
+                r = os_dir_sync(node->os, path);
+                /* One that we may not open was there before us. */
+                r = r == -EACCES || r > 0 ? 0 : r;
+        }
+        if (!r)
+                r = os_dir_sync(node->os, node->path[0] == '/' ? "/" : ".");
+        return r == -EACCES || r > 0 ? 0 : r;
+}
+
 static int node_make(struct persistence_node *node, const char *file, const char *stores)
 {
-        CLEANUP(text_freep) char *parent = NULL;
-        char *slash;
         int r;
 
         r = node_directory_check_new(node, stores);
@@ -232,17 +248,7 @@ static int node_make(struct persistence_node *node, const char *file, const char
         if (r)
                 return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
         r = node_file_make(node, file);
-        if (r)
-                return r;
-        parent = text_format("%s", node->path);
-        slash = strrchr(parent, '/');
-        if (slash && slash != parent) {
-                *slash = 0;
-                r = os_dir_sync(node->os, parent);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        return r ? r : node_sync_parents(node);
 }
 
 /* Opens or makes what is in the directory, whose lock is held. */

@@ -107,14 +107,6 @@ static bool log_wants_watermark(const struct persistence *p)
                !p->groups_in_flight;
 }
 
-static bool log_wants_seal(const struct persistence *p)
-{
-        const struct log_segment *s = p->segments[p->sealed_count];
-
-        return !p->sealing && p->sealed_count + 1 < p->segment_count &&
-               s->committed_records == s->record_count;
-}
-
 void log_timer_arm(struct persistence *p)
 {
         if (!p->is_started || p->is_closing || p->read_only || p->timer.is_on || atomic_load(&p->has_failed))

@@ -12,7 +12,7 @@
  *    80  8  first index
  *    88  8  first position
  *    96  8  term of the entry before the first
- *   104  8  time of the newest event before the first, us since 1970
+ *   104  8  time of the newest event before the first, us since 1970, or of one that was truncated since
  *   112 16  chain hash before the first
  *   128  8  index of the configuration in force before the first; 0: none
  *   136  4  size of that configuration

@@ -176,7 +176,6 @@ static void verify_header(struct verify *v, const struct segment_header *h, cons
         v->next_index = h->first_index;
         v->next_position = h->first_position;
         v->term = h->previous_term;
-        v->time_us = h->previous_time_us;
         v->chain = h->previous_chain;
         v->is_known = true;
 }
