@@ -303,6 +303,7 @@ static void seal_finish(struct job *job)
         if (seal->result == INDEX_FULL) {
                 /* Sealing can wait for space; the timer tries again. */
                 seal->segment->is_sealing = false;
+                log_timer_arm(p);
                 return;
         }
         if (seal->result) {

@@ -45,6 +45,21 @@ static int cursor_event(struct persistence_reader *r, struct event_view *ret)
         return reader_corrupt(r, r->record.segment, r->record.offset, "an event of a record cannot be read");
 }
 
+/* Whether an event of the record is one of the run that led here. Runs of other streams with the same hash
+ * lead to records that may hold events of ours as well, of another run, out of turn: the first revision tells
+ * them apart. */
+static bool cursor_is_ours(struct persistence_reader *r, const struct event_view *event)
+{
+        if (r->run_is_foreign || !bytes_equal(event->stream, r->stream.name))
+                return false;
+        if (!r->run_is_ours && event->revision != r->run_first_revision) {
+                r->run_is_foreign = true;
+                return false;
+        }
+        r->run_is_ours = true;
+        return true;
+}
+
 /* Backward: all events of the record that are wanted, into `views`. */
 static int cursor_collect(struct persistence_reader *r)
 {
@@ -57,8 +72,9 @@ static int cursor_collect(struct persistence_reader *r)
                 result = cursor_event(r, &event);
                 if (result)
                         break;
-                if (r->is_stream ? !bytes_equal(event.stream, r->stream.name) || event.revision > r->next
-                                 : event.position > r->next)
+                if (r->is_stream && !cursor_is_ours(r, &event))
+                        continue;
+                if ((r->is_stream ? event.revision : event.position) > r->next)
                         continue;
                 if (r->view_count == r->view_capacity) {
                         r->view_capacity = r->view_capacity ? r->view_capacity * 2 : 16;
@@ -327,6 +343,9 @@ static int run_get_record(struct persistence_reader *r)
                 if (result)
                         return result;
         }
+        r->run_first_revision = r->runs[r->run_at].first_revision;
+        r->run_is_ours = false;
+        r->run_is_foreign = false;
         return reader_get_record(r, r->segment, offset, READER_RUN_GUESS);
 }
 
@@ -388,7 +407,7 @@ static int stream_next(struct persistence_reader *r, struct event_view *ret)
                                 break;
                         if (result)
                                 return result;
-                        if (ret->revision < r->next || !bytes_equal(ret->stream, r->stream.name))
+                        if (!cursor_is_ours(r, ret) || ret->revision < r->next)
                                 continue;
                         if (r->has_given && ret->revision != r->next && ret->revision != REVISION_MAX)
                                 return reader_corrupt(r, r->record.segment, r->record.offset,

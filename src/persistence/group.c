@@ -321,6 +321,9 @@ void group_write_watermark(struct persistence *p, bool on_this_thread)
         if (p->ends_with_watermark || p->last_index == 0 || active->record_count == 0 ||
                 atomic_load(&p->has_failed))
                 return;
+        /* On a full disk only where there are blocks for it: it is not worth a fault. */
+        if (p->space == SPACE_FULL && filler_ahead(p->filler) < record_size(0))
+                return;
         g = group_new(p);
         g->is_watermark = true;
         group_add(g, active, false, &h, BYTES_EMPTY, 0);

@@ -183,9 +183,10 @@ int lookup_record(struct persistence *p, size_t number, uint64_t offset, struct 
         return r ? r : PERSISTENCE_CORRUPT;
 }
 
-/* The last event of the stream in a record. *ret_found false: the record is of another stream with the same
- * hash. */
-static int lookup_last_event(struct persistence *p, size_t number, uint64_t offset, struct bytes stream,
+/* The last event of a run; only the numbers of *ret are valid afterwards. *ret_found false: the run is of
+ * another stream with the same hash. The record may have events of ours all the same, so the run's first
+ * revision tells. */
+static int lookup_last_event(struct persistence *p, size_t number, const struct run *run, struct bytes stream,
         struct event_view *ret, bool *ret_found)
 {
         struct buffer buffer = {0};
@@ -193,26 +194,27 @@ static int lookup_last_event(struct persistence *p, size_t number, uint64_t offs
         struct record_header h;
         struct event_view event;
         struct bytes payload;
-        int r;
+        int r, outcome;
 
         *ret_found = false;
-        r = lookup_record(p, number, offset, &buffer, &h, &payload);
-        if (!r)
-                r = record_events_open(&events, &h, payload) ? PERSISTENCE_CORRUPT : 0;
-        while (!r) {
-                r = record_events_next(&events, &event);
-                if (r)
-                        break;
-                if (bytes_equal(event.stream, stream)) {
-                        *ret = event;
-                        *ret_found = true;
+        r = lookup_record(p, number, (uint64_t)run->offset8 * RECORD_ALIGNMENT, &buffer, &h, &payload);
+        if (!r) {
+                outcome = record_events_open(&events, &h, payload);
+                while (!outcome) {
+                        outcome = record_events_next(&events, &event);
+                        if (!outcome && bytes_equal(event.stream, stream)) {
+                                if (!*ret_found && event.revision != run->first_revision)
+                                        break;
+                                *ret = event;
+                                *ret_found = true;
+                        }
                 }
+                if (outcome == RECORD_INVALID)
+                        r = PERSISTENCE_CORRUPT;
         }
         record_events_close(&events);
         buffer_fini(&buffer);
-        if (r == RECORD_EVENTS_END)
-                return 0;
-        return r > 0 ? PERSISTENCE_CORRUPT : r;
+        return r;
 }
 
 /* ---- heads ---- */
@@ -244,8 +246,7 @@ static int head_in_index(struct persistence *p, size_t number, const struct look
                 r = lookup_runs(p, number, stream, REVISION_MAX, true, &cursor, &run, 1, &count);
                 if (r || !count)
                         return r;
-                r = lookup_last_event(
-                        p, number, (uint64_t)run.offset8 * RECORD_ALIGNMENT, stream->name, &event, &is_ours);
+                r = lookup_last_event(p, number, &run, stream->name, &event, &is_ours);
                 if (r)
                         return r;
                 if (is_ours) {
@@ -311,8 +312,7 @@ static int segment_reaches_down(struct persistence *p, size_t number, const stru
                 if (!s->index)
                         *ret = true;
                 else
-                        r = lookup_last_event(p, number, (uint64_t)run.offset8 * RECORD_ALIGNMENT,
-                                stream->name, &event, ret);
+                        r = lookup_last_event(p, number, &run, stream->name, &event, ret);
         }
         return r;
 }

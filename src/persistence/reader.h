@@ -66,6 +66,9 @@ struct persistence_reader {
         struct run runs[READER_RUNS];
         unsigned run_at;
         unsigned run_count;
+        uint64_t run_first_revision; /* of the run whose record is open */
+        bool run_is_ours;
+        bool run_is_foreign;
 
         char problem[PROBLEM_SIZE_MAX];
 };

@@ -1,0 +1,250 @@
+/* The inside: streams that share hashes, the window of ids beyond its size, files with many names. */
+#include "persistence/cache.h"
+#include "persistence/ids.h"
+#include "persistence/index.h"
+#include "persistence/segment.h"
+#include "persistence/tail.h"
+#include "support.h"
+
+/* With few bits of hash nearly all streams collide; every read must still be right. */
+TEST(hash, collisions_are_told_apart_by_name)
+{
+        static const unsigned bits[] = {1, 2, 4};
+        struct fixture f;
+        unsigned b, i;
+
+        for (b = 0; b < COUNT_OF(bits); b++) {
+                index_hash_set_bits(bits[b]);
+                fixture_init(&f, 50 + b);
+                f.options.segment_size = 32 * KIB;
+                fixture_open(&f);
+                for (i = 0; i < 500; i++) {
+                        fixture_put(&f, (uint32_t)mix(i, b) % 6);
+                        if (i % 100 == 50)
+                                fixture_settle(&f);
+                }
+                check_all(&f);
+                fixture_settle(&f);
+                check_all(&f);
+                fixture_close(&f);
+                fixture_open(&f);
+                fixture_adopt_recovered(&f);
+                check_all(&f);
+                fixture_fini(&f);
+        }
+        index_hash_set_bits(64);
+}
+
+/* ---- ids ---- */
+
+static struct persistence_id numbered_id(uint64_t n)
+{
+        return (struct persistence_id){model_id(n, 5), n % 7, n, n};
+}
+
+TEST(ids, the_window_holds_the_newest)
+{
+        uint64_t n, total = LIMIT_IDEMPOTENCY_WINDOW_IDS + 1000;
+        struct persistence_id id, found;
+        struct ids ids = {.seed = 3};
+
+        for (n = 0; n < total; n++) {
+                id = numbered_id(n);
+                ids_add(&ids, &id);
+        }
+        assert_int_equal(ids.count, LIMIT_IDEMPOTENCY_WINDOW_IDS);
+        for (n = 0; n < total; n += 333) {
+                bool is_in = n >= 1000;
+
+                id = numbered_id(n);
+                assert_int_equal(ids_find(&ids, &id.id, id.stream_hash, &found), is_in);
+                if (is_in)
+                        assert_int_equal(found.position, n);
+                assert_false(ids_find(&ids, &id.id, id.stream_hash + 1, &found));
+        }
+        ids_fini(&ids);
+}
+
+TEST(ids, the_newest_of_equal_ones_is_found)
+{
+        struct persistence_id id = numbered_id(1), found;
+        struct ids ids = {0};
+        uint64_t n;
+
+        for (n = 0; n < 5000; n++) {
+                id.position = n;
+                ids_add(&ids, &id);
+                assert_true(ids_find(&ids, &id.id, id.stream_hash, &found));
+                assert_int_equal(found.position, n);
+        }
+        ids_fini(&ids);
+}
+
+TEST(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken)
+{
+        struct segment_header h = {.first_index = 1, .node_id = 1};
+        struct ids ids = {.seed = 1}, copy = {.seed = 2};
+        struct buffer bytes = {0}, again = {0};
+        struct persistence_id id;
+        uint64_t n, bit;
+
+        for (n = 0; n < 300; n++) {
+                id = numbered_id(n);
+                ids_add(&ids, &id);
+        }
+        ids_encode(&ids, &h, 99, &bytes);
+        assert_int_equal(ids_decode(&copy, buffer_bytes(&bytes), &h, 99), 0);
+        ids_encode(&copy, &h, 99, &again);
+        assert_true(bytes_equal(buffer_bytes(&bytes), buffer_bytes(&again)));
+        assert_int_equal(ids_decode(&copy, buffer_bytes(&bytes), &h, 98), IDS_INVALID);
+        for (bit = 0; bit < bytes.size * 8; bit += 7) {
+                bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+                assert_int_equal(ids_decode(&copy, buffer_bytes(&bytes), &h, 99), IDS_INVALID);
+                bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+        for (n = 0; n < bytes.size; n += 11)
+                assert_int_equal(ids_decode(&copy, bytes_of(bytes.data, n), &h, 99), IDS_INVALID);
+        ids_fini(&ids);
+        ids_fini(&copy);
+        buffer_fini(&bytes);
+        buffer_fini(&again);
+}
+
+TEST(ids, the_window_spans_restarts_and_lost_checkpoints_G6)
+{
+        struct fixture f;
+        unsigned round;
+
+        fixture_init(&f, 60);
+        f.options.segment_size = 16 * KIB;
+        for (round = 0; round < 4; round++) {
+                unsigned i;
+
+                fixture_open(&f);
+                fixture_adopt_recovered(&f);
+                check_ids(&f);
+                for (i = 0; i < 120; i++)
+                        fixture_put(&f, 3);
+                fixture_settle(&f);
+                fixture_close(&f);
+        }
+        fixture_fini(&f);
+}
+
+/* ---- many names ---- */
+
+static uint64_t listed;
+static char last_listed[64];
+
+static bool check_order(void *arg, struct bytes name, uint64_t event_count)
+{
+        (void)arg;
+        assert_true(bytes_compare(bytes_of_string(last_listed), name) < 0);
+        assert_int_equal(event_count, 1);
+        memset(last_listed, 0, sizeof last_listed);
+        memcpy(last_listed, name.data, name.size);
+        listed++;
+        return true;
+}
+
+/* Enough streams for many blocks of entries and names. */
+TEST(index, with_many_streams_finds_each)
+{
+        enum { STREAMS = 4000 };
+        struct fixture f;
+        unsigned i;
+
+        fixture_init(&f, 61);
+        f.options.segment_size = 4 * MIB;
+        f.options.cache_size = 16 * KIB; /* a few blocks at a time */
+        f.options.segment_events_max = STREAMS;
+        fixture_open(&f);
+        for (i = 0; i < STREAMS + 1; i++) {
+                struct buffer payload = {0};
+                struct record_events_writer w;
+                struct event_draft draft = {.id = model_id(i, 1), .type = BYTES_LITERAL("T")};
+                struct persistence_entry entry = {.index = i + 1,
+                        .term = 1,
+                        .kind = RECORD_EVENTS,
+                        .first_position = i,
+                        .event_count = 1};
+                char name[64];
+
+                snprintf(name, sizeof name, "stream-%u", i);
+                record_events_begin(&w, &payload, 5);
+                record_events_add(&w, bytes_of_string(name), 0, &draft);
+                record_events_end(&w);
+                entry.payload = buffer_bytes(&payload);
+                persistence_append(f.p, &entry);
+                buffer_fini(&payload);
+        }
+        f.entry_count = STREAMS + 1;
+        fixture_write(&f, true);
+        fixture_commit(&f, STREAMS + 1);
+        fixture_settle(&f);
+        for (i = 0; i < STREAMS; i += 3) {
+                struct persistence_head head;
+                char name[64];
+
+                snprintf(name, sizeof name, "stream-%u", i);
+                assert_int_equal(persistence_stream_head(f.p, bytes_of_string(name), &head), 0);
+                assert_int_equal(head.last_position, i);
+                snprintf(name, sizeof name, "absent-%u", i);
+                assert_int_equal(
+                        persistence_stream_head(f.p, bytes_of_string(name), &head), PERSISTENCE_NOT_FOUND);
+        }
+        listed = 0;
+        last_listed[0] = 0;
+        assert_int_equal(
+                persistence_list(f.p, NAMES_STREAMS, BYTES_EMPTY, BYTES_EMPTY, UINT32_MAX, check_order, NULL),
+                0);
+        assert_int_equal(listed, STREAMS + 1);
+        listed = 0;
+        snprintf(last_listed, sizeof last_listed, "stream-2");
+        assert_int_equal(persistence_list(f.p, NAMES_STREAMS, BYTES_LITERAL("stream-2"),
+                                 BYTES_LITERAL("stream-2"), UINT32_MAX, check_order, NULL),
+                0);
+        assert_int_equal(listed, 1110); /* stream-2x, 2xx and 2xxx */
+        fixture_fini(&f);
+}
+
+/* ---- the cache ---- */
+
+TEST(cache, keeps_what_is_used_within_its_size)
+{
+        struct cache *c = cache_new(1000);
+        struct bytes found;
+        uint64_t i;
+
+        for (i = 0; i < 100; i++) {
+                memset(cache_add(c, (struct cache_key){1, i}, 100), (int)i, 100);
+                assert_true(cache_stats(c).bytes <= 1000);
+                assert_true(cache_get(c, (struct cache_key){1, 0}, &found) == true);
+                assert_int_equal(found.data[0], 0);
+        }
+        assert_false(cache_get(c, (struct cache_key){1, 50}, &found));
+        assert_true(cache_get(c, (struct cache_key){1, 99}, &found));
+        assert_int_equal(found.data[99], 99);
+        memset(cache_add(c, (struct cache_key){2, 0}, 5000), 7, 5000); /* larger than the cache: alone */
+        assert_true(cache_get(c, (struct cache_key){2, 0}, &found));
+        assert_false(cache_get(c, (struct cache_key){1, 0}, &found));
+        cache_drop_file(c, 2);
+        assert_false(cache_get(c, (struct cache_key){2, 0}, &found));
+        assert_int_equal(cache_stats(c).bytes, 0);
+        cache_free(&c);
+}
+
+int main(void)
+{
+        static const struct CMUnitTest tests[] = {
+                TEST_ROW(hash, collisions_are_told_apart_by_name),
+                TEST_ROW(ids, the_window_holds_the_newest),
+                TEST_ROW(ids, the_newest_of_equal_ones_is_found),
+                TEST_ROW(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken),
+                TEST_ROW(ids, the_window_spans_restarts_and_lost_checkpoints_G6),
+                TEST_ROW(index, with_many_streams_finds_each),
+                TEST_ROW(cache, keeps_what_is_used_within_its_size),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
