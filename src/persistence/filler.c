@@ -59,11 +59,15 @@ void filler_free(struct filler **filler)
 
         if (!f)
                 return;
+        /* What has not begun finds nothing to do. */
+        pthread_mutex_lock(&f->lock);
+        free(f->path);
+        f->path = NULL;
+        pthread_mutex_unlock(&f->lock);
         if (f->job)
                 job_settle(f->job);
         pthread_mutex_destroy(&f->lock);
         free(f->zeros);
-        free(f->path);
         free(f->log_path);
         free(f);
         *filler = NULL;

@@ -146,9 +146,9 @@ static int group_start_segment(struct persistence *p, struct log_segment *s)
         int r;
 
         s->header.previous_chain = p->chain;
-        r = segment_file_make(p->os, p->log_path, &s->header, 0, has_spare, &s->file);
+        r = segment_file_make(p->os, p->log_path, &s->header, 0, has_spare, &s->writer);
         if (!r)
-                r = os_file_size(s->file, &size);
+                r = os_file_size(s->writer, &size);
         if (!r)
                 filler_begin(p->filler, path, SEGMENT_HEADER_SIZE, size);
         return r;
@@ -167,11 +167,12 @@ static int group_write_part(struct log_group *g, const struct group_part *part)
         }
         group_seal_part(g, part);
         filler_claim(p->filler, part->offset + part->size);
-        r = os_file_write(part->segment->file, bytes_of(g->bytes.data + part->at, part->size), part->offset);
+        r = os_file_write(
+                part->segment->writer, bytes_of(g->bytes.data + part->at, part->size), part->offset);
         if (r)
                 return r;
         before = os_monotonic_us(p->os);
-        r = os_file_sync(part->segment->file);
+        r = os_file_sync(part->segment->writer);
         sync_us = os_monotonic_us(p->os) - before;
         g->syncs++;
         g->sync_us += sync_us;
@@ -242,25 +243,37 @@ static void group_count(struct persistence *p, const struct log_group *g)
         p->written_at_us = os_monotonic_us(p->os);
 }
 
+/* From here on the loop knows the files that the group has made. */
+static void group_take_files(struct persistence *p, const struct log_group *g)
+{
+        uint32_t i;
+
+        for (i = 0; i < g->part_count; i++) {
+                struct log_segment *s = g->parts[i].segment;
+
+                if (!g->parts[i].starts_segment)
+                        continue;
+                s->file = s->writer;
+                if (!g->result)
+                        log_publish_text(p, FACT_segment_started, s->header.first_position, 0, NULL);
+        }
+}
+
 static void group_finish(struct job *job)
 {
         struct log_group *g = CONTAINER_OF(job, struct log_group, job);
         struct persistence *p = g->p;
-        uint32_t i;
 
         assert(p->in_flight.next == &g->link);
         list_remove(&g->link);
         p->groups_in_flight--;
         g->is_done = true;
         group_count(p, g);
+        group_take_files(p, g);
         if (g->result) {
                 log_fail(p, g->result);
         } else {
                 p->synced_index = MAX(p->synced_index, g->last_index);
-                for (i = 0; i < g->part_count; i++)
-                        if (g->parts[i].starts_segment)
-                                log_publish_text(p, FACT_segment_started,
-                                        g->parts[i].segment->header.first_position, 0, NULL);
                 filler_kick(p->filler);
         }
         group_retain(p, g);

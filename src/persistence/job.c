@@ -7,7 +7,8 @@
 static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t job_ran = PTHREAD_COND_INITIALIZER;
 
-/* Takes the right to run; false when somebody else has it. */
+/* Takes the right to run. False when somebody else has run the job; one who runs it just now is waited for,
+ * since jobs of a lane never overlap, whoever runs them. */
 static bool job_claim(struct job *job)
 {
         bool is_ours;
@@ -16,6 +17,8 @@ static bool job_claim(struct job *job)
         is_ours = job->state == JOB_QUEUED;
         if (is_ours)
                 job->state = JOB_RUNNING;
+        while (!is_ours && job->state == JOB_RUNNING)
+                pthread_cond_wait(&job_ran, &job_lock);
         pthread_mutex_unlock(&job_lock);
         return is_ours;
 }
@@ -38,13 +41,13 @@ static void job_on_lane(struct os_work *work)
                 job_run_claimed(job);
 }
 
-/* Finishes a job that has run, once. Only the loop moves a job out of JOB_RAN. */
+/* Finishes a job that has run, once. */
 static void job_finish(struct job *job)
 {
-        if (job->state == JOB_FINISHED)
+        if (job->is_finished)
                 return;
         assert(job->state == JOB_RAN);
-        job->state = JOB_FINISHED;
+        job->is_finished = true;
         job->finish(job);
 }
 
@@ -61,6 +64,7 @@ void job_submit(struct os *os, enum os_lane lane, struct job *job)
         assert(job->run);
         assert(job->finish && job->release);
         job->state = JOB_QUEUED;
+        job->is_finished = false;
         job->work = (struct os_work){.work = job_on_lane, .done = job_on_loop};
         os_work_submit(os, lane, &job->work);
 }
@@ -68,6 +72,7 @@ void job_submit(struct os *os, enum os_lane lane, struct job *job)
 void job_run_here(struct job *job)
 {
         job->state = JOB_RUNNING;
+        job->is_finished = false;
         job_run_claimed(job);
         job_finish(job);
         job->release(job);
@@ -75,13 +80,7 @@ void job_run_here(struct job *job)
 
 void job_settle(struct job *job)
 {
-        if (job_claim(job)) {
+        if (job_claim(job))
                 job_run_claimed(job);
-        } else {
-                pthread_mutex_lock(&job_lock);
-                while (job->state == JOB_RUNNING)
-                        pthread_cond_wait(&job_ran, &job_lock);
-                pthread_mutex_unlock(&job_lock);
-        }
         job_finish(job);
 }

@@ -8,7 +8,7 @@
 
 #include "os/os.h"
 
-enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_RAN, JOB_FINISHED };
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_RAN };
 
 struct job {
         struct os_work work;
@@ -16,6 +16,7 @@ struct job {
         void (*finish)(struct job *job);  /* on the loop, after run */
         void (*release)(struct job *job); /* frees the job; the last thing that happens */
         enum job_state state;             /* lock: the room's job lock */
+        bool is_finished;                 /* loop */
 };
 
 /* Set run, finish and release before. */

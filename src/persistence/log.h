@@ -53,6 +53,8 @@ struct log_segment {
         struct os_file *file; /* NULL: not open */
         unsigned pins;        /* cold reads under way */
         uint64_t last_used;
+        /* the thread that writes groups: the same file, from the moment it is made */
+        struct os_file *writer;
 };
 static inline uint64_t log_segment_next_index(const struct log_segment *s)
 {
@@ -134,6 +136,7 @@ struct persistence {
 
         struct filler *filler;
         struct cache *cache;
+        struct list cold_reads; /* under way */
 
         /* loop: space */
         enum log_space space;
@@ -180,6 +183,8 @@ void log_settle_writes(struct persistence *p);
 /* commit.c: seals the oldest unsealed segment when it is committed through its end. */
 void log_seal_next(struct persistence *p);
 bool log_wants_seal(const struct persistence *p);
+/* reader.c: waits for cold reads; their readers are told nothing. */
+void log_end_cold_reads(struct persistence *p);
 /* space.c */
 void log_space_look(struct persistence *p);
 /* open.c: the timer runs only while there is something to look after. */

@@ -13,6 +13,7 @@
  * bytes. */
 struct reader_read {
         struct job job;
+        struct list link;                  /* in the log's */
         struct persistence_reader *reader; /* NULL: closed */
         struct log_segment *pinned;
         struct os_file *file;
@@ -38,6 +39,7 @@ static void read_finish(struct job *job)
         struct persistence_reader *r = read->reader;
 
         read->pinned->pins--;
+        list_remove(&read->link);
         if (!r)
                 return;
         r->read = NULL;
@@ -66,6 +68,7 @@ static void reader_read_cold(
 
         read->job = (struct job){.run = read_run, .finish = read_finish, .release = read_release};
         read->reader = r;
+        list_add_last(&r->p->cold_reads, &read->link);
         read->pinned = r->p->segments[segment];
         read->pinned->pins++;
         read->file = file;
@@ -75,6 +78,18 @@ static void reader_read_cold(
         buffer_reserve(&read->bytes, size);
         r->read = read;
         job_submit(r->p->os, OS_LANE_READ, &read->job);
+}
+
+void log_end_cold_reads(struct persistence *p)
+{
+        LIST_EACH_SAFE (at, &p->cold_reads) {
+                struct reader_read *read = CONTAINER_OF(at, struct reader_read, link);
+
+                if (read->reader)
+                        read->reader->read = NULL;
+                read->reader = NULL;
+                job_settle(&read->job);
+        }
 }
 
 int reader_corrupt(struct persistence_reader *r, size_t segment, uint64_t offset, const char *what)

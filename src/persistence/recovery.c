@@ -430,6 +430,7 @@ static int recovery_scan_segment(struct recovery *rec, size_t number)
                 r = os_file_size(s->file, &size);
         if (r)
                 return fault_fold(r);
+        s->writer = s->file;
         segment_scan_begin(&scan, s->file, &s->header, SEGMENT_HEADER_SIZE, size);
         scan.skip_crc = p->skip_crc;
         do {
@@ -582,6 +583,7 @@ static int recovery_make_first(struct persistence *p)
         s = log_segment_add(p, &h);
         r = segment_file_make(p->os, p->log_path, &h,
                 MIN(LOG_ZEROS_FIRST, p->segment_size) - SEGMENT_HEADER_SIZE, false, &s->file);
+        s->writer = s->file;
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
 }
 

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/memory.h"
 #include "persistence/persistence.h"
 
 static _Thread_local char problem[PROBLEM_SIZE_MAX];
@@ -12,17 +11,13 @@ static _Thread_local char problem[PROBLEM_SIZE_MAX];
 char *text_format(const char *format, ...)
 {
         va_list args;
-        char *text;
+        char *text = NULL;
         int size;
 
         va_start(args, format);
-        size = vsnprintf(NULL, 0, format, args);
+        size = vasprintf(&text, format, args);
         va_end(args);
         assert(size >= 0);
-        text = memory_new((size_t)size + 1);
-        va_start(args, format);
-        vsnprintf(text, (size_t)size + 1, format, args);
-        va_end(args);
         return text;
 }
 

@@ -35,7 +35,7 @@ static int add_file(void *arg, const char *name, bool is_dir)
         assert_true(files->count < FILES_MAX);
         assert_int_equal(os_read_whole(files->os, path, MIB, &content), 0);
         files->sizes[files->count] = content.size;
-        snprintf(files->paths[files->count++], sizeof files->paths[0], "%s", path);
+        snprintf(files->paths[files->count++], sizeof files->paths[0], "%.255s", path);
         buffer_fini(&content);
         return 0;
 }
@@ -43,7 +43,7 @@ static int add_file(void *arg, const char *name, bool is_dir)
 static void add_files(struct os *os, const char *directory, struct files *files)
 {
         files->os = os;
-        snprintf(files->directory, sizeof files->directory, "%s", directory);
+        snprintf(files->directory, sizeof files->directory, "%.199s", directory);
         assert_int_equal(os_dir_list(os, directory, add_file, files), 0);
 }
 
@@ -145,8 +145,6 @@ static void check_flipped(struct fixture *f, const char *path, uint64_t bit)
         uint64_t problems;
         int r;
 
-        if (getenv("VERBOSE"))
-                print_message("%s bit %llu\n", path, (unsigned long long)bit);
         r = fixture_try_open(f);
         if (r) {
                 if (r < 0)
@@ -191,9 +189,7 @@ TEST(flip, of_any_bit_is_harmless_or_reported_G14)
                 assert_int_equal(os_read_whole(f.os, files.paths[file], MIB, &content), 0);
                 for (bit = 0; bit < content.size * 8; bit++) {
                         /* Every bit of bytes that say something, some of the zeros. */
-                        if (content.data[bit / 8] == 0 && mix(bit, file) % 64)
-                                continue;
-                        if (content.data[bit / 8] != 0 && mix(bit, file) % 4)
+                        if (content.data[bit / 8] == 0 && mix(bit, file) % 32)
                                 continue;
                         assert_int_equal(os_sim_flip_bit(f.os, files.paths[file], bit), 0);
                         check_flipped(&f, files.paths[file], bit);
