@@ -175,6 +175,7 @@ int reader_get_record(struct persistence_reader *r, size_t segment, uint64_t off
         struct reader_record *record = &r->record;
         const uint8_t *at;
         uint32_t seed = segment_seed(&s->header);
+        uint64_t size, padding;
         int result;
 
         result = reader_fill(r, segment, offset, RECORD_HEADER_SIZE, want);
@@ -188,14 +189,17 @@ int reader_get_record(struct persistence_reader *r, size_t segment, uint64_t off
         record->payload = BYTES_EMPTY;
         if (record->header.kind != RECORD_EVENTS)
                 return 0;
-        result = reader_fill(
-                r, segment, offset, RECORD_HEADER_SIZE + (uint64_t)record->header.payload_size, want);
+        size = record_size(record->header.payload_size);
+        result = reader_fill(r, segment, offset, size, want);
         if (result)
                 return result;
         at = r->block.data + (offset - r->block_offset);
         record->payload = bytes_of(at + RECORD_HEADER_SIZE, record->header.payload_size);
         if (!p->skip_crc && record_payload_crc(seed, record->payload) != record->header.payload_crc)
                 return reader_corrupt(r, segment, offset, "the events of a record");
+        for (padding = RECORD_HEADER_SIZE + (uint64_t)record->header.payload_size; padding < size; padding++)
+                if (at[padding])
+                        return reader_corrupt(r, segment, offset, "the bytes behind a record are not zero");
         return 0;
 }
 
