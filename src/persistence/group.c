@@ -274,6 +274,8 @@ static void group_finish(struct job *job)
                 log_fail(p, g->result);
         } else {
                 p->synced_index = MAX(p->synced_index, g->last_index);
+                if (filler_fault(p->filler))
+                        log_fail(p, filler_fault(p->filler));
                 filler_kick(p->filler);
         }
         group_retain(p, g);

@@ -187,7 +187,7 @@ static struct index_entry *sorted_entries(const struct tail *tail, uint32_t *ret
                 const struct tail_stream *s = tail_stream_at(tail, i);
 
                 for (j = 0; j < s->run_count; j++)
-                        entries[n++] = (struct index_entry){s->hash, s->runs[j]};
+                        entries[n++] = (struct index_entry){s->hash, *tail_run(s, j)};
         }
         qsort(entries, n, sizeof entries[0], compare_entries);
         *ret_count = n;

@@ -32,7 +32,7 @@ static uint32_t tail_seek(const struct tail_stream *s, uint64_t revision)
         while (low < high) {
                 uint32_t middle = (low + high) / 2;
 
-                if (s->runs[middle].first_revision + s->runs[middle].count <= revision)
+                if (tail_run(s, middle)->first_revision + tail_run(s, middle)->count <= revision)
                         low = middle + 1;
                 else
                         high = middle;
@@ -49,15 +49,15 @@ static void tail_runs(const struct tail_stream *s, uint64_t revision, bool is_ba
                 uint32_t at = tail_seek(s, revision);
 
                 *c = (struct lookup_cursor){.next = at, .is_placed = true};
-                if (is_backward && at < s->run_count && s->runs[at].first_revision <= revision)
+                if (is_backward && at < s->run_count && tail_run(s, at)->first_revision <= revision)
                         c->next++; /* backward, `next` is one behind the run to come */
         }
         if (is_backward)
                 while (n < max && c->next > 0)
-                        ret[n++] = s->runs[--c->next];
+                        ret[n++] = *tail_run(s, --c->next);
         else
                 while (n < max && c->next < s->run_count)
-                        ret[n++] = s->runs[c->next++];
+                        ret[n++] = *tail_run(s, c->next++);
         *ret_count = n;
 }
 

@@ -227,11 +227,17 @@ int persistence_reader_open(struct persistence *p, const struct persistence_read
 
 int persistence_reader_next(struct persistence_reader *r, struct event_view *ret)
 {
+        int result;
+
         if (r->read)
                 return PERSISTENCE_WAIT;
         if (UNLIKELY(r->is_corrupt))
                 return PERSISTENCE_CORRUPT;
-        return cursor_next(r, ret);
+        result = cursor_next(r, ret);
+        /* One that waits for what comes next keeps little: there may be many. */
+        if (result == PERSISTENCE_END && r->block.capacity > READER_BLOCK_IDLE_MAX)
+                buffer_fini(&r->block);
+        return result;
 }
 
 const char *persistence_reader_problem(const struct persistence_reader *r)

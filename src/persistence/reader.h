@@ -9,6 +9,7 @@ enum {
         READER_BLOCK_FIRST = 64 * 1024,
         READER_BLOCK_NEXT = 256 * 1024,      /* once it reads on */
         READER_BLOCK_KEPT_MAX = 1024 * 1024, /* a larger one, for a large record, is given back */
+        READER_BLOCK_IDLE_MAX = 16 * 1024,   /* kept by a reader at the end */
         READER_RUNS = 64,                    /* looked up at a time */
         READER_GAP_MAX = 16 * 1024,          /* runs so near share a read */
         READER_RUN_GUESS = 4 * 1024, /* bytes read for the last run of a block before its size is known */

@@ -31,9 +31,9 @@ struct recovery {
         uint64_t *index_files;
         size_t index_count;
         size_t index_capacity;
+        char **leftovers; /* paths */
+        size_t leftover_count;
         uint64_t entry_capacity;
-        size_t payloads; /* configurations among the entries */
-        int result;
 };
 
 /* ---- the directory ---- */
@@ -63,8 +63,6 @@ static void numbers_add(uint64_t **numbers, size_t *count, size_t *capacity, uin
 static int recovery_note_file(void *arg, const char *name, bool is_dir)
 {
         struct recovery *rec = arg;
-        struct persistence *p = rec->p;
-        CLEANUP(text_freep) char *path = text_format("%s/%s", p->log_path, name);
         size_t size = strlen(name);
         uint64_t n;
 
@@ -74,10 +72,24 @@ static int recovery_note_file(void *arg, const char *name, bool is_dir)
                 numbers_add(&rec->first_indexes, &rec->segment_count, &rec->segment_capacity, n);
         else if (name_is(name, "idx", &n))
                 numbers_add(&rec->index_files, &rec->index_count, &rec->index_capacity, n);
-        else if (!p->read_only && (strcmp(name, "new") == 0 || strcmp(name, "spare") == 0 ||
-                                          (size > 4 && strcmp(name + size - 4, ".tmp") == 0)))
-                return os_remove(p->os, path) < 0 ? fault_raise(-EIO) : 0;
+        else if (strcmp(name, "new") == 0 || strcmp(name, "spare") == 0 ||
+                 (size > 4 && strcmp(name + size - 4, ".tmp") == 0)) {
+                rec->leftovers = memory_resize(rec->leftovers, (rec->leftover_count + 1) * sizeof(char *));
+                rec->leftovers[rec->leftover_count++] = text_format("%s/%s", rec->p->log_path, name);
+        }
         return 0;
+}
+
+static int recovery_remove_leftovers(struct recovery *rec)
+{
+        size_t i;
+        int r = 0;
+
+        for (i = 0; i < rec->leftover_count && !r; i++) {
+                r = os_remove(rec->p->os, rec->leftovers[i]);
+                r = r == OS_NOT_FOUND ? 0 : r;
+        }
+        return r ? r : os_dir_sync(rec->p->os, rec->p->log_path);
 }
 
 static int recovery_quarantine(struct persistence *p, uint64_t first_index, const char *extension)
@@ -599,7 +611,7 @@ static int recovery_run(struct recovery *rec)
         if (r)
                 return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
         if (!p->read_only) {
-                r = os_dir_sync(p->os, p->log_path);
+                r = recovery_remove_leftovers(rec);
                 if (r)
                         return fault_fold(r);
         }
@@ -626,10 +638,14 @@ int log_recover(struct persistence *p)
 {
         struct recovery rec = {.p = p};
         CLEANUP(text_freep) char *path = NULL;
+        size_t i;
         uint64_t size;
         int r;
 
         r = recovery_run(&rec);
+        for (i = 0; i < rec.leftover_count; i++)
+                free(rec.leftovers[i]);
+        free(rec.leftovers);
         free(rec.first_indexes);
         free(rec.index_files);
         if (r)

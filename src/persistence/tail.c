@@ -141,7 +141,7 @@ void tail_free(struct tail **tail)
         if (!t)
                 return;
         for (i = 0; i < t->streams.count; i++)
-                free(((struct tail_stream *)t->streams.items)[i].runs);
+                free(((struct tail_stream *)t->streams.items)[i].more_runs);
         free_postings(&t->types);
         free_postings(&t->categories);
         table_fini(&t->streams);
@@ -154,7 +154,7 @@ void tail_free(struct tail **tail)
 
 static void stream_add(struct tail_stream *s, const struct event_view *event, uint32_t offset8)
 {
-        struct run *last = s->run_count ? &s->runs[s->run_count - 1] : NULL;
+        struct run *last = s->run_count > 1 ? &s->more_runs[s->run_count - 2] : &s->first_run;
 
         s->event_count++;
         s->last_position = event->position;
@@ -164,15 +164,18 @@ static void stream_add(struct tail_stream *s, const struct event_view *event, ui
                 s->has_events = true;
                 s->last_revision = event->revision;
         }
-        if (last && last->offset8 == offset8 && event->revision == last->first_revision + last->count) {
+        if (s->run_count && last->offset8 == offset8 &&
+                event->revision == last->first_revision + last->count) {
                 last->count++;
                 return;
         }
-        if (s->run_count == s->run_capacity) {
+        if (s->run_count > s->run_capacity) { /* of more_runs */
                 s->run_capacity = s->run_capacity ? s->run_capacity * 2 : TAIL_RUNS_MIN;
-                s->runs = memory_resize(s->runs, s->run_capacity * sizeof s->runs[0]);
+                s->more_runs = memory_resize(s->more_runs, s->run_capacity * sizeof s->more_runs[0]);
         }
-        s->runs[s->run_count++] = (struct run){event->revision, 1, offset8};
+        *(s->run_count ? &s->more_runs[s->run_count - 1] : &s->first_run) =
+                (struct run){event->revision, 1, offset8};
+        s->run_count++;
 }
 
 static void name_add(struct tail *tail, struct tail_name *n, uint32_t offset8)

@@ -16,7 +16,8 @@ struct run {
 struct tail_stream {
         uint64_t hash;
         struct bytes name;
-        struct run *runs; /* rising; a tombstone is the last */
+        struct run first_run; /* runs rise; a tombstone is the last. Most streams of a segment have one */
+        struct run *more_runs;
         uint32_t run_count;
         uint32_t run_capacity;
         uint32_t event_count; /* with the tombstone */
@@ -66,6 +67,11 @@ void tail_free(struct tail **tail); /* NULL is fine */
 /* Adds the next event in log order. `offset8` is that of its record. */
 void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset8);
 const struct tail_stream *tail_find(const struct tail *tail, struct bytes stream, uint64_t hash);
+static inline const struct run *tail_run(const struct tail_stream *s, uint32_t number)
+{
+        assert(number < s->run_count);
+        return number ? &s->more_runs[number - 1] : &s->first_run;
+}
 /* Ordinals in byte order of names. Valid until the next tail_add. */
 const uint32_t *tail_sorted(struct tail *tail, enum persistence_names what, uint32_t *ret_count);
 static inline const struct tail_stream *tail_stream_at(const struct tail *tail, uint32_t ordinal)
