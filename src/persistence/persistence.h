@@ -64,6 +64,7 @@ const char *persistence_problem(void);
 /* On the loop, once, after open: publishes log_opened (and torn_tail_cut), starts background work. */
 void persistence_start(struct persistence *p);
 /* Writes a watermark so that the next start knows everything was durable, waits for background work, closes.
+ * Writes under way are finished first: their `done` runs from inside. Readers must not be used after it, only closed.
  * NULL is fine. After a fault of a write: closes without writing. */
 void persistence_close(struct persistence **p);
 
@@ -108,7 +109,7 @@ MUST_CHECK int persistence_has_room(struct persistence *p, uint64_t size, unsign
 /* Adds an entry to the group that the next persistence_write writes. */
 void persistence_append(struct persistence *p, const struct persistence_entry *entry);
 /* Writes the group: one write and one sync for all of it. `done(arg, result)` runs when it is durable: from inside this
- * call when `on_this_thread`, else on the loop after the LOG lane has done it. `result` is 0 or a fault, after which
+ * call when `on_this_thread` (behind that of writes still under way), else on the loop after the LOG lane has done it. `result` is 0 or a fault, after which
  * the process must stop. At most PERSISTENCE_WRITES_MAX may be under way; they finish in order. */
 enum { PERSISTENCE_WRITES_MAX = 2 };
 typedef void persistence_written(void *arg, int result);
@@ -120,7 +121,8 @@ uint64_t persistence_synced_index(const struct persistence *p);
 
 /* Everything up to `index` is committed: its events become visible to reads and enter the index, in order. */
 void persistence_commit(struct persistence *p, uint64_t index);
-/* Removes entries from `index` on; they must not be committed. 0 or a fault. */
+/* Removes entries from `index` on, durably; they must not be committed. Writes under way are finished first: their `done`
+ * runs from inside. 0 or a fault. */
 MUST_CHECK int persistence_truncate(struct persistence *p, uint64_t index);
 /* Called when the newest segment boundary is fully committed and sealed: `on_sealed` gets what the engine needs. */
 struct persistence_sealed {
