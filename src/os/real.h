@@ -1,0 +1,94 @@
+/* The real machine: libuv's loop with our own timers, posts and lanes. Private to the room. */
+#ifndef OS_REAL_H
+#define OS_REAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#undef MIN /* libuv brings the system's; base/macros.h has its own */
+#undef MAX
+
+#include "os/os_machine.h"
+#include "os/timers.h"
+
+enum { REAL_READ_SIZE = 64 * 1024, REAL_READ_LANE_THREADS = 2 };
+
+struct real_post {
+        void (*fn)(void *arg);
+        void *arg;
+};
+
+/* Posts in their order. The array is kept for the next turn. */
+struct real_posts {
+        struct real_post *posts;
+        size_t count;
+        size_t capacity;
+};
+
+/* One queue and the threads that empty it. */
+struct real_lane {
+        struct real *real;
+        unsigned threads_max;
+        pthread_mutex_t lock;
+        pthread_cond_t wanted;
+        /* lock */
+        struct list queue; /* struct os_work */
+        unsigned queued;
+        unsigned idle;
+        unsigned threads_started;
+        pthread_t threads[REAL_READ_LANE_THREADS];
+        bool is_ending;
+};
+
+struct real {
+        struct os os;
+        /* loop */
+        uv_loop_t loop;
+        uv_async_t wake;
+        uv_poll_t timer_poll; /* of the kernel's timer, which bounds the wait in microseconds */
+        int timer_fd;
+        uint64_t armed_us; /* when the kernel's timer fires; UINT64_MAX: not at all */
+        struct timers timers;
+        uint64_t timer_sequence;
+        bool has_run; /* something ran in this turn */
+        struct real_posts running;
+        uv_signal_t signals[2];
+        bool has_signals;
+        void (*on_signal)(void *arg);
+        void *on_signal_arg;
+        struct list conns;     /* every struct os_conn */
+        uint64_t works_in_lanes; /* submitted, `done` not yet run */
+        char read_buffer[REAL_READ_SIZE];
+        /* any thread */
+        atomic_bool is_stopping;
+        struct real_lane lanes[OS_LANES];
+        pthread_mutex_t lock;
+        pthread_cond_t has_finished;
+        /* lock */
+        struct real_posts posts;
+        struct list finished; /* struct os_work whose `done` is due */
+        bool is_woken;
+};
+
+static inline struct real *real_of(struct os *os)
+{
+        return CONTAINER_OF(os, struct real, os);
+}
+
+/* Files and the clock of the kernel. */
+extern const struct os_disk_table real_disk_table;
+extern const struct os_clock_table real_clock_table;
+
+/* Lanes. */
+void real_lanes_init(struct real *real);
+void real_work_submit(struct os *os, enum os_lane lane, struct os_work *work);
+void real_lanes_fini(struct real *real); /* finishes what is queued and joins the threads */
+/* Called by a lane when `work` has run: its `done` is due on the loop. Any thread. */
+void real_work_finished(struct real *real, struct os_work *work);
+
+/* Sockets. */
+extern const struct os_net_table real_net_table;
+void real_net_fini(struct real *real); /* closes what still lingers; the loop runs on for the callbacks */
+
+#endif
