@@ -297,13 +297,14 @@ void os_turn_again(struct os *os)
         os->wants_turn = true;
 }
 
-/* A marker of our own walks through the list, so that it does not matter what a hook removes. */
+/* A marker of our own walks through the list, so that it does not matter what a hook removes. A hook that
+ * crashes a simulated machine removes all, the marker too. */
 void os_run_hooks(struct os *os)
 {
         struct list marker;
 
         list_add_first(&os->hooks, &marker);
-        while (marker.next != &os->hooks) {
+        while (marker.next != &os->hooks && marker.next != &marker) {
                 struct list *at = marker.next;
                 struct os_turn_hook *hook = CONTAINER_OF(at, struct os_turn_hook, link);
 

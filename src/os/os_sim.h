@@ -10,7 +10,8 @@
 
 #include "os/os.h"
 
-/* Gives a machine whose clock stands at `wall_us` and whose every choice follows from `seed`. Free with os_free. */
+/* Gives a machine whose wall clock begins with 2026 and whose every choice follows from `seed`. Free with os_free.
+ * os_run ends without os_stop when nothing is left to run; os_listen is the fault -ENOSYS; there are no signals. */
 MUST_CHECK int os_sim_new(uint64_t seed, struct os **ret);
 
 /* Runs one due thing (timer, post, finished work step), moving the clock to it, then the turn-end hooks. False when

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "os/ram_disk.h"
 
 /* ---- posts and finished work ---- */
 
@@ -259,6 +260,7 @@ static void real_free(struct os *os)
                 fault_exit(EXIT_CODE_BUG, "the loop ends while something of it is open");
         close(real->timer_fd);
         timers_fini(&real->timers);
+        ram_disk_free(&os->ram);
         free(real->running.posts);
         free(real->posts.posts);
         pthread_mutex_destroy(&real->lock);
@@ -321,4 +323,13 @@ int os_real_new(struct os **ret)
         }
         *ret = &real->os;
         return 0;
+}
+
+/* As much as the kernel gives its own memory disks by default. */
+void os_memory_disk(struct os *os)
+{
+        assert(!os->ram);
+        os->ram =
+                ram_disk_new((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2, false);
+        os->disk = &ram_disk_table;
 }
