@@ -576,18 +576,20 @@ static int ram_remove(struct os *os, const char *path)
 
 static int ram_lock(struct os *os, const char *path, struct os_file **ret)
 {
+        struct os_file *file;
         int r;
 
         pthread_mutex_lock(&os->ram->lock);
-        r = open_locked(os, path, OS_OPEN_WRITE | OS_OPEN_CREATE, ret);
-        if (r == OS_NOT_FOUND)
+        r = open_locked(os, path, OS_OPEN_WRITE | OS_OPEN_CREATE, &file);
+        if (r == OS_NOT_FOUND) {
                 r = fault_raise(-ENOENT);
-        if (!r && file_of(*ret)->node->is_locked) {
-                file_free(file_of(*ret));
+        } else if (!r && file_of(file)->node->is_locked) {
+                file_free(file_of(file));
                 r = OS_LOCKED;
         } else if (!r) {
-                file_of(*ret)->has_lock = true;
-                file_of(*ret)->node->is_locked = true;
+                file_of(file)->has_lock = true;
+                file_of(file)->node->is_locked = true;
+                *ret = file;
         }
         pthread_mutex_unlock(&os->ram->lock);
         return r;

@@ -91,6 +91,8 @@ static void on_wake(uv_async_t *wake)
         pthread_mutex_lock(&real->lock);
         real->is_woken = false;
         pthread_mutex_unlock(&real->lock);
+        if (real->is_ending) /* who would be called may be gone */
+                return;
         real->has_run = true;
         run_posts(real);
         run_finished(real);
@@ -249,6 +251,8 @@ static void real_free(struct os *os)
         struct real *real = real_of(os);
         unsigned i;
 
+        real->is_ending = true;
+        real_net_fini(real);
         finish_works(real);
         real_lanes_fini(real);
         uv_close((uv_handle_t *)&real->wake, NULL);
@@ -307,7 +311,7 @@ int os_real_new(struct os **ret)
         real->os.clock = &real_clock_table;
         real->os.disk = &real_disk_table;
         real->os.loop = &real_loop_table;
-        real->os.net = &no_net_table;
+        real->os.net = &real_net_table;
         os_machine_init(&real->os);
         list_init(&real->conns);
         list_init(&real->finished);

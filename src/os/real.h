@@ -51,7 +51,8 @@ struct real {
         uint64_t armed_us; /* when the kernel's timer fires; UINT64_MAX: not at all */
         struct timers timers;
         uint64_t timer_sequence;
-        bool has_run; /* something ran in this turn */
+        bool is_ending; /* within os_free */
+        bool has_run;   /* something ran in this turn */
         struct real_posts running;
         uv_signal_t signals[2];
         bool has_signals;
@@ -89,6 +90,6 @@ void real_work_finished(struct real *real, struct os_work *work);
 
 /* Sockets. */
 extern const struct os_net_table real_net_table;
-void real_net_fini(struct real *real); /* closes what still lingers; the loop runs on for the callbacks */
+void real_net_fini(struct real *real); /* closes what is still there; each gets its on_close */
 
 #endif

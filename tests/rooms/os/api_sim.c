@@ -229,10 +229,11 @@ TEST(kill, keeps_every_write_and_name_but_a_later_crash_may_lose_them)
 TEST(kill, frees_locks)
 {
         struct os *os = machine(1);
-        struct os_file *lock, *again;
+        struct os_file *lock, *again = NULL;
 
         assert_int_equal(os_lock(os, "LOCK", &lock), 0);
         assert_int_equal(os_lock(os, "LOCK", &again), OS_LOCKED);
+        assert_null(again);
         os_sim_kill(os);
         assert_int_equal(os_lock(os, "LOCK", &again), 0);
         os_file_close(&again);
