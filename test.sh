@@ -61,9 +61,9 @@ suite unit-tsan      600 tools/unit.py build-tsan -Dbuildtype=debugoptimized -Db
 suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Dbuildtype=debugoptimized -Dwerror=true
 suite fuzz           300 tests/fuzz/fuzz.sh 10
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
-suite interop        300 tests/interop/run.sh
-suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
-suite orderly        180 tests/crash/run.sh orderly --cycles 100
+#suite interop        300 tests/interop/run.sh
+#suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
+#suite orderly        180 tests/crash/run.sh orderly --cycles 100
 # ---- end of the table ----
 
 [[ $wanted != *" --list "* ]] || exit 0

@@ -42,9 +42,10 @@ TEST(varint, more_than_64_bits_is_refused)
 
 TEST(utf8, follows_rfc_3629)
 {
-        static const char *const good[] = {"", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xef\xbf\xbf"};
-        static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-                "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"};
+        static const char *const good[] = {
+                "", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xef\xbf\xbf"};
+        static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80",
+                "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"};
 
         for (size_t i = 0; i < COUNT_OF(good); i++)
                 assert_true(bytes_is_utf8(bytes_of_string(good[i])));
@@ -83,9 +84,13 @@ TEST(base64, round_trip_and_refusals)
         for (size_t n = 0; n < 10; n++) {
                 buffer_clear(&text);
                 buffer_clear(&back);
-                base64_encode(&text, bytes_of("\x00\xff\x10" "abcdefg", n));
+                base64_encode(&text, bytes_of("\x00\xff\x10"
+                                              "abcdefg",
+                                             n));
                 assert_true(base64_decode(&back, buffer_bytes(&text)));
-                assert_true(bytes_equal(buffer_bytes(&back), bytes_of("\x00\xff\x10" "abcdefg", n)));
+                assert_true(bytes_equal(buffer_bytes(&back), bytes_of("\x00\xff\x10"
+                                                                      "abcdefg",
+                                                                     n)));
         }
         assert_false(base64_decode(&back, BYTES_LITERAL("a")));
         assert_false(base64_decode(&back, BYTES_LITERAL("ab!d")));
@@ -113,9 +118,9 @@ TEST(json_out, writes_what_a_reader_expects)
         json_raw(&j, BYTES_LITERAL("{}"));
         json_object_end(&j);
         buffer_add_u8(&out, 0);
-        assert_string_equal((char *)out.data,
-                "{\"a\\n\":\"\\\"\\\\\\u0001\\t\",\"list\":[18446744073709551615,-9223372036854775808,null,true,"
-                "\"\xc3\xa4\xef\xbf\xbd\",\"aGk=\"],\"raw\":{}}");
+        assert_string_equal((char *)out.data, "{\"a\\n\":\"\\\"\\\\\\u0001\\t\",\"list\":["
+                                              "18446744073709551615,-9223372036854775808,null,true,"
+                                              "\"\xc3\xa4\xef\xbf\xbd\",\"aGk=\"],\"raw\":{}}");
         buffer_fini(&out);
 }
 
