@@ -7,7 +7,8 @@
  *   os_sim_new()       seeded clock, disk with crashes, loop; everything on one thread (os_sim.h).
  *
  * Threads: a machine belongs to the thread that runs its loop; every function is for that thread unless it says "any
- * thread". Files are used by one thread at a time, except os_file_read, which any number may call at once.
+ * thread". The disk is for the lanes too: any thread may call what takes a path. A file is used by one thread at a time,
+ * except os_file_read, which any number may call at once.
  *
  * Results: 0, an outcome of `enum os_outcome` where documented, or a fault (base/fault.h). */
 #ifndef OS_OS_H
@@ -73,7 +74,7 @@ MUST_CHECK int os_file_write(struct os_file *file, struct bytes bytes, uint64_t 
 MUST_CHECK int os_file_sync(struct os_file *file);
 MUST_CHECK int os_file_truncate(struct os_file *file, uint64_t size);
 
-MUST_CHECK int os_dir_make(struct os *os, const char *path);  /* 0700; with parents; 0 if it is there */
+MUST_CHECK int os_dir_make(struct os *os, const char *path);  /* 0700; with parents; 0 if it is there; OS_FULL */
 /* Makes names in the directory durable: after a create, rename or remove. */
 MUST_CHECK int os_dir_sync(struct os *os, const char *path);
 /* Calls `each` for every entry but "." and "..", in byte order of names. Stops early when `each` gives non-zero and
@@ -91,18 +92,18 @@ struct os_space {
 };
 MUST_CHECK int os_space(struct os *os, const char *path, struct os_space *ret);
 
-/* Whole small files: reads at most `size_max` bytes into `out` (a larger file is the fault -EFBIG); replaces a file
- * so that after 0 the new content, and after a crash the old or the new, is there: temporary name, sync, rename,
- * directory sync. */
+/* Whole small files: adds at most `size_max` bytes to `out` (a larger file is the fault -EFBIG; OS_NOT_FOUND); replaces a
+ * file so that after 0 the new content, and after a crash the old or the new, is there: temporary name (`path`.tmp), sync,
+ * rename, directory sync. After OS_FULL the old content is there. */
 MUST_CHECK int os_read_whole(struct os *os, const char *path, size_t size_max, struct buffer *out);
 MUST_CHECK int os_replace_whole(struct os *os, const char *path, struct bytes content);
 
 /* ---- loop ---- */
 
-/* Runs until os_stop. One turn = timers due, everything that is ready to read or write, posts, finished work; then the
+/* Runs until os_stop. One turn = everything that is ready to read or write, posts, finished work, timers due; then the
  * turn-end hooks in the order of their registration. */
 MUST_CHECK int os_run(struct os *os);
-/* Ends os_run after the current turn. Any thread. */
+/* Ends os_run after the current turn; before os_run, after its first. Any thread. */
 void os_stop(struct os *os);
 
 /* One-shot timer, embedded in its user's struct; the empty value is all zero. */
@@ -155,7 +156,8 @@ struct os_conn_handler {
         void (*on_data)(void *arg, struct bytes data);
         /* Queued bytes have fallen to zero after os_conn_send left some. */
         void (*on_drained)(void *arg);
-        /* The peer closed its sending half, the connection broke, or os_conn_close was called; last call ever. */
+        /* The peer closed its sending half, the connection broke, or os_conn_close was called; last call ever, never from
+         * inside another call of this contract. What is queued when the peer closes its half is still sent before. */
         void (*on_close)(void *arg);
 };
 
@@ -173,7 +175,8 @@ void os_conn_send(struct os_conn *conn, const struct bytes *pieces, unsigned n);
 size_t os_conn_queued(const struct os_conn *conn); /* bytes that os_conn_send has queued and not yet sent */
 void os_conn_read_stop(struct os_conn *conn);      /* on_data pauses: the peer meets TCP back-pressure */
 void os_conn_read_start(struct os_conn *conn);
-/* Sends what is queued (bounded by 5 s), then closes; on_close follows. */
+/* Sends what is queued (bounded by 5 s), then closes; what the peer still sends is dropped for at most 0.5 s, so that it can
+ * read the last answer. on_close follows; no other callback. Later sends are dropped. */
 void os_conn_close(struct os_conn *conn);
 /* "127.0.0.1:53412"; lives as long as the connection. */
 const char *os_conn_peer(const struct os_conn *conn);
@@ -182,9 +185,11 @@ const char *os_conn_peer(const struct os_conn *conn);
 
 /* Gives a machine on the kernel's clock, files and sockets, with a libuv loop of its own. */
 MUST_CHECK int os_real_new(struct os **ret);
-/* Turns the machine's disk into one in memory. Call before any file is opened. */
+/* Turns the machine's disk into one in memory, empty, of at most half the machine's memory (then OS_FULL). Zeros that were
+ * never overwritten take none. Call before any file is opened. */
 void os_memory_disk(struct os *os);
-/* Ends lanes and loop; everything made with the machine must be closed. Empties *os; NULL is fine. */
+/* Ends lanes and loop. Connections that still close end now, with on_close; work that was submitted is finished, `done` too;
+ * posts and timers are dropped. Everything else made with the machine must be closed. Empties *os; NULL is fine. */
 void os_free(struct os **os);
 
 /* Runs `fn` on the loop when the process gets SIGINT or SIGTERM. Real machine only; one per process. */

@@ -64,8 +64,8 @@ static void on_close(void *arg)
         struct server *s = arg;
 
         assert_int_equal(s->closed, 0);
-        assert_non_null(os_conn_peer(s->conn)); /* lives until here */
-        s->closed++;
+        assert_non_null(os_conn_peer(s->conn));              /* lives until here */
+        __atomic_add_fetch(&s->closed, 1, __ATOMIC_RELEASE); /* a client watches it */
         s->conn = NULL;
         os_stop(s->os);
 }
