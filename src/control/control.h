@@ -60,7 +60,8 @@ enum fact_type {
         FACTS,
 };
 
-enum { FACT_STREAM_SIZE = 64, FACT_TEXT_SIZE = 64 };
+enum { FACT_STREAM_SIZE = 64, FACT_TEXT_SIZE = 64, FACT_TYPE_WORDS = 2 };
+static_assert(FACTS <= FACT_TYPE_WORDS * 64, "a bit for each type");
 
 /* What the publisher fills in: the fields that facts.def names for the type. */
 struct fact_payload {
@@ -143,14 +144,20 @@ struct control_watcher {
         uint32_t categories; /* bit set of fact_category */
         enum log_level level; /* facts above this level are left out; LEVEL_TRACE: all */
         struct list link;
-        struct control *control;
+        struct control *control; /* NULL: not watching */
         uint64_t next_sequence;
-        bool is_told;
+        uint64_t wants[FACT_TYPE_WORDS]; /* a bit for each type of fact */
+        uint64_t seen;    /* facts it wants that came before next_sequence */
+        uint64_t missed;  /* of those, lost, and not told yet */
+        uint64_t joined;  /* the delivery during which it began to watch, or 0 */
+        bool is_told;     /* it is to be told at the end of the turn, news or not */
 };
 /* `from_oldest`: begin with what the ring still holds, for a late watcher; else with the next fact. */
 void control_watch(struct control *control, struct control_watcher *watcher, bool from_oldest);
 void control_unwatch(struct control_watcher *watcher); /* harmless when not watching */
-/* The next fact that the watcher wants; false when there is none. *ret_missed: facts lost before this one. */
+/* The next fact that the watcher wants; false when there is none. *ret_missed: facts that it wanted and that were lost
+ * before this one. When some were lost and nothing that it wants came after them, the fact is one of the type facts_dropped
+ * that says so. During a delivery, facts that it has caused itself wait for the next one. */
 bool control_take(struct control_watcher *watcher, struct fact *ret, uint64_t *ret_missed);
 
 /* ---- readiness ---- */
