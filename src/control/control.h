@@ -187,8 +187,8 @@ enum supervision { ONE_FOR_ONE, REST_FOR_ONE, ONE_FOR_ALL };
 struct supervisor;
 struct supervised { /* one worker, in start order; copied */
         const char *name;
-        int (*start)(void *arg); /* 0, or it counts as a failure */
-        void (*stop)(void *arg);
+        int (*start)(void *arg); /* 0, or a fault: on a restart it counts as a failure */
+        void (*stop)(void *arg); /* also of one that has failed, never of one that could not start */
         void *arg;
 };
 struct supervisor_options {
@@ -199,8 +199,10 @@ struct supervisor_options {
         void (*on_exhausted)(void *arg);
         void *arg;
 };
-/* Makes a supervisor and starts its workers in order. Restarts come by timer, never from inside the failing call: the
- * first at once, then after 10 ms, doubled up to 1 s. */
+/* Makes a supervisor and starts its workers in order; if one cannot start, those before it are stopped and its fault is
+ * given. Stops and restarts come by timer, never from inside the failing call: the first at once, then after 10 ms, doubled
+ * up to 1 s. When there were too many, `on_exhausted` runs once and nothing is restarted any more; it must not stop the
+ * supervisor from inside. */
 MUST_CHECK int supervisor_start(struct control *control, const struct supervisor_options *options,
         const struct supervised *workers, unsigned count, struct supervisor **ret);
 /* The worker `name` has failed: the strategy says who is stopped (in reverse order) and started again. */
