@@ -6,6 +6,8 @@
 #include "base/memory.h"
 #include "control/room.h"
 
+#include <stdlib.h>
+
 enum {
         PAUSE_FIRST_US = 10 * 1000,
         PAUSE_MAX_US = 1000 * 1000,
