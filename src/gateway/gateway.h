@@ -1,8 +1,8 @@
 /* gateway (GatewaySystem): speaks gRPC and HTTP on one port; bounds each session.
  *
  * The first bytes of a connection choose: the HTTP/2 preface (nghttp2) or HTTP/1.1 (http_parser, strict). TLS with ALPN
- * will slot in between the connection and that choice. gRPC methods are a table in grpc.c; HTTP resources are routes
- * that other rooms (api, ops) register; a route works the same over HTTP/1.1 and HTTP/2.
+ * will slot in between the connection and that choice. Meaning is registered from outside: gRPC methods by `kurrent`, HTTP
+ * resources as routes by `api` and `ops`; a route works the same over HTTP/1.1 and HTTP/2.
  *
  * Until TLS and users exist only loopback addresses are listened on; any other is refused with the reason.
  *
@@ -136,7 +136,79 @@ struct gateway_stats {
 };
 void gateway_stats(const struct gateway *g, struct gateway_stats *ret);
 
-/* The gRPC methods that work, for ServerFeatures, gossip and the docs: "event_store.client.streams.Streams/Read". */
-const char *gateway_grpc_method(unsigned i); /* NULL behind the last */
+/* ---- gRPC methods ---- */
+
+/* Status codes of gRPC (grpc.io: statuscodes). */
+enum grpc_status {
+        GRPC_OK = 0,
+        GRPC_CANCELLED = 1,
+        GRPC_UNKNOWN = 2,
+        GRPC_INVALID_ARGUMENT = 3,
+        GRPC_DEADLINE_EXCEEDED = 4,
+        GRPC_NOT_FOUND = 5,
+        GRPC_ALREADY_EXISTS = 6,
+        GRPC_PERMISSION_DENIED = 7,
+        GRPC_RESOURCE_EXHAUSTED = 8,
+        GRPC_FAILED_PRECONDITION = 9,
+        GRPC_ABORTED = 10,
+        GRPC_OUT_OF_RANGE = 11,
+        GRPC_UNIMPLEMENTED = 12,
+        GRPC_INTERNAL = 13,
+        GRPC_UNAVAILABLE = 14,
+        GRPC_DATA_LOSS = 15,
+        GRPC_UNAUTHENTICATED = 16,
+};
+
+/* A method of a service. A call of it is a gateway_request whose path is "/service/name"; headers, arena and peer are had
+ * as for any request; gateway_reply and gateway_stream_* are not for calls. The callbacks run on the loop; once the call
+ * has ended, by gateway_call_end or by on_gone, none runs any more. Inside a callback the call may be ended; it may be
+ * touched until that callback returns, and afterwards only while held. */
+struct gateway_method {
+        const char *service;       /* "event_store.client.streams.Streams" */
+        const char *name;          /* "Read" */
+        const char *features;      /* for ServerFeatures, separated by spaces; "": none */
+        uint64_t message_size_max; /* larger: RESOURCE_EXHAUSTED with the limit in the message */
+        bool is_client_stream;     /* any number of messages; else exactly one, else the call is INVALID_ARGUMENT */
+        bool when_not_ready;       /* works even while the store is opening; else UNAVAILABLE */
+        /* A whole message has come; borrowed for the call. Not while the call is paused. */
+        void (*on_message)(void *arg, struct gateway_request *call, struct bytes message);
+        /* The client sends no more messages; after the last on_message. NULL: of no interest. */
+        void (*on_half_close)(void *arg, struct gateway_request *call);
+        /* There is room for output: after gateway_call_wake, and when gateway_stream_room has risen again from zero.
+         * NULL: the method only answers once. */
+        void (*on_writable)(void *arg, struct gateway_request *call);
+        /* The client cancelled, the connection broke, the deadline passed (4 has been sent) or the server stops (14 has been
+         * sent): last callback. NULL: of no interest. */
+        void (*on_gone)(void *arg, struct gateway_request *call);
+        void *arg;
+};
+/* Adds methods; the array is borrowed for the life of the gateway. */
+void gateway_add_methods(struct gateway *g, const struct gateway_method *methods, unsigned count);
+/* Calls `each` for every method: for ServerFeatures and the docs. */
+void gateway_each_method(const struct gateway *g, void (*each)(void *arg, const struct gateway_method *method), void *arg);
+
+/* The method's own, NULL at first; usually from the call's arena. */
+void gateway_call_set_state(struct gateway_request *call, void *state);
+void *gateway_call_state(const struct gateway_request *call);
+/* Monotonic time at which the client gives up (grpc-timeout); 0: never. */
+uint64_t gateway_call_deadline_us(const struct gateway_request *call);
+/* While a completion points at the call (a store_append under way) it must be held; the call's memory stays until the
+ * release, though it may be over by then. */
+void gateway_call_hold(struct gateway_request *call);
+void gateway_call_release(struct gateway_request *call);
+bool gateway_call_is_over(const struct gateway_request *call); /* has ended: sends are ignored */
+/* One answer: write the message behind what is in the buffer that _begin gives, then _end; nothing else may be called in
+ * between. Bytes go out at the end of the turn. gateway_stream_room says whether a stream should rest. */
+struct buffer *gateway_message_begin(struct gateway_request *call);
+void gateway_message_end(struct gateway_request *call);
+/* on_writable will run at the end of the turn, not from inside. */
+void gateway_call_wake(struct gateway_request *call);
+/* Stops and resumes on_message and on_half_close; meanwhile the client meets HTTP/2 flow control. */
+void gateway_call_pause(struct gateway_request *call, bool is_paused);
+/* A trailer of the end; name in lower case, copied. The value may be any bytes: a name that ends in "-bin" is sent in base64,
+ * any other with percent-encoding as grpc-message. */
+void gateway_call_trailer(struct gateway_request *call, const char *name, struct bytes value);
+/* Ends the call. `message` may be NULL or hold any UTF-8; it is percent-encoded. Harmless when the call is over. */
+void gateway_call_end(struct gateway_request *call, enum grpc_status status, const char *message);
 
 #endif

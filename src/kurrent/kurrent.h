@@ -1,0 +1,26 @@
+/* kurrent (GatewaySystem): the services of KurrentDB's client protocol, as gRPC methods registered with `gateway`: Streams
+ * (Append, BatchAppend, Read, Delete, Tombstone), ServerFeatures, Gossip. All meaning and no transport, as `api` is for
+ * HTTP. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of the files that do it.
+ *
+ * Threads: the loop thread. */
+#ifndef KURRENT_KURRENT_H
+#define KURRENT_KURRENT_H
+
+#include "control/control.h"
+#include "gateway/gateway.h"
+#include "os/os.h"
+
+struct kurrent;
+struct kurrent_options {
+        struct os *os;
+        struct control *control;
+        struct gateway *gateway;
+        const char *host;      /* where clients reach this node, shown by Gossip; copied */
+        uint8_t node_uuid[16]; /* shown by Gossip */
+};
+/* Adds the methods to the gateway; everything is borrowed. */
+void kurrent_open(const struct kurrent_options *options, struct kurrent **ret);
+/* After the gateway has closed: its methods point here. NULL is fine. */
+void kurrent_close(struct kurrent **kurrent);
+
+#endif
