@@ -185,8 +185,8 @@ static int segment_scan_fill(
 static int segment_scan_at(
         struct segment_scan *s, uint64_t offset, struct record_header *ret, struct bytes *ret_payload)
 {
-        const uint8_t *at;
-        uint64_t size;
+        const uint8_t *at = NULL;
+        uint64_t size = 0;
         int r;
 
         r = segment_scan_fill(s, offset, RECORD_HEADER_SIZE, &at, &size);
@@ -235,8 +235,8 @@ int segment_scan_search(struct segment_scan *s, struct record_header *ret)
         int r;
 
         for (; offset + RECORD_HEADER_SIZE <= s->end; offset += RECORD_ALIGNMENT) {
-                const uint8_t *at;
-                uint64_t size;
+                const uint8_t *at = NULL;
+                uint64_t size = 0;
 
                 r = segment_scan_fill(s, offset, RECORD_HEADER_SIZE, &at, &size);
                 if (r)
