@@ -87,23 +87,23 @@ static int json_file_read(struct os *os, const char *path, json_t **ret)
         if (r == OS_NOT_FOUND)
                 return PERSISTENCE_NOT_FOUND;
         if (r == -EFBIG)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s is larger than any such file can be; restore it from a copy", path);
         if (r)
                 return fault_fold(r);
         object = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, &error);
         if (!object || !json_is_object(object))
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s is damaged at byte %d (%s); restore it from a copy", path,
                         object ? 0 : error.position, object ? "no object" : error.text);
         sum = json_string_value(json_object_get(object, "crc32c"));
         snprintf(expected, sizeof expected, "%08x", json_file_sum(object));
         if (!sum || strcmp(sum, expected) != 0)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s is damaged: its sum is %s, its content has %s; restore it from a copy", path,
                         sum ? sum : "missing", expected);
         if (json_integer_value(json_object_get(object, "format")) != JSON_FILE_FORMAT)
-                return problem_set(PERSISTENCE_FORMAT,
+                return problem_note(PERSISTENCE_FORMAT,
                         "%s has format %lld, this version reads %d; use the version that made it", path,
                         (long long)json_integer_value(json_object_get(object, "format")), JSON_FILE_FORMAT);
         *ret = object;
@@ -154,7 +154,7 @@ static int node_file_read(struct persistence_node *node, const char *path)
                 return r;
         id = json_integer_value(json_object_get(object, "node_id"));
         if (id <= 0 || !json_get_uuid(object, "cluster_uuid", node->identity.cluster_uuid))
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s lacks node_id or cluster_uuid; restore it from a copy", path);
         node->identity.node_id = (uint64_t)id;
         return 0;
@@ -207,14 +207,14 @@ static int node_directory_check_new(struct persistence_node *node, const char *s
 
         r = os_dir_list(node->os, node->path, note_stranger, &strangers);
         if (r == LIST_STOPPED)
-                return problem_set(PERSISTENCE_FORMAT,
+                return problem_note(PERSISTENCE_FORMAT,
                         "%s is no data directory: it has %s but no node.json; choose an empty one",
                         node->path, strangers.name);
         if (r < 0)
                 return r;
         r = os_dir_list(node->os, stores, note_any, &strangers);
         if (r == LIST_STOPPED)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s/node.json is missing but there are stores; restore it from a copy", node->path);
         return r < 0 ? r : 0;
 }
@@ -261,8 +261,8 @@ static int node_load(struct persistence_node *node, bool must_exist)
         r = node_file_read(node, file);
         if (r == PERSISTENCE_NOT_FOUND) {
                 if (must_exist)
-                        return problem_set(PERSISTENCE_FORMAT, "%s is no data directory: it has no node.json",
-                                node->path);
+                        return problem_note(PERSISTENCE_FORMAT,
+                                "%s is no data directory: it has no node.json", node->path);
                 r = node_make(node, file, stores);
         }
         if (r)
@@ -293,7 +293,7 @@ int persistence_node_open(struct os *os, const char *path, bool must_exist, stru
         if (must_exist) {
                 r = os_dir_list(os, path, ignore_entry, NULL);
                 if (r == OS_NOT_FOUND)
-                        return problem_set(PERSISTENCE_FORMAT, "%s does not exist", path);
+                        return problem_note(PERSISTENCE_FORMAT, "%s does not exist", path);
                 if (r == LIST_STOPPED)
                         r = 0;
         } else {
@@ -306,7 +306,7 @@ int persistence_node_open(struct os *os, const char *path, bool must_exist, stru
         node->path = memory_copy_string(path);
         r = os_lock(os, lock, &node->lock);
         if (r == OS_LOCKED)
-                r = problem_set(PERSISTENCE_IN_USE, "%s is in use by another process", path);
+                r = problem_note(PERSISTENCE_IN_USE, "%s is in use by another process", path);
         else if (r)
                 r = r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
         else
@@ -355,10 +355,10 @@ static int store_file_read(struct persistence_node *node, const char *path, stru
         name = json_string_value(json_object_get(object, "name"));
         if (!name || !json_get_uuid(object, "store_uuid", ret->uuid) ||
                 !json_get_uuid(object, "cluster_uuid", cluster_uuid))
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s lacks name, store_uuid or cluster_uuid; restore it from a copy", path);
         if (memcmp(cluster_uuid, node->identity.cluster_uuid, 16) != 0)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s belongs to another cluster; it was copied here by mistake", path);
         ret->epoch = (uint32_t)json_integer_value(json_object_get(object, "epoch"));
         ret->name = memory_copy_string(name);
@@ -411,7 +411,7 @@ static int store_search_half_made(struct store_search *s, char **path, const cha
         if (r < 0)
                 return r;
         if (has_segment)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s has a log but no store.json; restore that file from a copy", *path);
         free(s->half_made);
         s->half_made = *path;

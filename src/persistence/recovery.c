@@ -120,7 +120,7 @@ static int recovery_corrupt(struct persistence *p, uint64_t first_index, uint64_
 {
         CLEANUP(text_freep) char *path = segment_path(p->log_path, first_index, "seg");
 
-        return problem_set(PERSISTENCE_CORRUPT,
+        return problem_note(PERSISTENCE_CORRUPT,
                 "%s is damaged at offset %llu: %s. Restore it from a copy or from a peer, or see `nilo "
                 "verify`",
                 path, (unsigned long long)offset, what);
@@ -180,7 +180,7 @@ static int recovery_load_header(struct recovery *rec, size_t number)
         else {
                 r = segment_header_decode(raw, &h);
                 if (r == SEGMENT_NEWER)
-                        r = problem_set(
+                        r = problem_note(
                                 PERSISTENCE_FORMAT, "%s was made by a newer version; use that version", path);
                 else if (r == SEGMENT_INVALID) {
                         r = recovery_bad_header(rec, number, file);
@@ -591,7 +591,7 @@ static int recovery_make_first(struct persistence *p)
         int r;
 
         if (p->read_only)
-                return problem_set(PERSISTENCE_CORRUPT, "%s holds no log yet: nothing to read", p->log_path);
+                return problem_note(PERSISTENCE_CORRUPT, "%s holds no log yet: nothing to read", p->log_path);
         s = log_segment_add(p, &h);
         r = segment_file_make(p->os, p->log_path, &h,
                 MIN(LOG_ZEROS_FIRST, p->segment_size) - SEGMENT_HEADER_SIZE, false, &s->file);

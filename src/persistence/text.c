@@ -34,7 +34,7 @@ void text_freep(char **text)
         *text = NULL;
 }
 
-int problem_set(int outcome, const char *format, ...)
+int problem_note(int outcome, const char *format, ...)
 {
         va_list args;
 

@@ -11,7 +11,7 @@ char *text_format(const char *format, ...) PRINTF_LIKE(1, 2);
 void text_freep(char **text);
 
 /* Notes what is wrong, where, and what to do, for persistence_problem(). Gives `outcome` back, so that a
- * refusal is one line: `return problem_set(PERSISTENCE_CORRUPT, "...")`. */
-int problem_set(int outcome, const char *format, ...) PRINTF_LIKE(2, 3);
+ * refusal is one line: `return problem_note(PERSISTENCE_CORRUPT, "...")`. */
+int problem_note(int outcome, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

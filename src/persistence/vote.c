@@ -104,7 +104,7 @@ static int vote_load(struct vote *v, const char *path)
 
         r = os_file_read(v->file, slots, sizeof slots, 0, &size);
         if (r == -EIO)
-                return problem_set(
+                return problem_note(
                         PERSISTENCE_CORRUPT, "%s cannot be read; restore this node from its peers", path);
         if (r)
                 return fault_fold(r);
@@ -117,13 +117,13 @@ static int vote_load(struct vote *v, const char *path)
                 v->damaged_slots += state == SLOT_DAMAGED;
         }
         if (newer)
-                return problem_set(
+                return problem_note(
                         PERSISTENCE_FORMAT, "%s was made by a newer version; use that version", path);
         if (foreign)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s belongs to another node or store; it was copied here by mistake", path);
         if (!valid)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s is damaged at offset 0 in both slots; without it this node could vote twice: "
                         "replace the node",
                         path);
@@ -141,7 +141,7 @@ int vote_open(struct vote *v, struct os *os, const char *store_path,
         memcpy(v->store_uuid, store_uuid, 16);
         r = os_file_open(os, path, read_only ? OS_OPEN_READ : OS_OPEN_WRITE, &v->file);
         if (r == OS_NOT_FOUND)
-                return problem_set(PERSISTENCE_CORRUPT,
+                return problem_note(PERSISTENCE_CORRUPT,
                         "%s is missing; without it this node could vote twice: replace the node", path);
         if (r)
                 return fault_fold(r);
