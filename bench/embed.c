@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "load.h"
 #include "nilo/nilo.h"
@@ -24,9 +25,9 @@ static void check(enum nilo_result result)
         exit(1);
 }
 
-static struct nilo *open_store(const struct load_options *o)
+static struct nilo *open_store(const char *data)
 {
-        struct nilo_options options = {.data = o->file};
+        struct nilo_options options = {.data = data};
         struct nilo *nilo = NULL;
 
         check(nilo_open(&options, &nilo));
@@ -68,7 +69,7 @@ static void *write_until(void *arg)
 
 int load_embed_append(const struct load_options *o)
 {
-        struct nilo *nilo = open_store(o);
+        struct nilo *nilo = open_store(o->file);
         struct writer *writers = calloc(o->writers, sizeof *writers);
         pthread_t *threads = calloc(o->writers, sizeof *threads);
         struct load_samples all = {0};
@@ -91,7 +92,7 @@ int load_embed_append(const struct load_options *o)
 
 int load_embed_fill(const struct load_options *o)
 {
-        struct nilo *nilo = open_store(o);
+        struct nilo *nilo = open_store(o->file);
         struct nilo_event *events = make_events(o);
         uint64_t start = load_now_us();
 
@@ -104,7 +105,7 @@ int load_embed_fill(const struct load_options *o)
 
 int load_embed_read(const struct load_options *o)
 {
-        struct nilo *nilo = open_store(o);
+        struct nilo *nilo = open_store(o->file);
         struct nilo_read_options options = {.stream = o->stream};
         uint64_t events = 0;
         uint64_t bytes = 0;
@@ -132,6 +133,78 @@ int load_embed_read(const struct load_options *o)
         if (bytes != events * o->size)
                 return 1;
         load_print(0, events, (double)(load_now_us() - start) / 1e6, NULL);
+        nilo_close(&nilo);
+        return 0;
+}
+
+/* ---- the same append to a short and to a long stream ---- */
+
+enum { FLAT_BLOCK = 20 };
+
+struct flat {
+        struct nilo *nilo;
+        struct nilo_appended appended;
+        struct load_samples samples;
+        uint64_t us;
+};
+
+static void append_block(struct flat *f, const struct load_options *o, const struct nilo_event *events)
+{
+        for (unsigned i = 0; i < FLAT_BLOCK; i++) {
+                uint64_t before = load_now_us();
+                uint64_t took;
+
+                check(nilo_append(
+                        f->nilo, o->stream, f->appended.last_revision, events, o->batch, &f->appended));
+                took = load_now_us() - before;
+                load_sample(&f->samples, took);
+                f->us += took;
+        }
+}
+
+/* By turns in small blocks, so that what the disk and the neighbours do meets both alike. */
+int load_embed_flat(const struct load_options *o)
+{
+        struct flat flats[2] = {{.nilo = open_store(o->file)}, {.nilo = open_store(o->other)}};
+        struct nilo_event *events = make_events(o);
+        uint64_t end;
+
+        for (unsigned i = 0; i < 2; i++)
+                check(nilo_append(flats[i].nilo, o->stream, NILO_ANY, events, 1, &flats[i].appended));
+        end = load_now_us() + (uint64_t)(o->seconds * 1e6);
+        for (unsigned turn = 0; load_now_us() < end; turn++) {
+                append_block(&flats[turn % 2], o, events);
+                append_block(&flats[1 - turn % 2], o, events);
+        }
+        printf("[");
+        for (unsigned i = 0; i < 2; i++) {
+                if (i)
+                        printf(",");
+                load_print(flats[i].samples.count, flats[i].samples.count * o->batch,
+                        (double)flats[i].us / 1e6, &flats[i].samples);
+                nilo_close(&flats[i].nilo);
+        }
+        printf("]\n");
+        return 0;
+}
+
+int load_embed_open(const struct load_options *o)
+{
+        uint64_t before = load_now_us();
+        struct nilo *nilo = open_store(o->file);
+        double milliseconds = (double)(load_now_us() - before) / 1e3;
+        unsigned long pages = 0;
+        FILE *f = fopen("/proc/self/statm", "r");
+
+        if (!f || fscanf(f, "%*u %lu", &pages) != 1)
+                load_die("/proc/self/statm");
+        fclose(f);
+        printf("{\"milliseconds\":%.1f,\"mebibytes\":%.1f}\n", milliseconds,
+                (double)pages * (double)sysconf(_SC_PAGESIZE) / (1 << 20));
+        fflush(stdout);
+        /* As if killed: the next open finds a log without a watermark behind its newest records. */
+        if (o->count == 0)
+                _exit(0);
         nilo_close(&nilo);
         return 0;
 }

@@ -66,13 +66,16 @@ static const struct {
         {"embed-append", load_embed_append},
         {"embed-read", load_embed_read},
         {"embed-fill", load_embed_fill},
+        {"embed-flat", load_embed_flat},
+        {"embed-open", load_embed_open},
+        {"facts", load_facts},
 };
 
 static int usage(void)
 {
         fprintf(stderr, "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
                         "[--size N] [--seconds S]\n"
-                        "                 [--stream NAME] [--file PATH] [--count N]\nverbs:");
+                        "                 [--stream NAME] [--file PATH] [--other PATH] [--count N]\nverbs:");
         for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
                 fprintf(stderr, " %s", verbs[i].name);
         fprintf(stderr, "\n");
@@ -101,6 +104,8 @@ static int parse(int argc, char **argv, struct load_options *o)
                         o->stream = value;
                 else if (strcmp(flag, "--file") == 0)
                         o->file = value;
+                else if (strcmp(flag, "--other") == 0)
+                        o->other = value;
                 else if (strcmp(flag, "--count") == 0)
                         o->count = strtoull(value, NULL, 10);
                 else
@@ -120,6 +125,7 @@ int main(int argc, char **argv)
                 .seconds = 2,
                 .stream = "bench",
                 .file = "floor.log",
+                .other = "other",
                 .count = 100000,
         };
 

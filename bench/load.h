@@ -17,6 +17,7 @@ struct load_options {
         double seconds;
         const char *stream; /* what to read, or the prefix of the writers' streams */
         const char *file;   /* of the floor's log, or the data directory */
+        const char *other;  /* a second data directory */
         uint64_t count;     /* events to prepare or read */
 };
 
@@ -39,7 +40,9 @@ int load_grpc_append(const struct load_options *o);
 int load_grpc_read(const struct load_options *o);
 int load_embed_append(const struct load_options *o);
 int load_embed_read(const struct load_options *o);
-int load_embed_fill(
-        const struct load_options *o); /* `count` events in batches, for what needs a large store */
+int load_embed_fill(const struct load_options *o); /* `count` events in batches, for what needs a large store */
+int load_embed_flat(const struct load_options *o); /* appends to `stream` of two stores by turns */
+int load_embed_open(const struct load_options *o); /* opens a store and says what that took */
+int load_facts(const struct load_options *o);      /* publishes facts that nobody watches */
 
 #endif
