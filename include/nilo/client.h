@@ -17,6 +17,10 @@ struct nilo_client;
 NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
 NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
 
+/* Ends the call under way and every later one: reads end with NILO_OK as if `each` had given false, a write that was sent
+ * ends with NILO_UNKNOWN. May be called from a signal handler and from any thread. */
+NILO_API void nilo_client_interrupt(struct nilo_client *client);
+
 /* What the last failing call was about; "" if none. Valid until the next call. */
 NILO_API const char *nilo_client_problem(const struct nilo_client *client);
 /* The next step that the server suggests; "" if none. */
@@ -26,14 +30,16 @@ NILO_API const char *nilo_client_next_step(const struct nilo_client *client);
  * of "Name: value" and may be NULL. Gives the body of the reply in *ret_body (NUL-terminated, from malloc; NULL: not wanted). */
 NILO_API enum nilo_result nilo_client_send(struct nilo_client *client, const char *method, const char *path,
         const char *const *headers, const void *body, size_t body_size, char **ret_body);
-/* As above for a body that comes in lines (NDJSON): `each` gets one line after another, without its end; false ends the
- * call with NILO_OK. Memory is bounded by the longest line. */
+/* As above for a body that comes in lines (NDJSON), also one that never ends: `each` gets one line after another, without
+ * its end; false ends the call with NILO_OK. Memory is bounded by the longest line. */
 NILO_API enum nilo_result nilo_client_lines(struct nilo_client *client, const char *path,
         bool (*each)(void *arg, const char *line, size_t size), void *arg);
 
 /* "%"-escapes one segment of a path or a value of a query. From malloc. */
 NILO_API char *nilo_client_escape(const char *text);
 
+/* As nilo_append. An unknown outcome is tried again for some seconds with the same ids (those without one get one), so
+ * what is written is written once; NILO_UNKNOWN is given when no attempt was answered. */
 NILO_API enum nilo_result nilo_client_append(struct nilo_client *client, const char *stream, int64_t expected,
         const struct nilo_event *events, unsigned count, struct nilo_appended *ret);
 NILO_API enum nilo_result nilo_client_delete(struct nilo_client *client, const char *stream, int64_t expected, bool is_tombstone,

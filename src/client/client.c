@@ -2,24 +2,37 @@
 #include "nilo/client.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/base64.h"
 #include "base/json_out.h"
 #include "base/memory.h"
+#include "client/problem.h"
+#include "client/sse.h"
 
 enum {
         REPLY_SIZE_MAX = 64 << 20, /* of a body that is kept whole */
         LINE_SIZE_MAX = 64 << 20,  /* of one line */
+        RECEIVE_SIZE = 256 * 1024,
         CONNECT_TIMEOUT_MS = 3000,
+        /* Without a byte for so long a reply is given up. The server answers a write that it cannot finish
+         * after 10 s, and sends a sign of life on a stream of events every 15 s. */
+        SILENCE_SECONDS_MAX = 60,
+        SILENCE_ALLOWED = 0,
         RETRY_AFTER_MS_MIN = 100,
         RETRY_AFTER_MS_MAX = 5000,
+        APPEND_TRIES_MS_MAX = 8000, /* after which an append is not tried again */
 };
+static_assert(SILENCE_SECONDS_MAX > 3 * 15, "some signs of life may be late");
 
 struct nilo_client {
         CURL *curl;
@@ -27,12 +40,16 @@ struct nilo_client {
         char error[CURL_ERROR_SIZE];
         struct buffer problem; /* NUL-terminated */
         struct buffer next_step;
+        int64_t actual_revision; /* of the last conflict */
+        volatile sig_atomic_t is_interrupted;
 };
 
 /* One reply as it comes in. */
 struct reply {
         struct nilo_client *client;
         struct buffer body; /* the whole body, or the line under way */
+        size_t searched;    /* bytes of `body` that hold no line end */
+        unsigned silence_seconds_max;
         bool (*each)(void *arg, const char *line, size_t size);
         void *arg;
         bool is_stopped;
@@ -45,13 +62,6 @@ static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 static void curl_start(void)
 {
         curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-static void text_set(struct buffer *b, const char *s)
-{
-        buffer_clear(b);
-        buffer_add_string(b, s);
-        buffer_add_u8(b, 0);
 }
 
 const char *nilo_client_problem(const struct nilo_client *client)
@@ -77,8 +87,8 @@ enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret)
                 size--;
         c->url = bytes_to_string(bytes_of(url, size));
         c->curl = curl_easy_init();
-        text_set(&c->problem, "");
-        text_set(&c->next_step, "");
+        problem_text(&c->problem, "%s", "");
+        problem_text(&c->next_step, "%s", "");
         if (!c->curl || !c->url) {
                 nilo_client_close(&c);
                 return NILO_ERROR;
@@ -99,6 +109,11 @@ void nilo_client_close(struct nilo_client **client)
         buffer_fini(&c->next_step);
         free(c->url);
         free(c);
+}
+
+void nilo_client_interrupt(struct nilo_client *client)
+{
+        client->is_interrupted = 1;
 }
 
 char *nilo_client_escape(const char *text)
@@ -128,9 +143,10 @@ char *nilo_client_escape(const char *text)
 static bool give_lines(struct reply *r)
 {
         size_t from = 0;
+        size_t at = r->searched;
 
         for (;;) {
-                const uint8_t *end = memchr(r->body.data + from, '\n', r->body.size - from);
+                const uint8_t *end = memchr(r->body.data + at, '\n', r->body.size - at);
                 size_t size;
 
                 if (!end)
@@ -138,13 +154,15 @@ static bool give_lines(struct reply *r)
                 size = (size_t)(end - r->body.data) - from;
                 if (size && r->body.data[from + size - 1] == '\r')
                         size--;
-                if (!r->each(r->arg, (const char *)r->body.data + from, size)) {
+                if (r->client->is_interrupted || !r->each(r->arg, (const char *)r->body.data + from, size)) {
                         r->is_stopped = true;
                         return false;
                 }
                 from = (size_t)(end - r->body.data) + 1;
+                at = from;
         }
         buffer_consume(&r->body, from);
+        r->searched = r->body.size;
         return true;
 }
 
@@ -168,119 +186,103 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         return r->is_too_large ? 0 : size;
 }
 
-static enum nilo_result result_of_status(long status)
+/* Runs at least once a second, and at once after a signal. */
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
 {
-        switch (status) {
-        case 400:
-        case 405:
-        case 415:
-        case 422:
-                return NILO_INVALID;
-        case 404:
-                return NILO_NOT_FOUND;
-        case 409:
-        case 412:
-                return NILO_CONFLICT;
-        case 410:
-                return NILO_DELETED;
-        case 413:
-        case 414:
-        case 431:
+        const struct reply *r = arg;
+
+        (void)down_total, (void)down, (void)up_total, (void)up;
+        return r->client->is_interrupted;
+}
+
+static enum nilo_result unreachable(struct nilo_client *c, CURLcode code, bool may_have_written)
+{
+        problem_text(&c->problem, "%s: %s", c->url, *c->error ? c->error : curl_easy_strerror(code));
+        problem_text(&c->next_step, "%s",
+                may_have_written ? "Retry with the same event ids: what was written is not written again."
+                                 : "Start a server with `nilo`, or name another with --url or NILO_URL.");
+        return may_have_written ? NILO_UNKNOWN : NILO_UNAVAILABLE;
+}
+
+/* The outcome of what curl did. */
+static enum nilo_result outcome(
+        struct nilo_client *c, const char *method, CURLcode code, const struct reply *r)
+{
+        long status = 0;
+
+        curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (r->is_stopped)
+                return NILO_OK;
+        if (r->is_too_large) {
+                problem_text(
+                        &c->problem, "%s: the reply is larger than %d MiB", c->url, REPLY_SIZE_MAX >> 20);
+                problem_text(&c->next_step, "Ask for fewer events at a time.");
                 return NILO_TOO_LARGE;
-        case 429:
-                return NILO_BUSY;
-        case 503:
-                return NILO_UNAVAILABLE;
-        case 504:
-                return NILO_UNKNOWN;
-        case 507:
-                return NILO_FULL;
-        default:
-                return NILO_ERROR;
         }
+        if (code) {
+                /* Only a request that was never sent was certainly not carried out. */
+                bool is_read = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+                bool was_sent = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST;
+
+                return unreachable(c, code, was_sent && !is_read);
+        }
+        if (status / 100 != 2)
+                return problem_read(
+                        status, buffer_bytes(&r->body), &c->problem, &c->next_step, &c->actual_revision);
+        return NILO_OK;
 }
 
-/* Takes detail and next step out of a problem+json body (RFC 9457). */
-static enum nilo_result refused(struct nilo_client *c, long status, struct bytes body)
+static void set_options(struct nilo_client *c, struct reply *r)
 {
-        json_t *json = json_loadb((const char *)body.data, body.size, 0, NULL);
-        const char *detail = json_string_value(json_object_get(json, "detail"));
-        const char *next = json_string_value(json_object_get(json, "next"));
-        const char *type = json_string_value(json_object_get(json, "type"));
-        enum nilo_result result = result_of_status(status);
-
-        if (type && strcmp(type, "urn:nilo:corrupt") == 0)
-                result = NILO_CORRUPT;
-        if (type && strcmp(type, "urn:nilo:busy") == 0)
-                result = NILO_BUSY;
-        if (detail) {
-                text_set(&c->problem, detail);
-        } else {
-                buffer_clear(&c->problem);
-                buffer_format(&c->problem, "the server answered with status %ld", status);
-                buffer_add_u8(&c->problem, 0);
+        curl_easy_reset(c->curl); /* connections stay */
+        curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, c->error);
+        curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
+        curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_TCP_NODELAY, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_BUFFERSIZE, (long)RECEIVE_SIZE);
+        curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
+        curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, r);
+        curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, r);
+        if (r->silence_seconds_max) {
+                curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+                curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, (long)r->silence_seconds_max);
         }
-        text_set(&c->next_step, next ? next : "");
-        json_decref(json);
-        return result;
-}
-
-static enum nilo_result unreachable(struct nilo_client *c, CURLcode code, bool was_sent)
-{
-        buffer_clear(&c->problem);
-        buffer_format(&c->problem, "%s: %s", c->url, *c->error ? c->error : curl_easy_strerror(code));
-        buffer_add_u8(&c->problem, 0);
-        text_set(&c->next_step,
-                was_sent ? "Retry with the same event ids: what was written is not written again."
-                         : "Start a server with `nilo`, or name another with --url or NILO_URL.");
-        return was_sent ? NILO_UNKNOWN : NILO_UNAVAILABLE;
 }
 
 static enum nilo_result exchange(struct nilo_client *c, const char *method, const char *path,
         const char *const *headers, const void *body, size_t body_size, struct reply *r)
 {
+        bool has_body = body || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
         struct curl_slist *list = NULL;
         struct buffer url = {0};
-        enum nilo_result result = NILO_OK;
-        CURLcode code;
-        long status = 0;
+        enum nilo_result result;
 
+        r->client = c;
+        *c->error = 0;
+        c->actual_revision = -1;
+        problem_text(&c->problem, "%s", "");
+        problem_text(&c->next_step, "%s", "");
         buffer_format(&url, "%s%s", c->url, path);
+        buffer_add_u8(&url, 0);
         for (; headers && *headers; headers++)
                 list = curl_slist_append(list, *headers);
         list = curl_slist_append(list, "Expect:");
-        curl_easy_reset(c->curl);
-        *c->error = 0;
-        text_set(&c->problem, "");
-        text_set(&c->next_step, "");
-        r->client = c;
+        set_options(c, r);
         curl_easy_setopt(c->curl, CURLOPT_URL, url.data);
-        curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, c->error);
         curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, list);
-        curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
-        curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(c->curl, CURLOPT_TCP_NODELAY, 1L);
-        curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
-        curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
-        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, r);
-        if (body || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0) {
+        if (has_body) {
                 curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body ? body : "");
                 curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body_size);
         }
         if (strcmp(method, "HEAD") == 0)
                 curl_easy_setopt(c->curl, CURLOPT_NOBODY, 1L);
         curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
-        code = curl_easy_perform(c->curl);
-        curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (code && !r->is_stopped) {
-                /* Only a request that was never sent was certainly not carried out. */
-                bool was_sent = body && code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST;
-
-                result = unreachable(c, code, was_sent);
-        } else if (status / 100 != 2 && !r->is_stopped) {
-                result = refused(c, status, buffer_bytes(&r->body));
-        }
+        result = outcome(c, method, curl_easy_perform(c->curl), r);
         curl_slist_free_all(list);
         buffer_fini(&url);
         return result;
@@ -289,7 +291,7 @@ static enum nilo_result exchange(struct nilo_client *c, const char *method, cons
 enum nilo_result nilo_client_send(struct nilo_client *c, const char *method, const char *path,
         const char *const *headers, const void *body, size_t body_size, char **ret_body)
 {
-        struct reply r = {0};
+        struct reply r = {.silence_seconds_max = SILENCE_SECONDS_MAX};
         enum nilo_result result = exchange(c, method, path, headers, body, body_size, &r);
 
         if (!result && ret_body) {
@@ -301,15 +303,25 @@ enum nilo_result nilo_client_send(struct nilo_client *c, const char *method, con
         return result;
 }
 
-enum nilo_result nilo_client_lines(struct nilo_client *c, const char *path,
+static enum nilo_result lines(struct nilo_client *c, const char *path, unsigned silence_seconds_max,
         bool (*each)(void *arg, const char *line, size_t size), void *arg)
 {
         static const char *const headers[] = {"Accept: application/x-ndjson", NULL};
-        struct reply r = {.each = each, .arg = arg, .has_lines = true};
+        struct reply r = {
+                .each = each, .arg = arg, .has_lines = true, .silence_seconds_max = silence_seconds_max};
         enum nilo_result result = exchange(c, "GET", path, headers, NULL, 0, &r);
 
+        /* A reader that was interrupted has had enough. */
+        if (result && c->is_interrupted)
+                result = NILO_OK;
         buffer_fini(&r.body);
         return result;
+}
+
+enum nilo_result nilo_client_lines(struct nilo_client *c, const char *path,
+        bool (*each)(void *arg, const char *line, size_t size), void *arg)
+{
+        return lines(c, path, SILENCE_ALLOWED, each, arg);
 }
 
 /* ---- append and delete ---- */
@@ -323,18 +335,42 @@ static void expect_header(int64_t expected, char *to, size_t size)
                         expected == NILO_NONE ? "none" : (expected == NILO_EXISTS ? "exists" : "any"));
 }
 
-static void event_to_json(const struct nilo_event *e, struct json_out *j)
-{
-        json_object_begin(j);
-        if (e->id) {
-                char id[37];
+enum { ID_SIZE = 16, ID_TEXT_SIZE = 37 };
 
-                snprintf(id, sizeof id,
-                        "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", e->id[0],
-                        e->id[1], e->id[2], e->id[3], e->id[4], e->id[5], e->id[6], e->id[7], e->id[8],
-                        e->id[9], e->id[10], e->id[11], e->id[12], e->id[13], e->id[14], e->id[15]);
-                json_field_string(j, "id", id);
+static void id_format(const uint8_t *id, char text[ID_TEXT_SIZE])
+{
+        static const char hex[] = "0123456789abcdef";
+        char *at = text;
+
+        for (unsigned i = 0; i < ID_SIZE; i++) {
+                if (i == 4 || i == 6 || i == 8 || i == 10)
+                        *at++ = '-';
+                *at++ = hex[id[i] >> 4];
+                *at++ = hex[id[i] & 15];
         }
+        *at = 0;
+}
+
+/* A version 4 UUID. False when the machine has no random bytes. */
+static bool id_make(uint8_t id[ID_SIZE])
+{
+        if (getrandom(id, ID_SIZE, 0) != ID_SIZE)
+                return false;
+        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+        return true;
+}
+
+static bool event_to_json(const struct nilo_event *e, struct json_out *j)
+{
+        uint8_t made[ID_SIZE];
+        char id[ID_TEXT_SIZE];
+
+        if (!e->id && !id_make(made))
+                return false;
+        id_format(e->id ? e->id : made, id);
+        json_object_begin(j);
+        json_field_string(j, "id", id);
         json_field_string(j, "type", e->type);
         if (e->is_binary) {
                 json_key(j, "data_base64");
@@ -354,6 +390,7 @@ static void event_to_json(const struct nilo_event *e, struct json_out *j)
                 json_decref(is_json);
         }
         json_object_end(j);
+        return true;
 }
 
 static char *stream_path(const char *stream, const char *rest)
@@ -367,13 +404,54 @@ static char *stream_path(const char *stream, const char *rest)
         return (char *)path.data;
 }
 
-static void read_conflict(struct reply *r, struct nilo_appended *ret)
+static uint64_t now_ms(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void read_appended(const struct reply *r, struct nilo_appended *ret)
 {
         json_t *json = json_loadb((const char *)r->body.data, r->body.size, 0, NULL);
-        const json_t *actual = json_object_get(json, "actual");
+        const json_t *revision = json_object_get(json, "last_revision");
 
-        ret->actual_revision = json_is_integer(actual) ? json_integer_value(actual) : -1;
+        *ret = (struct nilo_appended){
+                .last_revision = json_is_integer(revision) ? json_integer_value(revision) : -1,
+                .position = (uint64_t)json_integer_value(json_object_get(json, "position")),
+                .is_duplicate = json_is_true(json_object_get(json, "duplicate")),
+                .actual_revision = -1,
+        };
         json_decref(json);
+}
+
+/* Sends until there is an answer. Every event has an id, so an attempt whose answer was lost may be repeated
+ * (G6); when it went unanswered, a refused connection does not make it certain that nothing was written. */
+static enum nilo_result send_until_known(struct nilo_client *c, const char *path, const char *const *headers,
+        struct bytes body, struct reply *r)
+{
+        uint64_t until_ms = now_ms() + APPEND_TRIES_MS_MAX;
+        unsigned wait_ms = RETRY_AFTER_MS_MIN;
+        bool may_be_written = false;
+        enum nilo_result result;
+
+        for (;;) {
+                bool is_open;
+
+                buffer_clear(&r->body);
+                result = exchange(c, "POST", path, headers, body.data, body.size, r);
+                may_be_written |= result == NILO_UNKNOWN;
+                is_open = result == NILO_UNKNOWN || result == NILO_BUSY ||
+                          (result == NILO_UNAVAILABLE && may_be_written);
+                if (!is_open || c->is_interrupted || now_ms() + wait_ms > until_ms)
+                        break;
+                usleep(wait_ms * 1000);
+                wait_ms = MIN(wait_ms * 2, (unsigned)RETRY_AFTER_MS_MAX);
+        }
+        if (may_be_written && (result == NILO_UNAVAILABLE || result == NILO_BUSY))
+                result = NILO_UNKNOWN;
+        return result;
 }
 
 enum nilo_result nilo_client_append(struct nilo_client *c, const char *stream, int64_t expected,
@@ -383,28 +461,24 @@ enum nilo_result nilo_client_append(struct nilo_client *c, const char *stream, i
         const char *const headers[] = {"Content-Type: application/json", expect, NULL};
         struct buffer body = {0};
         struct json_out j = {.out = &body};
-        struct reply r = {0};
+        struct reply r = {.silence_seconds_max = SILENCE_SECONDS_MAX};
         char *path = stream_path(stream, "/events");
-        enum nilo_result result;
+        bool has_ids = true;
+        enum nilo_result result = NILO_ERROR;
 
         expect_header(expected, expect, sizeof expect);
         json_array_begin(&j);
         for (unsigned i = 0; i < count; i++)
-                event_to_json(&events[i], &j);
+                has_ids = has_ids && event_to_json(&events[i], &j);
         json_array_end(&j);
-        result = exchange(c, "POST", path, headers, body.data, body.size, &r);
+        if (has_ids)
+                result = send_until_known(c, path, headers, buffer_bytes(&body), &r);
+        else
+                problem_text(&c->problem, "no random bytes for event ids: %s", strerror(errno));
         if (result == NILO_CONFLICT && ret)
-                read_conflict(&r, ret);
-        if (!result && ret) {
-                json_t *json = json_loadb((const char *)r.body.data, r.body.size, 0, NULL);
-
-                *ret = (struct nilo_appended){
-                        .last_revision = json_integer_value(json_object_get(json, "last_revision")),
-                        .position = (uint64_t)json_integer_value(json_object_get(json, "position")),
-                        .is_duplicate = json_is_true(json_object_get(json, "duplicate")),
-                };
-                json_decref(json);
-        }
+                ret->actual_revision = c->actual_revision;
+        if (!result && ret)
+                read_appended(&r, ret);
         buffer_fini(&r.body);
         buffer_fini(&body);
         free(path);
@@ -446,7 +520,15 @@ static void add_query(struct buffer *path, const char *name, const char *value)
         free(escaped);
 }
 
-static char *read_path(const struct nilo_read_options *o)
+/* Where a read begins, as a parameter. */
+static void from_text(const struct nilo_read_options *o, char *to, size_t size)
+{
+        snprintf(to, size, "%" PRIu64, o->from);
+        if (o->from_end)
+                snprintf(to, size, "end");
+}
+
+static char *read_path(const struct nilo_read_options *o, const char *from)
 {
         struct buffer path = {0};
         char number[32];
@@ -459,8 +541,7 @@ static char *read_path(const struct nilo_read_options *o)
         } else {
                 buffer_add_string(&path, "/v1/all/events");
         }
-        snprintf(number, sizeof number, "%" PRIu64, o->from);
-        add_query(&path, "from", o->from_end ? "end" : number);
+        add_query(&path, "from", from);
         if (o->is_backward)
                 add_query(&path, "direction", "backward");
         snprintf(number, sizeof number, "%" PRIu64, o->limit);
@@ -477,9 +558,13 @@ static char *read_path(const struct nilo_read_options *o)
 enum nilo_result nilo_client_read(struct nilo_client *c, const struct nilo_read_options *options,
         bool (*each)(void *arg, const char *json, size_t size), void *arg)
 {
-        char *path = read_path(options);
-        enum nilo_result result = nilo_client_lines(c, path, each, arg);
+        char from[32];
+        char *path;
+        enum nilo_result result;
 
+        from_text(options, from, sizeof from);
+        path = read_path(options, from);
+        result = lines(c, path, SILENCE_SECONDS_MAX, each, arg);
         free(path);
         return result;
 }
@@ -488,71 +573,113 @@ enum nilo_result nilo_client_read(struct nilo_client *c, const struct nilo_read_
 struct follow {
         bool (*each)(void *arg, const char *json, size_t size);
         void *arg;
-        struct buffer data;
-        char last_id[32];
-        char id[32];
+        struct sse sse;
+        uint64_t next; /* revision or position of the first event that was not given */
         uint64_t given;
+        bool is_too_large;
 };
 
-static bool field_is(
-        const char *line, size_t size, const char *name, const char **ret_value, size_t *ret_size)
-{
-        size_t n = strlen(name);
-
-        if (size < n + 1 || memcmp(line, name, n) != 0 || line[n] != ':')
-                return false;
-        n += 1 + (size > n + 1 && line[n + 1] == ' ');
-        *ret_value = line + n;
-        *ret_size = size - n;
-        return true;
-}
-
-static bool on_sse_line(void *arg, const char *line, size_t size)
+static bool on_follow_line(void *arg, const char *line, size_t size)
 {
         struct follow *f = arg;
-        const char *value;
-        size_t value_size;
+        enum sse_outcome outcome = sse_line(&f->sse, line, size);
         bool goes_on = true;
+        char *end = f->sse.id;
+        uint64_t number;
 
-        if (field_is(line, size, "data", &value, &value_size)) {
-                buffer_add(&f->data, value, value_size);
-        } else if (field_is(line, size, "id", &value, &value_size)) {
-                snprintf(f->id, sizeof f->id, "%.*s", (int)value_size, value);
-        } else if (size == 0) {
-                /* Only what has an id is an event of the log; caught-up marks and comments have none. */
-                if (f->data.size && *f->id) {
-                        memcpy(f->last_id, f->id, sizeof f->last_id);
-                        f->given++;
-                        goes_on = f->each(f->arg, (const char *)f->data.data, f->data.size);
-                }
-                buffer_clear(&f->data);
-                *f->id = 0;
+        f->is_too_large = outcome == SSE_TOO_LARGE;
+        if (outcome != SSE_EVENT)
+                return outcome == SSE_MORE;
+        number = strtoull(f->sse.id, &end, 10);
+        if (*f->sse.id && !*end) {
+                /* A mark with an id moves on without an event: all up to it were looked at. */
+                bool is_event = f->sse.data.size && (!*f->sse.event || strcmp(f->sse.event, "event") == 0 ||
+                                                            strcmp(f->sse.event, "message") == 0);
+
+                f->next = number + 1;
+                f->given++;
+                if (is_event)
+                        goes_on = f->each(f->arg, (const char *)f->sse.data.data, f->sse.data.size);
         }
+        sse_next(&f->sse);
         return goes_on;
+}
+
+struct newest {
+        const char *key;
+        uint64_t number;
+        bool is_there;
+};
+
+static bool on_newest(void *arg, const char *line, size_t size)
+{
+        struct newest *n = arg;
+        json_t *json = json_loadb(line, size, 0, NULL);
+        const json_t *number = json_object_get(json, n->key);
+
+        n->is_there = json_is_integer(number);
+        n->number = (uint64_t)json_integer_value(number);
+        json_decref(json);
+        return false;
+}
+
+/* The number behind the newest event: "from the end" must stay one place, also when the first connection is
+ * lost before anything came. */
+static enum nilo_result find_end(
+        struct nilo_client *c, const struct nilo_read_options *options, uint64_t *ret)
+{
+        struct nilo_read_options newest = {
+                .stream = options->stream, .is_backward = true, .from_end = true, .limit = 1};
+        struct newest n = {.key = options->stream ? "revision" : "position"};
+        enum nilo_result result = nilo_client_read(c, &newest, on_newest, &n);
+
+        *ret = n.is_there ? n.number + 1 : 0;
+        return result == NILO_NOT_FOUND ? NILO_OK : result;
+}
+
+static enum nilo_result follow_once(struct nilo_client *c, const struct nilo_read_options *options,
+        struct follow *f, bool *ret_is_stopped)
+{
+        static const char *const headers[] = {"Accept: text/event-stream", NULL};
+        struct reply r = {.each = on_follow_line,
+                .arg = f,
+                .has_lines = true,
+                .silence_seconds_max = SILENCE_SECONDS_MAX};
+        char from[32];
+        char *path;
+        enum nilo_result result;
+
+        snprintf(from, sizeof from, "%" PRIu64, f->next);
+        path = read_path(options, from);
+        result = exchange(c, "GET", path, headers, NULL, 0, &r);
+        *ret_is_stopped = r.is_stopped;
+        sse_next(&f->sse); /* what the connection cut off comes again */
+        buffer_fini(&r.body);
+        free(path);
+        return result;
 }
 
 enum nilo_result nilo_client_follow(struct nilo_client *c, const struct nilo_read_options *options,
         bool (*each)(void *arg, const char *json, size_t size), bool (*on_wait)(void *arg, const char *why),
         void *arg)
 {
-        struct follow f = {.each = each, .arg = arg};
-        char *path = read_path(options);
+        struct follow f = {.each = each, .arg = arg, .next = options->from};
+        struct nilo_read_options forward = *options;
         unsigned wait_ms = RETRY_AFTER_MS_MIN;
+        bool knows_place = !options->from_end;
         enum nilo_result result;
 
+        forward.limit = 0;
         for (;;) {
-                char last[64];
-                const char *const headers[] = {"Accept: text/event-stream", *f.last_id ? last : NULL, NULL};
-                struct reply r = {.each = on_sse_line, .arg = &f, .has_lines = true};
                 uint64_t given_before = f.given;
+                bool is_stopped = false;
 
-                snprintf(last, sizeof last, "Last-Event-ID: %s", f.last_id);
-                result = exchange(c, "GET", path, headers, NULL, 0, &r);
-                buffer_fini(&r.body);
-                buffer_clear(&f.data);
-                *f.id = 0;
-                if (r.is_stopped) {
-                        result = NILO_OK;
+                result = knows_place ? NILO_OK : find_end(c, options, &f.next);
+                knows_place |= !result;
+                if (!result)
+                        result = follow_once(c, &forward, &f, &is_stopped);
+                if (is_stopped || c->is_interrupted) {
+                        result = f.is_too_large ? NILO_TOO_LARGE : NILO_OK;
                         break;
                 }
                 if (result != NILO_OK && result != NILO_UNAVAILABLE && result != NILO_BUSY)
@@ -567,7 +694,6 @@ enum nilo_result nilo_client_follow(struct nilo_client *c, const struct nilo_rea
                 usleep(wait_ms * 1000);
                 wait_ms = MIN(wait_ms * 2, (unsigned)RETRY_AFTER_MS_MAX);
         }
-        buffer_fini(&f.data);
-        free(path);
+        sse_fini(&f.sse);
         return result;
 }
