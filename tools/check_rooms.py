@@ -25,7 +25,7 @@ RATCHET = "tools/long_files.txt"
 FORBIDDEN_CALLS = (
     ("clock", r"time|gettimeofday|clock_gettime|ftime|localtime|ctime", {"os", "cli", "client", "embed"},
      "the clock comes from os.h"),
-    ("chance", r"rand|srand|random|srandom|rand_r|drand48|getrandom|getentropy|RAND_bytes", {"os"},
+    ("chance", r"rand|srand|random|srandom|rand_r|drand48|getrandom|getentropy|RAND_bytes", {"os", "client"},
      "chance comes from os.h"),
     ("disk", r"open|openat|creat|read|write|pread|pwrite|readv|writev|preadv|pwritev|fsync|fdatasync|sync_file_range|"
      r"fallocate|posix_fallocate|ftruncate|truncate|rename|renameat|unlink|unlinkat|mkdir|rmdir|opendir|mmap|munmap|"

@@ -34,6 +34,7 @@ enum nilo_result {
         NILO_UNAVAILABLE,    /* closing, or the server cannot be reached */
         NILO_DISK_FAULT,     /* the disk failed: close and look at the disk */
         NILO_ERROR,          /* anything else; nilo_problem says what */
+        NILO_DENIED,         /* not allowed */
 };
 /* "conflict" ... Never NULL. */
 NILO_API const char *nilo_result_name(enum nilo_result result);

@@ -19,7 +19,7 @@ const char *nilo_result_name(enum nilo_result result)
 {
         static const char *const names[] = {"ok", "end", "conflict", "not found", "deleted", "invalid",
                 "too large", "busy", "disk full", "unknown outcome", "in use", "corrupt", "unavailable",
-                "disk fault", "error"};
+                "disk fault", "error", "denied"};
 
         return (unsigned)result < COUNT_OF(names) ? names[result] : "error";
 }
