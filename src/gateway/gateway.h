@@ -168,17 +168,19 @@ struct gateway_method {
         const char *name;          /* "Read" */
         const char *features;      /* for ServerFeatures, separated by spaces; "": none */
         uint64_t message_size_max; /* larger: RESOURCE_EXHAUSTED with the limit in the message */
-        bool is_client_stream;     /* any number of messages; else exactly one, else the call is INVALID_ARGUMENT */
+        bool is_client_stream;     /* any number of messages; else exactly one, else the call is INVALID_ARGUMENT: it is handed
+                                      over when the client has said that none follows */
         bool when_not_ready;       /* works even while the store is opening; else UNAVAILABLE */
         /* A whole message has come; borrowed for the call. Not while the call is paused. */
         void (*on_message)(void *arg, struct gateway_request *call, struct bytes message);
         /* The client sends no more messages; after the last on_message. NULL: of no interest. */
         void (*on_half_close)(void *arg, struct gateway_request *call);
-        /* There is room for output: after gateway_call_wake, and when gateway_stream_room has risen again from zero.
-         * NULL: the method only answers once. */
+        /* There is room for output: after gateway_call_wake, when gateway_stream_room has risen again from zero, and now and
+         * then for no reason. NULL: the method only answers once. */
         void (*on_writable)(void *arg, struct gateway_request *call);
-        /* The client cancelled, the connection broke, the deadline passed (4 has been sent) or the server stops (14 has been
-         * sent): last callback. NULL: of no interest. */
+        /* The client cancelled, the connection broke, the deadline passed (4 has been sent), the server stops (14 has been
+         * sent) or what the client sent is malformed or too large (its status has been sent): last callback, even when none
+         * came before. NULL: of no interest. */
         void (*on_gone)(void *arg, struct gateway_request *call);
         void *arg;
 };
@@ -193,7 +195,8 @@ void *gateway_call_state(const struct gateway_request *call);
 /* Monotonic time at which the client gives up (grpc-timeout); 0: never. */
 uint64_t gateway_call_deadline_us(const struct gateway_request *call);
 /* While a completion points at the call (a store_append under way) it must be held; the call's memory stays until the
- * release, though it may be over by then. */
+ * release, though it may be over by then. A server that stops gives held calls 4 s to be released and ends all others at
+ * once, so nobody should hold a call just because it is open. */
 void gateway_call_hold(struct gateway_request *call);
 void gateway_call_release(struct gateway_request *call);
 bool gateway_call_is_over(const struct gateway_request *call); /* has ended: sends are ignored */
@@ -206,7 +209,8 @@ void gateway_call_wake(struct gateway_request *call);
 /* Stops and resumes on_message and on_half_close; meanwhile the client meets HTTP/2 flow control. */
 void gateway_call_pause(struct gateway_request *call, bool is_paused);
 /* A trailer of the end; name in lower case, copied. The value may be any bytes: a name that ends in "-bin" is sent in base64,
- * any other with percent-encoding as grpc-message. */
+ * any other with percent-encoding as grpc-message. Clients take 8 KiB of headers, so what does not fit into 7 KiB of trailers,
+ * or is the 17th, is left out. */
 void gateway_call_trailer(struct gateway_request *call, const char *name, struct bytes value);
 /* Ends the call. `message` may be NULL or hold any UTF-8; it is percent-encoded. Harmless when the call is over. */
 void gateway_call_end(struct gateway_request *call, enum grpc_status status, const char *message);

@@ -1,0 +1,316 @@
+/* One connection: bytes in, bytes out, and which protocol they are.
+ *
+ * The seam for TLS: everything below this file's `receive` and `send_out` is the wire, everything above is plain bytes.
+ * A TLS layer decrypts before `receive`, encrypts in `send_out`, and lets ALPN choose instead of `sniff`. */
+#include "gateway/room.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct bytes h2_preface = {(const uint8_t *)"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24};
+
+static const struct sm_state connection_states[] = {
+        [CONNECTION_SNIFFING] = {"sniffing", TO(CONNECTION_HTTP1) | TO(CONNECTION_HTTP2) | TO(CONNECTION_CLOSING)},
+        [CONNECTION_HTTP1] = {"http1", TO(CONNECTION_CLOSING)},
+        [CONNECTION_HTTP2] = {"http2", TO(CONNECTION_CLOSING)},
+        [CONNECTION_CLOSING] = {"closing", 0},
+};
+
+static uint64_t now_us(const struct connection *c)
+{
+        return os_turn_time(c->gateway->os).monotonic_us;
+}
+
+/* Books the bytes of the connection itself; its requests book their own. */
+static void account(struct connection *c)
+{
+        uint64_t size = c->in.size + c->out.size + (c->state == CONNECTION_CLOSING ? 0 : os_conn_queued(c->conn));
+
+        c->gateway->stats.buffered_bytes += size - c->accounted;
+        c->accounted = size;
+}
+
+void connection_touch(struct connection *c)
+{
+        if (c->is_dirty)
+                return;
+        c->is_dirty = true;
+        list_add_last(&c->gateway->dirty, &c->dirty);
+        os_turn_again(c->gateway->os);
+}
+
+void connection_close(struct connection *c, const char *why)
+{
+        if (c->state == CONNECTION_CLOSING)
+                return;
+        if (why)
+                gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, why);
+        sm_move(connection_states, &c->state, CONNECTION_CLOSING);
+        buffer_clear(&c->out);
+        os_conn_close(c->conn);
+}
+
+void connection_pause(struct connection *c, bool is_paused)
+{
+        if (c->is_paused == is_paused || c->state == CONNECTION_CLOSING)
+                return;
+        c->is_paused = is_paused;
+        if (is_paused)
+                os_conn_read_stop(c->conn);
+        else
+                os_conn_read_start(c->conn);
+}
+
+/* ---- bytes in ---- */
+
+/* True when the protocol is known. A beginning of the preface that could still become either waits for more. */
+static bool sniff(struct connection *c)
+{
+        size_t size = MIN(c->in.size, h2_preface.size);
+
+        if (memcmp(c->in.data, h2_preface.data, size) != 0) {
+                sm_move(connection_states, &c->state, CONNECTION_HTTP1);
+                h1_new(c);
+                return true;
+        }
+        if (size < h2_preface.size)
+                return false;
+        sm_move(connection_states, &c->state, CONNECTION_HTTP2);
+        h2_new(c);
+        return true;
+}
+
+static void receive_h2(struct connection *c, struct bytes data)
+{
+        if (!h2_receive(c, data))
+                c->is_doomed = true; /* what explains the end goes out first */
+        connection_touch(c);
+}
+
+static void receive(struct connection *c, struct bytes data)
+{
+        if (c->state == CONNECTION_SNIFFING) {
+                buffer_add_bytes(&c->in, data);
+                if (!sniff(c))
+                        return;
+                if (c->state == CONNECTION_HTTP2) {
+                        receive_h2(c, buffer_bytes(&c->in));
+                        buffer_fini(&c->in);
+                        return;
+                }
+        } else if (c->state == CONNECTION_HTTP2) {
+                receive_h2(c, data);
+                return;
+        } else {
+                buffer_add_bytes(&c->in, data);
+        }
+        h1_receive(c);
+        account(c);
+}
+
+static void on_data(void *arg, struct bytes data)
+{
+        struct connection *c = arg;
+
+        c->gateway->stats.received_bytes += data.size;
+        c->received_us = now_us(c);
+        if (c->state == CONNECTION_CLOSING || c->is_doomed || c->linger_by_us)
+                return;
+        receive(c, data);
+}
+
+/* ---- bytes out ---- */
+
+static void send_out(struct connection *c)
+{
+        struct bytes piece = buffer_bytes(&c->out);
+
+        if (!piece.size)
+                return;
+        c->gateway->stats.sent_bytes += piece.size;
+        os_conn_send(c->conn, &piece, 1);
+        buffer_clear(&c->out);
+        gateway_take_back_out(c->gateway, &c->out);
+        c->is_clogged = os_conn_queued(c->conn) > CLOGGED_SIZE;
+        if (os_conn_queued(c->conn) == 0)
+                c->progress_us = now_us(c);
+}
+
+/* Lets each producer that asked for it run once. Those that ask again wait for the next turn. */
+static void produce(struct connection *c)
+{
+        struct list now;
+
+        if (list_is_empty(&c->wake))
+                return;
+        list_init(&now);
+        list_add_last(&c->wake, &now); /* everything before this mark is ours */
+        while (c->wake.next != &now) {
+                struct gateway_request *r = CONTAINER_OF(c->wake.next, struct gateway_request, wake);
+
+                list_remove(&r->wake);
+                r->is_in_wake = false;
+                if (r->on_writable)
+                        r->on_writable(r);
+        }
+        list_remove(&now);
+}
+
+/* HTTP/1.1 has no flow control of its own: there is room when the socket has some. */
+static void wake_waiting(struct connection *c)
+{
+        LIST_EACH (at, &c->requests) {
+                struct gateway_request *r = CONTAINER_OF(at, struct gateway_request, link);
+
+                if (r->is_waiting_for_room && request_room(r) > 0)
+                        request_wake(r);
+        }
+}
+
+void connection_flush(struct connection *c)
+{
+        if (c->state == CONNECTION_CLOSING)
+                return;
+        if (c->state == CONNECTION_HTTP1)
+                h1_receive(c);
+        if (!c->is_clogged) {
+                produce(c);
+                if (c->state == CONNECTION_HTTP2)
+                        h2_pull(c);
+                send_out(c);
+        } else if (c->is_doomed) {
+                send_out(c);
+        }
+        account(c);
+        if (c->state == CONNECTION_CLOSING)
+                return;
+        if (c->state == CONNECTION_HTTP1)
+                wake_waiting(c);
+        if (c->state == CONNECTION_HTTP2 && h2_is_over(c))
+                c->is_doomed = true;
+        if (c->is_doomed) {
+                connection_close(c, NULL);
+                return;
+        }
+        if (c->gateway->is_closing && list_is_empty(&c->requests)) {
+                connection_close(c, NULL);
+                return;
+        }
+        if (!c->is_clogged && (!list_is_empty(&c->wake) || (c->state == CONNECTION_HTTP2 && h2_wants_more(c))))
+                connection_touch(c);
+}
+
+static void on_drained(void *arg)
+{
+        struct connection *c = arg;
+
+        c->is_clogged = false;
+        c->progress_us = now_us(c);
+        connection_touch(c);
+}
+
+/* ---- life ---- */
+
+static void on_close(void *arg)
+{
+        struct connection *c = arg;
+        struct gateway *g = c->gateway;
+
+        c->state = CONNECTION_CLOSING;
+        if (c->is_dirty)
+                list_remove(&c->dirty);
+        c->is_dirty = true; /* never again on the list */
+        while (!list_is_empty(&c->requests)) {
+                struct gateway_request *r = CONTAINER_OF(c->requests.next, struct gateway_request, link);
+
+                request_close(r);
+        }
+        h1_free(c);
+        h2_free(c);
+        list_remove(&c->link);
+        g->stats.connections--;
+        g->stats.buffered_bytes -= c->accounted;
+        buffer_fini(&c->in);
+        buffer_fini(&c->out);
+        free(c);
+        gateway_check_closed(g);
+}
+
+static const struct os_conn_handler handler = {.on_data = on_data, .on_drained = on_drained, .on_close = on_close};
+
+void connection_new(struct gateway *g, struct os_conn *conn)
+{
+        struct connection *c = MEMORY_NEW(struct connection);
+
+        c->gateway = g;
+        c->conn = conn;
+        list_init(&c->requests);
+        list_init(&c->wake);
+        list_init(&c->dirty);
+        list_add_last(&g->connections, &c->link);
+        snprintf(c->peer, sizeof c->peer, "%s", os_conn_peer(conn));
+        c->began_us = c->received_us = c->progress_us = now_us(c);
+        g->stats.connections++;
+        g->stats.connections_total++;
+        os_conn_accept(conn, &handler, c);
+}
+
+static void tick_closing(struct connection *c, uint64_t now)
+{
+        bool is_late = now >= c->gateway->close_by_us;
+
+        /* A streamed body may have no end, so it gets a shorter time than an answer that is being made. */
+        LIST_EACH_SAFE (at, &c->requests) {
+                struct gateway_request *r = CONTAINER_OF(at, struct gateway_request, link);
+
+                if (!r->is_call && r->state == REQUEST_STREAMING && now + CLOSE_TIMEOUT_US >= c->gateway->close_by_us + SECOND_US)
+                        is_late = true;
+        }
+        if (is_late)
+                connection_close(c, NULL);
+        else
+                connection_touch(c);
+}
+
+static bool has_unsent(const struct connection *c)
+{
+        if (c->is_clogged)
+                return true;
+        LIST_EACH (at, &c->requests) {
+                if (request_out_pending(CONTAINER_OF(at, struct gateway_request, link)))
+                        return true;
+        }
+        return false;
+}
+
+void connection_tick(struct connection *c, uint64_t now)
+{
+        struct gateway *g = c->gateway;
+
+        if (c->state == CONNECTION_CLOSING)
+                return;
+        if (g->is_closing) {
+                tick_closing(c, now);
+                return;
+        }
+        if (c->linger_by_us && now >= c->linger_by_us) {
+                connection_close(c, NULL);
+                return;
+        }
+        if (c->state == CONNECTION_SNIFFING && now - c->began_us >= HEAD_TIMEOUT_US) {
+                connection_close(c, "no request within 10 s");
+                return;
+        }
+        /* Memory is short: whoever takes nothing gives back what is kept for it (G18). */
+        if (gateway_is_short_of_memory(g) && has_unsent(c) && now - c->progress_us >= STUCK_TIMEOUT_US) {
+                connection_close(c, "too slow while memory is short");
+                return;
+        }
+        if (c->state == CONNECTION_HTTP1)
+                h1_tick(c, now);
+        else if (c->state == CONNECTION_HTTP2 && list_is_empty(&c->requests) && now - c->received_us >= IDLE_TIMEOUT_US) {
+                h2_goaway(c);
+                c->is_doomed = true;
+                connection_touch(c);
+        }
+}

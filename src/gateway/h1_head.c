@@ -1,0 +1,321 @@
+/* What http_parser leaves open and this file closes, since two readers of one connection must never disagree about
+ * where a request ends (request smuggling):
+ *
+ * - lines end with CR LF, nothing else; no other control characters anywhere in the head;
+ * - no folded headers; no space before a colon; exactly one Host in HTTP/1.1, and it is well-formed;
+ * - Content-Length and Transfer-Encoding exclude each other, each comes once, and the only coding is "chunked";
+ * - HTTP/1.0 has no Transfer-Encoding. */
+#include "gateway/h1_head.h"
+
+#include <strings.h>
+
+struct parse {
+        struct h1_head *head;
+        bool is_in_value;
+        bool is_head_done;
+        bool is_message_done;
+        void (*on_body)(void *arg, struct bytes piece);
+        void *arg;
+};
+
+size_t h1_head_end(struct bytes data, int *ret_status)
+{
+        size_t line = 0; /* where the current line begins */
+
+        *ret_status = 0;
+        for (size_t i = 0; i < data.size;) {
+                const uint8_t *lf = memchr(data.data + i, '\n', data.size - i);
+
+                if (!lf)
+                        break;
+                i = (size_t)(lf - data.data) + 1;
+                if (i < 2 || data.data[i - 2] != '\r') {
+                        *ret_status = 400;
+                        return data.size;
+                }
+                if (line == 0 && i > H1_LINE_SIZE_MAX) {
+                        *ret_status = 414;
+                        return data.size;
+                }
+                if (i - line == 2 && line > 0) {
+                        if (i > H1_HEAD_SIZE_MAX)
+                                *ret_status = 431;
+                        return i;
+                }
+                line = i;
+        }
+        if (line == 0 && data.size > H1_LINE_SIZE_MAX)
+                *ret_status = 414;
+        else if (data.size > H1_HEAD_SIZE_MAX)
+                *ret_status = 431;
+        return *ret_status ? data.size : 0;
+}
+
+/* ---- http_parser's callbacks ---- */
+
+static int on_url(http_parser *parser, const char *at, size_t size)
+{
+        struct parse *p = parser->data;
+
+        if (p->head->target.size)
+                p->head->target.size += size;
+        else
+                p->head->target = bytes_of(at, size);
+        return 0;
+}
+
+static int on_field(http_parser *parser, const char *at, size_t size)
+{
+        struct parse *p = parser->data;
+        struct h1_head *head = p->head;
+
+        if (p->is_head_done)
+                return 0; /* a trailer: nobody asks for one */
+        if (p->is_in_value || head->field_count == 0) {
+                if (head->field_count == H1_HEADERS_MAX) {
+                        head->status = 431;
+                        head->problem = "there are too many headers";
+                        return 1;
+                }
+                head->fields[head->field_count++] = (struct h1_field){.name = bytes_of(at, size)};
+                p->is_in_value = false;
+        } else {
+                head->fields[head->field_count - 1].name.size += size;
+        }
+        return 0;
+}
+
+static int on_value(http_parser *parser, const char *at, size_t size)
+{
+        struct parse *p = parser->data;
+        struct h1_field *field;
+
+        if (p->is_head_done)
+                return 0;
+        assert(p->head->field_count > 0);
+        field = &p->head->fields[p->head->field_count - 1];
+        if (p->is_in_value)
+                field->value.size += size;
+        else
+                field->value = bytes_of(at, size);
+        p->is_in_value = true;
+        return 0;
+}
+
+static int on_headers_complete(http_parser *parser)
+{
+        struct parse *p = parser->data;
+
+        p->is_head_done = true;
+        /* An offer to change the protocol is declined by going on. */
+        parser->upgrade = 0;
+        return 0;
+}
+
+static int on_body_piece(http_parser *parser, const char *at, size_t size)
+{
+        struct parse *p = parser->data;
+
+        if (p->on_body)
+                p->on_body(p->arg, bytes_of(at, size));
+        return 0;
+}
+
+static int on_message_complete(http_parser *parser)
+{
+        struct parse *p = parser->data;
+
+        p->is_message_done = true;
+        http_parser_pause(parser, 1); /* what follows is the next request */
+        return 0;
+}
+
+static const struct http_parser_settings settings = {
+        .on_url = on_url,
+        .on_header_field = on_field,
+        .on_header_value = on_value,
+        .on_headers_complete = on_headers_complete,
+        .on_body = on_body_piece,
+        .on_message_complete = on_message_complete,
+};
+
+/* ---- our own checks ---- */
+
+static bool refuse(struct h1_head *head, int status, const char *problem)
+{
+        head->status = status;
+        head->problem = problem;
+        return false;
+}
+
+static bool check_lines(struct h1_head *head, const uint8_t *data, size_t size)
+{
+        for (size_t i = 0; i < size; i++) {
+                uint8_t c = data[i];
+
+                if (c == '\r' && i + 1 < size && data[i + 1] == '\n') {
+                        i++;
+                        if (i + 1 < size && (data[i + 1] == ' ' || data[i + 1] == '\t'))
+                                return refuse(head, 400, "a header is folded over several lines");
+                        continue;
+                }
+                if ((c < 0x20 && c != '\t') || c == 0x7f)
+                        return refuse(head, 400, "the head contains a control character");
+        }
+        return true;
+}
+
+static bool is_host_character(uint8_t c)
+{
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || memchr("-._~:[]%!$&'()*+,;=", c, 19);
+}
+
+static bool equal_ignoring_case(struct bytes a, const char *b)
+{
+        return a.size == strlen(b) && strncasecmp((const char *)a.data, b, a.size) == 0;
+}
+
+static struct bytes trim(struct bytes b)
+{
+        while (b.size && (b.data[b.size - 1] == ' ' || b.data[b.size - 1] == '\t'))
+                b.size--;
+        while (b.size && (b.data[0] == ' ' || b.data[0] == '\t')) {
+                b.data++;
+                b.size--;
+        }
+        return b;
+}
+
+static bool check_fields(struct h1_head *head)
+{
+        unsigned hosts = 0, lengths = 0, encodings = 0;
+
+        for (unsigned i = 0; i < head->field_count; i++) {
+                struct h1_field *field = &head->fields[i];
+
+                field->value = trim(field->value);
+                if (bytes_equal_string(field->name, "host")) {
+                        hosts++;
+                        head->host = field->value;
+                        for (size_t k = 0; k < field->value.size; k++)
+                                if (!is_host_character(field->value.data[k]))
+                                        return refuse(head, 400, "the Host header is malformed");
+                } else if (bytes_equal_string(field->name, "content-length")) {
+                        lengths++;
+                } else if (bytes_equal_string(field->name, "transfer-encoding")) {
+                        encodings++;
+                        if (!equal_ignoring_case(field->value, "chunked"))
+                                return refuse(head, 501, "the only transfer coding that is understood is chunked");
+                } else if (bytes_equal_string(field->name, "expect")) {
+                        if (!equal_ignoring_case(field->value, "100-continue"))
+                                return refuse(head, 417, "the only expectation that is understood is 100-continue");
+                        head->expects_continue = true;
+                }
+        }
+        if (lengths && encodings)
+                return refuse(head, 400, "Content-Length and Transfer-Encoding exclude each other");
+        if (lengths > 1 || encodings > 1)
+                return refuse(head, 400, "the length of the body is given more than once");
+        if (encodings && head->is_http10)
+                return refuse(head, 400, "HTTP/1.0 has no Transfer-Encoding");
+        if (hosts > 1 || (hosts == 0 && !head->is_http10))
+                return refuse(head, 400, "there must be exactly one Host header");
+        head->is_chunked = encodings > 0;
+        return true;
+}
+
+/* "http://host/path" becomes "/path", as proxies write it. */
+static bool take_target(struct h1_head *head)
+{
+        struct bytes target = head->target;
+        const uint8_t *slash;
+
+        if (target.size && target.data[0] == '/')
+                return true;
+        if (bytes_equal_string(target, "*"))
+                return true;
+        if (target.size > 7 && strncasecmp((const char *)target.data, "http://", 7) == 0) {
+                slash = memchr(target.data + 7, '/', target.size - 7);
+                if (!slash)
+                        return refuse(head, 400, "the request target has no path");
+                head->host = bytes_of(target.data + 7, (size_t)(slash - target.data) - 7);
+                head->target = bytes_of(slash, target.size - (size_t)(slash - target.data));
+                return true;
+        }
+        return refuse(head, 400, "the request target is no path");
+}
+
+static bool refuse_as_parsed(struct h1_head *head, enum http_errno error)
+{
+        switch (error) {
+        case HPE_INVALID_METHOD:
+                return refuse(head, 501, "the method is unknown");
+        case HPE_INVALID_VERSION:
+                return refuse(head, 505, "the version is not HTTP/1.0 or HTTP/1.1");
+        case HPE_HEADER_OVERFLOW:
+                return refuse(head, 431, "the head is too large");
+        default:
+                return refuse(head, 400, http_errno_description(error));
+        }
+}
+
+bool h1_head_parse(uint8_t *data, size_t size, struct http_parser *parser, struct h1_head *ret)
+{
+        struct parse p = {.head = ret};
+        const uint8_t *space;
+        enum http_errno error;
+        size_t used;
+
+        *ret = (struct h1_head){.status = 0};
+        if (!check_lines(ret, data, size))
+                return false;
+        http_parser_init(parser, HTTP_REQUEST);
+        parser->data = &p;
+        used = http_parser_execute(parser, &settings, (const char *)data, size);
+        error = HTTP_PARSER_ERRNO(parser);
+        if (ret->status)
+                return false;
+        if (error != HPE_OK && error != HPE_PAUSED)
+                return refuse_as_parsed(ret, error);
+        if (used != size || !p.is_head_done)
+                return refuse(ret, 400, "the head is malformed");
+        if (parser->http_major != 1 || parser->http_minor > 1)
+                return refuse(ret, 505, "the version is not HTTP/1.0 or HTTP/1.1");
+        if (parser->method == HTTP_CONNECT)
+                return refuse(ret, 501, "this is no proxy");
+        for (unsigned i = 0; i < ret->field_count; i++) {
+                uint8_t *name = data + (ret->fields[i].name.data - data);
+
+                for (size_t k = 0; k < ret->fields[i].name.size; k++)
+                        if (name[k] >= 'A' && name[k] <= 'Z')
+                                name[k] |= 0x20;
+        }
+        ret->is_http10 = parser->http_minor == 0;
+        if (!check_fields(ret) || !take_target(ret))
+                return false;
+        space = memchr(data, ' ', size);
+        ret->method = bytes_of(data, (size_t)(space - data));
+        ret->is_keep_alive = http_should_keep_alive(parser);
+        ret->has_body = !p.is_message_done;
+        ret->body_size = ret->has_body && !ret->is_chunked ? parser->content_length : 0;
+        if (p.is_message_done)
+                http_parser_pause(parser, 0);
+        parser->data = NULL;
+        return true;
+}
+
+bool h1_body_take(struct http_parser *parser, struct bytes data, void (*on_body)(void *arg, struct bytes piece), void *arg,
+        size_t *ret_used, bool *ret_done)
+{
+        struct h1_head unused;
+        struct parse p = {.head = &unused, .is_head_done = true, .on_body = on_body, .arg = arg};
+        enum http_errno error;
+
+        unused.field_count = 0;
+        parser->data = &p;
+        *ret_used = http_parser_execute(parser, &settings, (const char *)data.data, data.size);
+        parser->data = NULL;
+        *ret_done = p.is_message_done;
+        error = HTTP_PARSER_ERRNO(parser);
+        return error == HPE_OK || (error == HPE_PAUSED && p.is_message_done);
+}

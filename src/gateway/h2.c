@@ -1,0 +1,457 @@
+/* HTTP/2 over a connection: a server session of nghttp2, fed from memory and drained into memory.
+ *
+ * The bytes of an answer wait in the request's own buffer until flow control lets them go; they are copied once, into
+ * the connection's output of this turn. A producer is asked for more when its buffer has run low, so each stream of a
+ * connection gets its share of a turn.
+ *
+ * Against abuse nghttp2 bounds resets, CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we bound
+ * header lists, streams and bodies. Keepalive pings are answered and never counted against anybody. */
+#include "gateway/room.h"
+
+#include <nghttp2/nghttp2.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+        WINDOW_STREAM = 2 * 1024 * 1024,
+        WINDOW_CONNECTION = 16 * 1024 * 1024,
+        RESETS_BURST = 20000, /* clients cancel reads by resets, so an honest one may send many */
+        RESETS_PER_SECOND = 2000,
+        CONTINUATIONS_MAX = 8,
+        SETTINGS_MAX = 32,
+        UNSENT_ACKNOWLEDGEMENTS_MAX = 1000,
+        ANSWER_FIELDS_MAX = 32,
+};
+
+struct h2 {
+        nghttp2_session *session;
+        bool is_over_max; /* the turn's output is full; nghttp2 has more */
+};
+
+/* ---- answers out ---- */
+
+static nghttp2_nv field(const char *name, struct bytes value)
+{
+        return (nghttp2_nv){
+                .name = (uint8_t *)name,
+                .namelen = strlen(name),
+                .value = (uint8_t *)value.data,
+                .valuelen = value.size,
+        };
+}
+
+static void submit_trailers(nghttp2_session *session, struct gateway_request *r)
+{
+        nghttp2_nv fields[ANSWER_FIELDS_MAX];
+        unsigned n = MIN(r->trailer_count, ANSWER_FIELDS_MAX);
+
+        for (unsigned i = 0; i < n; i++)
+                fields[i] = (nghttp2_nv){
+                        .name = (uint8_t *)r->trailers[i].name.data,
+                        .namelen = r->trailers[i].name.size,
+                        .value = (uint8_t *)r->trailers[i].value.data,
+                        .valuelen = r->trailers[i].value.size,
+                };
+        nghttp2_submit_trailer(session, r->stream_id, fields, n);
+}
+
+/* nghttp2 asks how many bytes there are; send_data copies them. */
+static ssize_t read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buffer, size_t size, uint32_t *flags,
+        nghttp2_data_source *source, void *user)
+{
+        struct gateway_request *r = source->ptr;
+        size_t pending = request_out_pending(r);
+
+        (void)stream_id;
+        (void)buffer;
+        (void)user;
+        if (!pending && !r->is_out_ended) {
+                r->is_deferred = true;
+                return NGHTTP2_ERR_DEFERRED;
+        }
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+        if (pending <= size && r->is_out_ended) {
+                *flags |= NGHTTP2_DATA_FLAG_EOF;
+                if (r->trailer_count) {
+                        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+                        submit_trailers(session, r);
+                }
+        }
+        return (ssize_t)MIN(pending, size);
+}
+
+/* As much as the client takes in one frame. */
+static ssize_t frame_size(nghttp2_session *session, uint8_t type, int32_t stream_id, int32_t connection_window,
+        int32_t stream_window, uint32_t frame_size_max, void *user)
+{
+        (void)session;
+        (void)type;
+        (void)stream_id;
+        (void)user;
+        return MIN(MIN(connection_window, stream_window), (int32_t)MIN(frame_size_max, (uint32_t)STREAM_OUT_MAX));
+}
+
+static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size,
+        nghttp2_data_source *source, void *user)
+{
+        struct connection *c = user;
+        struct gateway_request *r = source->ptr;
+
+        (void)session;
+        assert(frame->data.padlen == 0);
+        assert(size <= request_out_pending(r));
+        if (c->out.size >= TURN_OUT_MAX) {
+                c->h2->is_over_max = true;
+                return NGHTTP2_ERR_WOULDBLOCK;
+        }
+        buffer_reserve(&c->out, 9 + size);
+        buffer_add(&c->out, head, 9);
+        buffer_add(&c->out, r->out.data + r->out_at, size);
+        r->out_at += size;
+        if (r->out_at == r->out.size) {
+                buffer_clear(&r->out);
+                r->out_at = 0;
+        }
+        request_account(r);
+        if (r->is_waiting_for_room && request_out_pending(r) <= STREAM_OUT_LOW) {
+                r->is_waiting_for_room = false;
+                request_wake(r);
+        }
+        return 0;
+}
+
+void h2_pull(struct connection *c)
+{
+        c->h2->is_over_max = false;
+        while (c->out.size < TURN_OUT_MAX) {
+                const uint8_t *data;
+                ssize_t n = nghttp2_session_mem_send(c->h2->session, &data);
+
+                if (n < 0) {
+                        c->is_doomed = true;
+                        return;
+                }
+                if (n == 0)
+                        return;
+                buffer_add(&c->out, data, (size_t)n);
+        }
+        c->h2->is_over_max = true;
+}
+
+bool h2_wants_more(const struct connection *c)
+{
+        return c->h2->is_over_max;
+}
+
+bool h2_is_over(const struct connection *c)
+{
+        return !nghttp2_session_want_read(c->h2->session) && !nghttp2_session_want_write(c->h2->session);
+}
+
+void h2_resume(struct gateway_request *r)
+{
+        if (!r->is_deferred)
+                return;
+        r->is_deferred = false;
+        nghttp2_session_resume_data(r->connection->h2->session, r->stream_id);
+}
+
+static void submit_answer(struct gateway_request *r, const nghttp2_nv *fields, unsigned n, bool has_body)
+{
+        nghttp2_data_provider provider = {.source.ptr = r, .read_callback = read_data};
+        int e = nghttp2_submit_response(r->connection->h2->session, r->stream_id, fields, n, has_body ? &provider : NULL);
+
+        if (e)
+                r->connection->is_doomed = true; /* out of memory inside the library, or a bug here */
+        connection_touch(r->connection);
+}
+
+/* As for HTTP/1.1: what a handler made from a client's bytes is no second header. */
+static struct bytes clean_value(struct gateway_request *r, const char *value)
+{
+        uint8_t *copy = (uint8_t *)arena_string(&r->arena, bytes_of_string(value));
+
+        for (uint8_t *at = copy; *at; at++)
+                if (*at < 0x20 || *at == 0x7f)
+                        *at = '_';
+        return bytes_of(copy, strlen(value));
+}
+
+void h2_send_head(struct gateway_request *r, int status, const char *content_type, const struct gateway_header_field *headers,
+        unsigned header_count, bool has_body)
+{
+        nghttp2_nv fields[ANSWER_FIELDS_MAX];
+        unsigned n = 0;
+        char status_text[12], size_text[24];
+
+        snprintf(status_text, sizeof status_text, "%d", status);
+        fields[n++] = field(":status", bytes_of_string(status_text));
+        if (content_type)
+                fields[n++] = field("content-type", clean_value(r, content_type));
+        if (r->is_out_ended && has_body) {
+                snprintf(size_text, sizeof size_text, "%zu", r->out.size);
+                fields[n++] = field("content-length", bytes_of_string(size_text));
+        }
+        fields[n++] = field("date", bytes_of_string(gateway_date(r->gateway)));
+        for (unsigned i = 0; i < header_count && n < ANSWER_FIELDS_MAX; i++)
+                fields[n++] = field(headers[i].name, clean_value(r, headers[i].value));
+        submit_answer(r, fields, n, has_body);
+}
+
+void h2_send_grpc_head(struct gateway_request *r)
+{
+        static const char status[] = ":status", ok[] = "200", type[] = "content-type", grpc[] = "application/grpc";
+        static const uint8_t flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
+        static const nghttp2_nv fields[] = {
+                {(uint8_t *)status, (uint8_t *)ok, sizeof status - 1, sizeof ok - 1, flags},
+                {(uint8_t *)type, (uint8_t *)grpc, sizeof type - 1, sizeof grpc - 1, flags},
+        };
+
+        submit_answer(r, fields, COUNT_OF(fields), true);
+}
+
+void h2_send_trailers_only(struct gateway_request *r)
+{
+        nghttp2_nv fields[ANSWER_FIELDS_MAX];
+        unsigned n = 0;
+
+        fields[n++] = field(":status", BYTES_LITERAL("200"));
+        fields[n++] = field("content-type", BYTES_LITERAL("application/grpc"));
+        for (unsigned i = 0; i < r->trailer_count && n < ANSWER_FIELDS_MAX; i++)
+                fields[n++] = (nghttp2_nv){
+                        .name = (uint8_t *)r->trailers[i].name.data,
+                        .namelen = r->trailers[i].name.size,
+                        .value = (uint8_t *)r->trailers[i].value.data,
+                        .valuelen = r->trailers[i].value.size,
+                };
+        submit_answer(r, fields, n, false);
+}
+
+/* ---- requests in ---- */
+
+static struct gateway_request *request_of(nghttp2_session *session, int32_t stream_id)
+{
+        return nghttp2_session_get_stream_user_data(session, stream_id);
+}
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+        struct connection *c = user;
+        struct gateway_request *r;
+
+        if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+                return 0;
+        r = request_new(c);
+        r->stream_id = frame->hd.stream_id;
+        nghttp2_session_set_stream_user_data(session, r->stream_id, r);
+        return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
+        const uint8_t *value, size_t value_size, uint8_t flags, void *user)
+{
+        struct bytes n = bytes_of(name, name_size);
+        struct bytes v = bytes_of(value, value_size);
+        struct gateway_request *r;
+
+        (void)flags;
+        (void)user;
+        if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+                return 0; /* a trailer: nobody asks for one */
+        r = request_of(session, frame->hd.stream_id);
+        if (!r || r->is_head_too_large)
+                return 0;
+        if (name[0] != ':') {
+                r->is_head_too_large = !request_add_header(r, n, v);
+                return 0;
+        }
+        r->head_size += name_size + value_size + 32;
+        if (r->head_size > HEAD_SIZE_MAX) {
+                r->is_head_too_large = true;
+        } else if (bytes_equal_string(n, ":path")) {
+                if (!request_set_target(r, arena_copy(&r->arena, v)))
+                        request_set_target(r, BYTES_LITERAL("/*"));
+        } else if (bytes_equal_string(n, ":method")) {
+                r->method = arena_copy(&r->arena, v);
+        } else if (bytes_equal_string(n, ":authority")) {
+                r->authority = arena_copy(&r->arena, v);
+        }
+        return 0;
+}
+
+static void begin(struct gateway_request *r)
+{
+        struct bytes host;
+
+        if (!r->path.size)
+                request_set_target(r, BYTES_LITERAL("/*"));
+        if (!r->authority.size && gateway_header(r, "host", &host))
+                r->authority = host;
+        if (grpc_is_call(r))
+                grpc_begin(r);
+        else
+                request_begin(r);
+}
+
+static void received(struct gateway_request *r)
+{
+        if (r->is_received)
+                return;
+        if (r->is_call) {
+                r->is_received = true;
+                grpc_received(r);
+        } else {
+                request_received(r);
+        }
+}
+
+static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+        struct gateway_request *r;
+
+        (void)user;
+        if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
+                return 0;
+        r = request_of(session, frame->hd.stream_id);
+        if (!r)
+                return 0;
+        if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+                begin(r);
+        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
+                received(r);
+        return 0;
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t size, void *user)
+{
+        struct gateway_request *r = request_of(session, stream_id);
+
+        (void)flags;
+        (void)user;
+        if (!r) {
+                nghttp2_session_consume(session, stream_id, size);
+                return 0;
+        }
+        if (r->is_call) {
+                grpc_data(r, bytes_of(data, size));
+                return 0;
+        }
+        nghttp2_session_consume(session, stream_id, size);
+        request_body(r, bytes_of(data, size));
+        return 0;
+}
+
+void h2_consume_connection(struct gateway_request *r, size_t size)
+{
+        nghttp2_session_consume_connection(r->connection->h2->session, size);
+}
+
+void h2_consume_stream(struct gateway_request *r, size_t size)
+{
+        nghttp2_session_consume_stream(r->connection->h2->session, r->stream_id, size);
+        connection_touch(r->connection);
+}
+
+/* An answer that ended before its request did: the client is told to stop sending (RFC 9113 section 8.1). */
+static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+        struct gateway_request *r;
+
+        (void)user;
+        if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+                return 0;
+        if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
+                return 0;
+        r = request_of(session, frame->hd.stream_id);
+        if (r && !r->is_received)
+                nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+        return 0;
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *user)
+{
+        struct gateway_request *r = request_of(session, stream_id);
+
+        (void)error;
+        (void)user;
+        if (!r)
+                return 0;
+        nghttp2_session_set_stream_user_data(session, stream_id, NULL);
+        request_close(r);
+        return 0;
+}
+
+bool h2_receive(struct connection *c, struct bytes data)
+{
+        ssize_t n = nghttp2_session_mem_recv(c->h2->session, data.data, data.size);
+
+        if (n < 0) {
+                gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, nghttp2_strerror((int)n));
+                nghttp2_session_terminate_session(c->h2->session, NGHTTP2_PROTOCOL_ERROR);
+                return false;
+        }
+        return true;
+}
+
+/* ---- life ---- */
+
+static int new_session(struct connection *c, nghttp2_session **ret)
+{
+        nghttp2_session_callbacks *callbacks;
+        nghttp2_option *option;
+        int e;
+
+        if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&option))
+                fault_exit(EXIT_CODE_BUG, "out of memory");
+        nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+        nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+        nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+        nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+        nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+        nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
+        nghttp2_session_callbacks_set_send_data_callback(callbacks, send_data);
+        nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, frame_size);
+        nghttp2_option_set_max_outbound_ack(option, UNSENT_ACKNOWLEDGEMENTS_MAX);
+        nghttp2_option_set_max_settings(option, SETTINGS_MAX);
+        nghttp2_option_set_stream_reset_rate_limit(option, RESETS_BURST, RESETS_PER_SECOND);
+        nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
+        nghttp2_option_set_no_closed_streams(option, 1);
+        nghttp2_option_set_no_auto_window_update(option, 1);
+        e = nghttp2_session_server_new2(ret, callbacks, c, option);
+        nghttp2_session_callbacks_del(callbacks);
+        nghttp2_option_del(option);
+        return e;
+}
+
+void h2_new(struct connection *c)
+{
+        struct h2 *h = MEMORY_NEW(struct h2);
+        nghttp2_settings_entry settings[] = {
+                {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, c->gateway->streams_max},
+                {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW_STREAM},
+                {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEAD_SIZE_MAX},
+                {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+        };
+
+        if (new_session(c, &h->session))
+                fault_exit(EXIT_CODE_BUG, "out of memory");
+        c->h2 = h;
+        nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, COUNT_OF(settings));
+        nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, WINDOW_CONNECTION);
+}
+
+void h2_free(struct connection *c)
+{
+        if (!c->h2)
+                return;
+        nghttp2_session_del(c->h2->session);
+        free(c->h2);
+        c->h2 = NULL;
+}
+
+void h2_goaway(struct connection *c)
+{
+        nghttp2_submit_goaway(c->h2->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2->session),
+                NGHTTP2_NO_ERROR, NULL, 0);
+        connection_touch(c);
+}

@@ -1,0 +1,351 @@
+/* What the files of this room share.
+ *
+ * gateway.c      the life of the gateway, the turn, timeouts, deadlines, memory
+ * listener.c     which addresses are listened on; who may connect
+ * connection.c   one connection: bytes in, bytes out, which protocol
+ * h1.c           HTTP/1.1 over a connection        h1_head.c   its request heads
+ * h2.c           HTTP/2 over a connection
+ * request.c      one request of either protocol: headers, reply, stream
+ * routes.c       which handler answers a path
+ * grpc.c         gRPC calls: framing, status, deadlines, the table of methods
+ *
+ * Output is corked: whatever is produced for a connection during a turn of the loop is sent by one call at its end. */
+#ifndef GATEWAY_ROOM_H
+#define GATEWAY_ROOM_H
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/memory.h"
+#include "base/sm.h"
+#include "gateway/gateway.h"
+
+enum {
+        CONNECTIONS_DEFAULT = 2000,
+        STREAMS_DEFAULT = 1000,
+        HEAD_SIZE_MAX = 16 * 1024,       /* request line and headers */
+        REQUEST_LINE_SIZE_MAX = 8 * 1024,
+        HEADERS_MAX = 100,
+        PATH_PARAMETERS_MAX = 8,
+        QUERY_PARAMETERS_MAX = 64,
+        SKIP_SIZE_MAX = 1024 * 1024,     /* of a refused body that is read to keep the connection */
+        PIPELINE_SIZE_MAX = 256 * 1024,  /* bytes of later requests that wait for the one under way */
+        STREAM_OUT_MAX = 256 * 1024,     /* unsent bytes of one stream before its producer rests */
+        STREAM_OUT_LOW = 64 * 1024,      /* and when the producer is asked again */
+        TURN_OUT_MAX = 1024 * 1024,      /* bytes given to the socket in one turn */
+        CLOGGED_SIZE = 256 * 1024,       /* unsent in the socket: nothing more is produced until it has drained */
+        REQUESTS_KEPT_MAX = 1024,        /* request objects kept for reuse */
+        OUT_KEPT_MAX = 16 * 1024,        /* a connection that rests keeps this much memory for output */
+        BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
+};
+static_assert(STREAM_OUT_LOW < STREAM_OUT_MAX, "a producer that rests is asked again");
+static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's bytes");
+
+#define GATEWAY_MEMORY_DEFAULT (64 * MIB)
+#define SECOND_US              ((uint64_t)1000000)
+#define HEAD_TIMEOUT_US        (10 * SECOND_US)
+#define BODY_TIMEOUT_US        (30 * SECOND_US) /* without a byte of a request under way */
+#define IDLE_TIMEOUT_US        (300 * SECOND_US)
+#define LINGER_TIMEOUT_US      (2 * SECOND_US)
+#define STUCK_TIMEOUT_US       (5 * SECOND_US) /* without progress, when memory is short */
+#define CLOSE_TIMEOUT_US       (5 * SECOND_US)
+#define STOP_GRACE_US          (4 * SECOND_US) /* of a call that is held while the server stops */
+#define TICK_US                SECOND_US
+
+struct h1;
+struct h2;
+
+struct header {
+        struct bytes name;
+        struct bytes value;
+};
+
+/* ---- the gateway ---- */
+
+struct route_block {
+        const struct gateway_route *routes;
+        unsigned count;
+        struct route_block *next;
+};
+
+struct method_block {
+        const struct gateway_method *methods;
+        struct bytes *paths; /* "/service/name" of each, from the gateway's arena */
+        unsigned count;
+        struct method_block *next;
+};
+
+struct gateway {
+        struct os *os;
+        struct control *control;
+        char address[64];
+        uint16_t port;
+        uint8_t node_uuid[16];
+        uint32_t connections_max;
+        uint32_t streams_max;
+        uint64_t memory_size;
+        struct os_listener *listener;
+        struct store *store;
+        struct notification *notification;
+        struct route_block *routes;   /* in order of registration */
+        struct method_block *methods; /* in order of registration */
+        struct arena arena;           /* of names */
+        struct buffer unwanted;       /* takes messages for calls that are over */
+        struct buffer spare_out;      /* output memory that no connection needs now */
+
+        struct list connections;
+        struct list dirty;    /* connections with something to do at the turn's end */
+        struct list deadlines; /* calls that have one */
+        uint64_t next_deadline_us;
+        struct os_timer deadline_timer;
+        struct os_timer tick_timer;
+        struct os_turn_hook turn_hook;
+
+        struct list requests_free;
+        unsigned requests_free_count;
+        unsigned requests_detached; /* their connection is gone, somebody still holds them */
+
+        bool is_closing;
+        uint64_t close_by_us;
+        void (*on_closed)(void *arg);
+        void *on_closed_arg;
+
+        uint64_t date_second; /* of `date` */
+        char date[32];
+        struct gateway_stats stats;
+};
+
+/* Seconds-exact date for the HTTP/1.1 header. */
+const char *gateway_date(struct gateway *g);
+static inline bool gateway_is_short_of_memory(const struct gateway *g)
+{
+        return g->stats.buffered_bytes > g->memory_size;
+}
+/* `r->deadline_us` is set: grpc_deadline runs when it has passed. */
+void gateway_add_deadline(struct gateway_request *r);
+/* Ends the close when nothing is left. */
+void gateway_check_closed(struct gateway *g);
+/* Output memory goes round between connections, so that idle ones have none. */
+void gateway_lend_out(struct gateway *g, struct buffer *out);
+void gateway_take_back_out(struct gateway *g, struct buffer *out);
+void gateway_fact(struct gateway *g, enum fact_type type, const char *format, ...) PRINTF_LIKE(3, 4);
+
+MUST_CHECK int listener_open(struct gateway *g, const char *address, uint16_t port, const char **ret_why);
+
+/* ---- a connection ---- */
+
+enum connection_state {
+        CONNECTION_SNIFFING,
+        CONNECTION_HTTP1,
+        CONNECTION_HTTP2,
+        CONNECTION_CLOSING, /* os_conn_close was called; on_close follows */
+};
+
+struct connection {
+        struct gateway *gateway;
+        struct os_conn *conn;
+        struct list link;
+        struct list dirty;
+        int state; /* enum connection_state */
+        struct buffer in;  /* what came and is not yet used: the sniffed bytes, and HTTP/1.1 */
+        struct buffer out; /* what this turn has produced */
+        struct list requests;
+        struct list wake; /* requests whose producers want to run */
+        struct h1 *h1;
+        struct h2 *h2;
+        uint64_t received_us; /* newest byte */
+        uint64_t began_us;    /* of the connection, then of each request head */
+        uint64_t progress_us; /* newest output the socket took, or since when there was none to take */
+        uint64_t accounted;
+        bool is_clogged;
+        bool is_paused;  /* reading is stopped */
+        bool is_dirty;
+        bool is_doomed;   /* close when the output has been handed over */
+        uint64_t linger_by_us; /* not 0: answered for the last time; input is thrown away until then */
+        char peer[64];
+};
+
+void connection_new(struct gateway *g, struct os_conn *conn);
+/* Something was produced or has to be looked at: the turn's end will. */
+void connection_touch(struct connection *c);
+/* The work of the turn's end. */
+void connection_flush(struct connection *c);
+void connection_tick(struct connection *c, uint64_t now_us);
+/* Breaks the connection; `why` becomes a fact, NULL: an orderly end. */
+void connection_close(struct connection *c, const char *why);
+void connection_pause(struct connection *c, bool is_paused);
+
+/* ---- a request ---- */
+
+enum request_state {
+        REQUEST_RECEIVING,
+        REQUEST_HANDLING,  /* all of it is here; the handler owes an answer */
+        REQUEST_STREAMING, /* the head of the answer is out */
+        REQUEST_ENDED,     /* the whole answer is given to the protocol */
+};
+
+struct gateway_request {
+        struct gateway *gateway;
+        struct connection *connection; /* NULL: gone */
+        struct list link;              /* of the connection, or of the free ones */
+        struct list wake;
+        struct list deadline;
+        int state; /* enum request_state */
+        int32_t stream_id; /* HTTP/2 */
+        unsigned holds;    /* completions under way that point here */
+        struct arena arena;
+        struct buffer body;
+        struct buffer out; /* HTTP/2: bytes of the answer that nghttp2 has not yet taken, from out_at */
+        size_t out_at;
+        uint64_t accounted;
+
+        struct bytes method;
+        struct bytes target; /* path and query as sent */
+        struct bytes path;
+        struct bytes authority;
+        struct header *headers;
+        unsigned header_count;
+        unsigned header_capacity;
+        size_t head_size;
+
+        const struct gateway_route *route;
+        struct header path_parameters[PATH_PARAMETERS_MAX];
+        unsigned path_parameter_count;
+        struct header *query;
+        unsigned query_count;
+        bool is_query_read;
+
+        bool is_head;           /* the method is HEAD */
+        bool is_head_too_large;
+        bool is_refused;        /* answered before the body was complete: the rest is thrown away */
+        bool is_received;       /* the client has sent all of it */
+        bool is_out_ended;      /* nothing will be added to `out` */
+        bool is_deferred;       /* nghttp2 waits for bytes of it */
+        bool is_waiting_for_room;
+        bool is_in_wake;
+        bool is_closed;         /* the protocol is done with it */
+        int status;
+
+        /* The producer: asked for more while there is room. */
+        void (*on_writable)(struct gateway_request *r);
+        struct gateway_stream_handler stream_handler;
+        void *stream_arg;
+        void (*on_gone)(void *arg, struct gateway_request *r);
+        void *on_gone_arg;
+
+        /* gRPC */
+        bool is_call;
+        bool is_call_paused;
+        bool is_input_due; /* no longer paused, but what was kept is not yet delivered */
+        bool has_message;  /* the one of a unary call has been delivered */
+        const struct gateway_method *call_method; /* NULL: refused before it reached one */
+        void *call_state;       /* the method's own */
+        uint64_t deadline_us;   /* monotonic; 0: none */
+        size_t message_at;      /* first byte in `body` that is not yet delivered */
+        uint64_t unconsumed;    /* bytes that the client's window does not have back yet */
+        bool has_half_closed;   /* on_half_close has run, or there will be none */
+        bool has_response_head;
+        size_t message_out_at;  /* in `out`: of the message that is being written */
+        size_t trailers_size;
+        struct header *trailers;
+        unsigned trailer_count;
+};
+
+struct gateway_request *request_new(struct connection *c);
+void request_move(struct gateway_request *r, enum request_state to);
+/* The protocol is done with the request (answered in full, or the client is gone). */
+void request_close(struct gateway_request *r);
+/* Somebody else still points at the request. */
+static inline void request_hold(struct gateway_request *r)
+{
+        r->holds++;
+}
+void request_release(struct gateway_request *r);
+/* Books what the request holds. */
+void request_account(struct gateway_request *r);
+/* Adds a header; false if the head exceeds its limits. Name and value are copied. */
+bool request_add_header(struct gateway_request *r, struct bytes name, struct bytes value);
+/* Takes target apart; false if it is no path. */
+bool request_set_target(struct gateway_request *r, struct bytes target);
+/* Its producer runs at the turn's end. */
+void request_wake(struct gateway_request *r);
+size_t request_room(const struct gateway_request *r);
+static inline size_t request_out_pending(const struct gateway_request *r)
+{
+        return r->out.size - r->out_at;
+}
+/* Before something is added to `out`: what has been taken from it does not stay in memory for ever. Moves each byte at
+ * most once. */
+static inline void request_compact_out(struct gateway_request *r)
+{
+        if (r->out_at && r->out_at >= request_out_pending(r)) {
+                buffer_consume(&r->out, r->out_at);
+                r->out_at = 0;
+        }
+}
+/* Something was added to `out`. */
+void request_has_out(struct gateway_request *r);
+static inline bool request_is_gone(const struct gateway_request *r)
+{
+        return r->connection == NULL;
+}
+
+/* The head of a request is complete: finds the route, refuses what can be refused now. True: the body is wanted. */
+bool request_begin(struct gateway_request *r);
+/* Bytes of the body. */
+void request_body(struct gateway_request *r, struct bytes data);
+/* All of it has come. */
+void request_received(struct gateway_request *r);
+
+/* routes.c: the route of a request, or NULL and the reply has been given. */
+bool route_find(struct gateway_request *r);
+const char *http_reason(int status);
+/* Decodes %XX; with `is_form`, '+' is a space. False if an escape is broken. */
+bool percent_decode(struct arena *arena, struct bytes text, bool is_form, struct bytes *ret);
+
+/* ---- protocols ---- */
+
+void h1_new(struct connection *c);
+void h1_free(struct connection *c);
+void h1_receive(struct connection *c); /* there is more in c->in */
+void h1_send_head(struct gateway_request *r, int status, const char *content_type, const struct gateway_header_field *headers,
+        unsigned header_count, const uint64_t *body_size);
+void h1_send_body(struct gateway_request *r, struct bytes piece);
+void h1_end(struct gateway_request *r);
+void h1_tick(struct connection *c, uint64_t now_us);
+size_t h1_room(const struct gateway_request *r);
+
+void h2_new(struct connection *c);
+void h2_free(struct connection *c);
+/* False: the connection is broken beyond repair. */
+bool h2_receive(struct connection *c, struct bytes data);
+void h2_pull(struct connection *c);
+bool h2_wants_more(const struct connection *c);
+bool h2_is_over(const struct connection *c);
+void h2_send_head(struct gateway_request *r, int status, const char *content_type, const struct gateway_header_field *headers,
+        unsigned header_count, bool has_body);
+/* There are new bytes in `out`, or it has ended. */
+void h2_resume(struct gateway_request *r);
+void h2_goaway(struct connection *c);
+/* Gives the client its window back: of the connection at once, so that other streams go on, and of the stream when its
+ * reader has used the bytes. */
+void h2_consume_connection(struct gateway_request *r, size_t size);
+void h2_consume_stream(struct gateway_request *r, size_t size);
+/* gRPC: the response head; a whole answer that is only trailers. */
+void h2_send_grpc_head(struct gateway_request *r);
+void h2_send_trailers_only(struct gateway_request *r);
+
+/* ---- gRPC ---- */
+
+bool grpc_is_call(const struct gateway_request *r);
+/* True if the path is a method's, whatever the content type says. */
+bool grpc_is_method(const struct gateway *g, struct bytes path);
+void grpc_begin(struct gateway_request *r);
+void grpc_data(struct gateway_request *r, struct bytes data);
+void grpc_received(struct gateway_request *r);
+void grpc_gone(struct gateway_request *r); /* the client cancelled, or the connection broke; the request is ended */
+void grpc_deadline(struct gateway_request *r);
+/* The server stops: ends the call unless a completion is under way, or it `must` end. */
+void grpc_stop(struct gateway_request *r, bool must);
+void grpc_fini(struct gateway *g);
+
+#endif
