@@ -24,10 +24,11 @@ struct subscription {
         uint64_t checkpoint_after;
         uint64_t examined_at_checkpoint;
         uint64_t checkpoint_position;
-        uint64_t last_revision;
+        uint64_t first;     /* number with which it began */
+        uint64_t caught_up; /* what ITEM_CAUGHT_UP will tell, as of the end that was seen */
         enum subscription_state state;
         bool has_checkpoint;
-        bool has_delivered;
+        bool has_caught_up_number;
         bool is_live; /* has told that it caught up */
         bool owes_checkpoint;
         bool owes_caught_up;
@@ -254,7 +255,6 @@ static int open_reader(struct subscription *s, struct subscription_options *o, u
 int subscription_open(struct notification *n, struct subscription_options *options, struct subscription **ret)
 {
         struct subscription *s;
-        uint64_t first;
         int r;
 
         if (n->is_stopping || n->subscription_count >= n->subscriptions_max) {
@@ -271,9 +271,9 @@ int subscription_open(struct notification *n, struct subscription_options *optio
         list_init(&s->waiting);
         list_add_last(&n->subscriptions, &s->link);
         n->subscription_count++;
-        r = first_number(s, options, &first);
+        r = first_number(s, options, &s->first);
         if (!r)
-                r = open_reader(s, options, first);
+                r = open_reader(s, options, s->first);
         filter_free(&options->filter);
         if (r) {
                 subscription_close(&s);
@@ -336,26 +336,43 @@ static bool give_checkpoint(struct subscription *s, struct subscription_item *re
         return true;
 }
 
+/* The end was seen in this turn: everything committed was delivered or is hidden. What it tells is kept,
+ * since a checkpoint may go first, and more may be committed until the consumer asks again (G10). */
+static int see_end(struct subscription *s)
+{
+        struct store_stream_info info = {0};
+        int r;
+
+        s->is_live = true;
+        s->owes_caught_up = true;
+        if (is_all(s)) {
+                uint64_t next = store_next_position(s->notification->store);
+
+                s->has_caught_up_number = next > 0;
+                s->caught_up = next ? next - 1 : 0;
+                return 0;
+        }
+        r = store_stream_info(s->notification->store, buffer_bytes(&s->stream), &info);
+        if (r == PERSISTENCE_CORRUPT)
+                return SUBSCRIPTION_CORRUPT;
+        s->has_caught_up_number = info.has_events;
+        s->caught_up = info.last_revision;
+        return fault_fold(r);
+}
+
 static void give_caught_up(struct subscription *s, struct subscription_item *ret)
 {
-        uint64_t next = store_next_position(s->notification->store);
-        struct store_stream_info info;
-
         s->owes_caught_up = false;
         *ret = (struct subscription_item){
                 .kind = ITEM_CAUGHT_UP,
                 .time_us = os_turn_time(s->notification->os).wall_us,
         };
         if (is_all(s)) {
-                ret->has_position = next > 0;
-                ret->position = next ? next - 1 : 0;
-        } else if (s->has_delivered) {
-                ret->has_revision = true;
-                ret->revision = s->last_revision;
-        } else if (!store_stream_info(s->notification->store, buffer_bytes(&s->stream), &info) &&
-                   info.has_events) {
-                ret->has_revision = true;
-                ret->revision = info.last_revision;
+                ret->has_position = s->has_caught_up_number;
+                ret->position = s->caught_up;
+        } else {
+                ret->has_revision = s->has_caught_up_number;
+                ret->revision = s->caught_up;
         }
         publish_place(s, FACT_subscription_caught_up, "");
 }
@@ -364,17 +381,6 @@ static bool is_checkpoint_due(const struct subscription *s)
 {
         return s->checkpoint_after &&
                store_reader_examined(s->reader) - s->examined_at_checkpoint >= s->checkpoint_after;
-}
-
-static void note_event(struct subscription *s, const struct store_read_item *item)
-{
-        const struct event_view *e = item->has_link ? &item->link : &item->event;
-
-        s->has_delivered = true;
-        if (e->revision != REVISION_MAX)
-                s->last_revision = e->revision;
-        s->notification->delivered++;
-        s->owes_checkpoint = is_checkpoint_due(s);
 }
 
 int subscription_next(struct subscription *s, struct subscription_item *ret)
@@ -393,7 +399,8 @@ int subscription_next(struct subscription *s, struct subscription_item *ret)
         ret->kind = ITEM_EVENT;
         r = store_reader_next(s->reader, &ret->event);
         if (!r) {
-                note_event(s, &ret->event);
+                s->notification->delivered++;
+                s->owes_checkpoint = is_checkpoint_due(s);
                 return 0;
         }
         if (r == STORE_READ_WAIT)
@@ -406,8 +413,9 @@ int subscription_next(struct subscription *s, struct subscription_item *ret)
         if (r != STORE_READ_END)
                 return outcome_of_read(r);
         if (!s->is_live) {
-                s->is_live = true;
-                s->owes_caught_up = true;
+                r = see_end(s);
+                if (r)
+                        return r;
                 if (s->checkpoint_after && give_checkpoint(s, ret))
                         return 0;
                 give_caught_up(s, ret);
@@ -492,7 +500,7 @@ void notification_stats(const struct notification *n, struct notification_stats 
         LIST_EACH (at, &n->subscriptions) {
                 const struct subscription *s = CONTAINER_OF(at, struct subscription, link);
                 uint64_t at_position =
-                        store_reader_examined(s->reader) ? store_reader_position(s->reader) + 1 : 0;
+                        store_reader_examined(s->reader) ? store_reader_position(s->reader) + 1 : s->first;
 
                 ret->subscriptions_live += s->is_live;
                 if (is_all(s) && next > at_position)

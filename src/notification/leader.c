@@ -1,7 +1,8 @@
 /* LeaderSystem: the leader tracker and its duties.
  *
- * The tracker begins with the oldest fact that the bus still holds, so it does not matter whether leadership
- * was decided before or after it started. The chain is that of ARCHITECTURE.md, section 3. */
+ * Leadership may be decided before or after the tracker starts, and its fact may be missed: so the tracker
+ * asks the store when it starts and whenever it missed something, and begins with the oldest fact that the
+ * bus still holds for a store that is not open yet. The chain is that of ARCHITECTURE.md. */
 #include "notification/room.h"
 
 static void publish(struct leader *l, enum fact_type type, uint32_t count)
@@ -34,19 +35,30 @@ static void give_up_duties(struct leader *l, const char *why)
         l->has_duties = false;
 }
 
-static void on_leader_changed(struct leader *l, const struct fact *fact)
+static void on_leader_changed(struct leader *l, uint64_t term, uint64_t node_id)
 {
         struct store_stats stats;
-        struct fact_payload payload = {.node_id = fact->payload.node_id};
+        struct fact_payload payload = {.node_id = node_id};
 
-        if (fact->term <= l->term)
+        if (term <= l->term)
                 return;
-        l->term = fact->term;
+        l->term = term;
         control_publish(l->notification->control, FACT_leader_changed_received, &payload);
         store_stats(l->notification->store, &stats);
         give_up_duties(l, "a newer term began");
-        if (stats.term == fact->term && stats.leader_id == fact->payload.node_id)
+        if (stats.term == term && stats.leader_id == node_id)
                 assume_duties(l);
+}
+
+static void ask_store(struct leader *l)
+{
+        struct store_stats stats;
+
+        if (!store_is_ready(l->notification->store))
+                return;
+        store_stats(l->notification->store, &stats);
+        if (stats.leader_id)
+                on_leader_changed(l, stats.term, stats.leader_id);
 }
 
 static void on_facts(struct control_watcher *watcher)
@@ -55,9 +67,12 @@ static void on_facts(struct control_watcher *watcher)
         struct fact fact;
         uint64_t missed;
 
-        while (control_take(watcher, &fact, &missed))
+        while (control_take(watcher, &fact, &missed)) {
+                if (missed)
+                        ask_store(l);
                 if (fact.type == FACT_leader_changed)
-                        on_leader_changed(l, &fact);
+                        on_leader_changed(l, fact.term, fact.payload.node_id);
+        }
 }
 
 int leader_start(void *arg)
@@ -73,6 +88,7 @@ int leader_start(void *arg)
         };
         control_watch(l->notification->control, &l->watcher, true);
         l->is_watching = true;
+        ask_store(l);
         return 0;
 }
 
