@@ -580,6 +580,7 @@ static void recover(struct store *s)
                 .store_name = s->name,
                 .segment_size = s->options.segment_size,
                 .segment_events_max = s->options.segment_events_max,
+                .space_reserve = s->options.space_reserve,
                 .cache_size = s->options.memory_size - s->options.memory_size / 4,
                 .must_exist = s->options.must_exist,
                 .skip_crc = s->options.mutant_skip_crc,

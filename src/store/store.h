@@ -30,6 +30,7 @@ struct store_options {
         const char *name;             /* "default" */
         uint64_t segment_size;        /* 0: default */
         uint64_t segment_events_max;  /* 0: default */
+        uint64_t space_reserve;       /* free disk space below which appends are refused (G16); 0: default */
         uint64_t memory_size;         /* for heads, index and read caches; 0: 128 MiB */
         uint64_t in_flight_size_max;  /* bytes of appends not yet committed; 0: 128 MiB; more gives STORE_BUSY */
         enum store_sync sync;
