@@ -1,6 +1,8 @@
 /* The assembly: makes the machine, the bus, the gateway and the store, says to each what it needs of the
- * others, and takes them apart in reverse. ARCHITECTURE.md, section 3, has the chain of start-up facts. */
-#include <inttypes.h>
+ * others, and takes them apart in reverse. ARCHITECTURE.md ("Start and stop") has the chain of facts. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,11 +12,14 @@
 #include "cluster/cluster.h"
 #include "control/control.h"
 #include "gateway/gateway.h"
+#include "kurrent/kurrent.h"
 #include "notification/notification.h"
 #include "ops/ops.h"
 #include "os/os.h"
 #include "persistence/persistence.h"
 #include "server/config.h"
+#include "server/present.h"
+#include "server/process.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -22,15 +27,45 @@ struct server {
         struct config config;
         struct os *os;
         struct control *control;
+        struct control_watcher watcher; /* for restarts_exhausted */
         struct gateway *gateway;
+        struct kurrent *kurrent;
+        struct api *api;
+        struct ops *ops;
         struct persistence_node *node;
         struct store *store;
         struct notification *notification;
-        struct ops *ops;
-        char *problem; /* why the start failed */
+        uint8_t node_uuid[16]; /* of this life of the process */
+        char node_name[256];
+        struct buffer problem; /* why it does not run, for people */
         int exit_code;
         bool is_stopping;
 };
+
+static void fail(struct server *s, int exit_code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* The first reason counts: what follows from it says less. */
+static void fail(struct server *s, int exit_code, const char *format, ...)
+{
+        char text[1024];
+        va_list arguments;
+
+        if (s->exit_code)
+                return;
+        va_start(arguments, format);
+        vsnprintf(text, sizeof text, format, arguments);
+        va_end(arguments);
+        s->exit_code = exit_code;
+        buffer_add_string(&s->problem, text);
+}
+
+static void publish(struct server *s, enum fact_type type, enum subsystem subsystem, const char *text)
+{
+        struct fact_payload payload = {.subsystem = (uint8_t)subsystem};
+
+        fact_set_text(&payload, "%s", text);
+        control_publish(s->control, type, &payload);
+}
 
 /* ---- stop: reverse of the start ---- */
 
@@ -38,7 +73,9 @@ static void on_store_closed(void *arg)
 {
         struct server *s = arg;
 
+        publish(s, FACT_subsystem_stopped, SUBSYSTEM_STORE, "");
         persistence_node_close(&s->node);
+        publish(s, FACT_subsystem_stopped, SUBSYSTEM_PERSISTENCE, "");
         os_stop(s->os);
 }
 
@@ -46,40 +83,61 @@ static void on_gateway_closed(void *arg)
 {
         struct server *s = arg;
 
+        publish(s, FACT_subsystem_stopped, SUBSYSTEM_GATEWAY, "");
+#if SERVER_WITH_KURRENT
+        kurrent_close(&s->kurrent);
+#endif
+#if SERVER_WITH_API
+        api_close(&s->api);
+#endif
         ops_close(&s->ops);
         notification_free(&s->notification);
+        publish(s, FACT_subsystem_stopped, SUBSYSTEM_NOTIFICATION, "");
+        publish(s, FACT_subsystem_stopping, SUBSYSTEM_STORE, "");
         if (s->store)
                 store_close(&s->store, on_store_closed, s);
         else
                 on_store_closed(s);
 }
 
+/* A second signal changes nothing: what it would cut short is the part that keeps data. */
 static void stop(struct server *s, const char *why)
 {
-        struct fact_payload payload = {0};
-
         if (s->is_stopping)
                 return;
         s->is_stopping = true;
-        fact_set_text(&payload, "%s", why);
-        control_publish(s->control, FACT_system_stopping, &payload);
-        /* Subscriptions end first, so that their calls can: a call under way would hold the gateway open. */
+        publish(s, FACT_system_stopping, SUBSYSTEM_SERVER, why);
+        /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open. */
+        ops_stop(s->ops);
+        publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
         if (s->notification)
                 notification_stop(s->notification);
+        publish(s, FACT_subsystem_stopping, SUBSYSTEM_GATEWAY, "");
         gateway_close(&s->gateway, on_gateway_closed, s);
 }
 
 static void on_stop_signal(void *arg)
 {
-        stop(arg, "signal");
+        stop(arg, "a signal asked for it");
 }
 
-static void fail(struct server *s, int exit_code, const char *problem)
+/* Whichever supervisor has given up: going on would mean a server that looks well and is not. */
+static void on_facts(struct control_watcher *watcher)
 {
-        if (s->exit_code)
-                return;
-        s->exit_code = exit_code;
-        s->problem = memory_copy_string(problem);
+        struct server *s = watcher->arg;
+        struct fact fact;
+        uint64_t missed;
+
+        while (control_take(watcher, &fact, &missed)) {
+                if (fact.type != FACT_restarts_exhausted)
+                        continue;
+                fail(s, EXIT_CODE_RESTARTS_EXHAUSTED,
+                        "a worker of %s failed too often: %.*s. What was acknowledged is safe; start again, and look "
+                        "at the log above for the reason",
+                        subsystem_name((enum subsystem)fact.payload.subsystem), (int)fact.payload.text_size,
+                        fact.payload.text);
+                stop(s, "a worker failed too often");
+        }
 }
 
 /* ---- start ---- */
@@ -97,6 +155,24 @@ static int exit_code_of(int result)
         }
 }
 
+static void fail_data(struct server *s, int result, const char *problem)
+{
+        switch (result) {
+        case PERSISTENCE_IN_USE:
+                fail(s, EXIT_CODE_DATA_IN_USE,
+                        "the data directory %s is in use by another process. Stop that one, or choose another with "
+                        "--data DIRECTORY",
+                        s->config.data);
+                break;
+        case PERSISTENCE_FULL:
+                fail(s, EXIT_CODE_DISK_FAULT, "the disk of %s is full: make space, then start again",
+                        s->config.data);
+                break;
+        default:
+                fail(s, exit_code_of(result), "the data directory %s: %s", s->config.data, problem);
+        }
+}
+
 static void on_phase(void *arg, enum subsystem phase)
 {
         control_ready(((struct server *)arg)->control, phase);
@@ -107,7 +183,7 @@ static void on_disk_fault(void *arg, const char *problem)
         (void)arg;
         fault_exit(EXIT_CODE_DISK_FAULT,
                 "nilo: the disk failed: %s. Nothing was acknowledged that is not on it. "
-                "Check the disk, then start again.",
+                "Check the disk, then start again",
                 problem);
 }
 
@@ -121,14 +197,15 @@ static void on_store_open(void *arg, int result, const char *problem)
                 .subscriptions_max = (unsigned)s->config.subscriptions_max,
         };
 
+        if (s->is_stopping)
+                return;
         if (result) {
-                fail(s, exit_code_of(result), problem);
+                fail_data(s, result, problem);
                 control_failed(s->control, SUBSYSTEM_STORE, problem);
                 return;
         }
-        result = notification_open(&options, &s->notification);
-        if (result) {
-                fail(s, EXIT_CODE_BUG, fault_last());
+        if (notification_open(&options, &s->notification)) {
+                fail(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
         }
@@ -140,6 +217,8 @@ static void on_store_open(void *arg, int result, const char *problem)
 static void start_persistence(void *arg)
 {
         struct server *s = arg;
+        /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed, and what the
+         * sessions have read and not yet sent. */
         struct store_options options = {
                 .os = s->os,
                 .control = s->control,
@@ -147,7 +226,7 @@ static void start_persistence(void *arg)
                 .segment_size = s->config.segment_size,
                 .space_reserve = s->config.space_reserve,
                 .memory_size = s->config.memory / 2,
-                .in_flight_size_max = s->config.memory / 2,
+                .in_flight_size_max = s->config.memory / 4,
                 .sync = (enum store_sync)s->config.sync,
                 .on_phase = on_phase,
                 .on_open = on_store_open,
@@ -162,7 +241,7 @@ static void start_persistence(void *arg)
         if (r) {
                 const char *problem = r > 0 ? persistence_problem() : fault_last();
 
-                fail(s, exit_code_of(r), problem);
+                fail_data(s, r, problem);
                 control_failed(s->control, SUBSYSTEM_PERSISTENCE, problem);
         }
 }
@@ -175,39 +254,70 @@ static void start_with_the_store(void *arg)
 
 /* ---- people ---- */
 
+static void add_url(const struct server *s, struct buffer *out, const char *scheme)
+{
+        bool is_v6 = strchr(s->config.listen, ':') != NULL;
+
+        buffer_format(out, "%s://%s%s%s:%u", scheme, is_v6 ? "[" : "", s->config.listen, is_v6 ? "]" : "",
+                gateway_port(s->gateway));
+}
+
+static void add_json(const struct server *s, struct buffer *out)
+{
+        struct json_out j = {.out = out};
+        struct buffer text = {0};
+
+        json_object_begin(&j);
+        add_url(s, &text, "http");
+        json_field_bytes(&j, "url", buffer_bytes(&text));
+        json_field_u64(&j, "port", gateway_port(s->gateway));
+        buffer_clear(&text);
+        add_url(s, &text, "kurrentdb");
+        buffer_add_string(&text, "?tls=false");
+        json_field_bytes(&j, "connection", buffer_bytes(&text));
+        if (s->config.memory_only) {
+                json_key(&j, "data");
+                json_out_null(&j);
+        } else {
+                json_field_string(&j, "data", s->config.data);
+        }
+        json_field_bool(&j, "memory_only", s->config.memory_only);
+        json_field_u64(&j, "pid", (uint64_t)getpid());
+        json_field_string(&j, "version", NILO_VERSION);
+        json_object_end(&j);
+        buffer_add_string(out, "\n");
+        buffer_fini(&text);
+}
+
+static void add_greeting(const struct server *s, struct buffer *out)
+{
+        buffer_format(out, "Nilometer %s is ready.\n\n  URL     ", NILO_VERSION);
+        add_url(s, out, "http");
+        buffer_add_string(out, "\n  client  ");
+        add_url(s, out, "kurrentdb");
+        buffer_format(out, "?tls=false\n  data    %s\n\nAppend an event:\n",
+                s->config.memory_only ? "in memory only: nothing survives a stop" : s->config.data);
+        buffer_add_string(
+                out, "  echo '{\"total\":5}' | nilo stream append order-42 OrderPlaced --expect none");
+        /* The command line looks at 127.0.0.1:2113 by itself. */
+        if (gateway_port(s->gateway) != 2113 || strcmp(s->config.listen, "127.0.0.1") != 0) {
+                buffer_add_string(out, " --url ");
+                add_url(s, out, "http");
+        }
+        buffer_add_string(out, "\n\n");
+}
+
 static void print_where(const struct server *s)
 {
-        const char *host = strchr(s->config.listen, ':') ? "[::1]" : s->config.listen;
-        const char *data = s->config.memory_only ? "memory only: nothing survives a stop" : s->config.data;
-        uint16_t port = gateway_port(s->gateway);
         struct buffer out = {0};
 
-        if (s->config.json) {
-                struct json_out j = {.out = &out};
-
-                json_object_begin(&j);
-                json_key(&j, "url");
-                buffer_format(&out, "\"http://%s:%u\"", host, port);
-                j.after_key = false;
-                json_field_u64(&j, "port", port);
-                json_field_string(&j, "connection", "kurrentdb");
-                json_field_string(&j, "data", s->config.memory_only ? "" : s->config.data);
-                json_field_bool(&j, "memory_only", s->config.memory_only);
-                json_field_u64(&j, "pid", (uint64_t)getpid());
-                json_field_string(&j, "version", NILO_VERSION);
-                json_object_end(&j);
-                buffer_add_string(&out, "\n");
-        } else {
-                buffer_format(&out, "Nilometer %s is ready.\n\n", NILO_VERSION);
-                buffer_format(&out, "  URL     http://%s:%u\n", host, port);
-                buffer_format(&out, "  client  kurrentdb://%s:%u?tls=false\n", host, port);
-                buffer_format(&out, "  data    %s\n\n", data);
-                buffer_format(&out,
-                        "Append an event:\n  echo '{\"total\":5}' | nilo stream append order-42 OrderPlaced "
-                        "--expect none%s%.0u\n\n",
-                        port == 2113 ? "" : " --url http://127.0.0.1:PORT", port);
-        }
-        (void)!write(STDOUT_FILENO, out.data, out.size);
+        if (s->config.json)
+                add_json(s, &out);
+        else
+                add_greeting(s, &out);
+        /* Nobody may be reading, which is no reason to fail. */
+        if (fwrite(out.data, 1, out.size, stdout) == out.size)
+                fflush(stdout);
         buffer_fini(&out);
 }
 
@@ -233,24 +343,64 @@ static int open_gateway(struct server *s)
                 .memory_size = s->config.memory / 4,
         };
         const char *why = "";
-        char text[512];
         int r;
 
-        os_random(s->os, options.node_uuid, sizeof options.node_uuid);
+        memcpy(options.node_uuid, s->node_uuid, sizeof options.node_uuid);
         r = gateway_open(&options, &s->gateway, &why);
-        if (!r)
-                return 0;
         if (r == GATEWAY_ADDRESS_IN_USE)
-                snprintf(text, sizeof text,
-                        "port %u of %s is in use. Choose another with --port N, or --port 0 for any free "
-                        "one.",
+                fail(s, EXIT_CODE_CONFIGURATION,
+                        "port %u of %s is in use. Choose another with --port N, or --port 0 for any free one",
                         (unsigned)s->config.port, s->config.listen);
-        else if (r > 0)
-                snprintf(text, sizeof text, "--listen %s: %s", s->config.listen, why);
-        else
-                snprintf(text, sizeof text, "--listen %s: %s", s->config.listen, fault_last());
-        fail(s, EXIT_CODE_CONFIGURATION, text);
+        else if (r)
+                fail(s, EXIT_CODE_CONFIGURATION, "--listen %s: %s", s->config.listen, r > 0 ? why : fault_last());
         return r;
+}
+
+static void write_config(void *arg, struct json_out *j)
+{
+        config_to_json(&((struct server *)arg)->config, j);
+}
+
+static void look_at_process(void *arg, struct ops_process *ret)
+{
+        (void)arg;
+        process_look(ret);
+}
+
+static void open_routes(struct server *s)
+{
+        struct kurrent_options kurrent = {
+                .os = s->os,
+                .control = s->control,
+                .gateway = s->gateway,
+                .host = s->config.listen,
+        };
+        struct api_options api = {.os = s->os, .control = s->control, .gateway = s->gateway};
+        struct ops_options ops = {
+                .os = s->os,
+                .control = s->control,
+                .gateway = s->gateway,
+                .host = s->config.listen,
+                .node_name = s->node_name,
+                .is_memory_only = s->config.memory_only,
+                .config_to_json = write_config,
+                .process = look_at_process,
+                .arg = s,
+        };
+
+        memcpy(kurrent.node_uuid, s->node_uuid, sizeof kurrent.node_uuid);
+        memcpy(ops.node_uuid, s->node_uuid, sizeof ops.node_uuid);
+#if SERVER_WITH_KURRENT
+        kurrent_open(&kurrent, &s->kurrent);
+#else
+        (void)kurrent;
+#endif
+#if SERVER_WITH_API
+        api_open(&api, &s->api);
+#else
+        (void)api;
+#endif
+        ops_open(&ops, &s->ops);
 }
 
 static void run(struct server *s)
@@ -262,21 +412,26 @@ static void run(struct server *s)
                 {SUBSYSTEM_NOTIFICATION, start_with_the_store, s},
                 {SUBSYSTEM_GATEWAY, start_with_the_store, s},
         };
-        struct fact_payload payload = {0};
 
-        fact_set_text(&payload, "nilo %s", NILO_VERSION);
-        control_publish(s->control, FACT_system_startup_initiated, &payload);
+        publish(s, FACT_system_startup_initiated, SUBSYSTEM_SERVER, "nilo " NILO_VERSION);
+        s->watcher = (struct control_watcher){
+                .on_facts = on_facts,
+                .arg = s,
+                .categories = 1u << CATEGORY_SYSTEM,
+                .level = LEVEL_ERROR,
+        };
+        control_watch(s->control, &s->watcher, false);
         os_on_stop_signal(s->os, on_stop_signal, s);
         control_start(s->control, subsystems, COUNT_OF(subsystems), on_started, s);
         if (os_run(s->os))
-                fail(s, EXIT_CODE_BUG, fault_last());
+                fail(s, EXIT_CODE_BUG, "the loop ended: %s", fault_last());
+        control_unwatch(&s->watcher);
 }
 
 static int start(struct server *s)
 {
-        char host[256] = "localhost";
         struct control_options control = {
-                .node_name = s->config.node_name,
+                .node_name = s->node_name,
                 .log_json = s->config.log_format == 1,
                 .log_fd = STDERR_FILENO,
                 .log_level = (enum log_level)s->config.log_level,
@@ -284,51 +439,90 @@ static int start(struct server *s)
         int r = os_real_new(&s->os);
 
         if (r) {
-                fail(s, EXIT_CODE_BUG, fault_last());
+                fail(s, EXIT_CODE_BUG, "the machine's loop did not start: %s", fault_last());
                 return r;
         }
         if (s->config.memory_only)
                 os_memory_disk(s->os);
-        if (!*s->config.node_name && !gethostname(host, sizeof host - 1))
-                control.node_name = host;
+        os_random(s->os, s->node_uuid, sizeof s->node_uuid);
+        if (*s->config.node_name)
+                snprintf(s->node_name, sizeof s->node_name, "%s", s->config.node_name);
+        else if (gethostname(s->node_name, sizeof s->node_name - 1))
+                snprintf(s->node_name, sizeof s->node_name, "localhost");
         control.os = s->os;
         r = control_open(&control, &s->control);
-        if (r)
-                fail(s, EXIT_CODE_BUG, fault_last());
-        return r ? r : open_gateway(s);
+        if (r) {
+                fail(s, EXIT_CODE_BUG, "the control system did not start: %s", fault_last());
+                return r;
+        }
+        return open_gateway(s);
+}
+
+/* ---- the process ---- */
+
+/* A failed assertion has said what it was. The process ends here and at once, with the code that says "a bug": nothing more
+ * is written, so what is on the disk is what was acknowledged. */
+static void on_abort(int number)
+{
+        (void)number;
+        _exit(EXIT_CODE_BUG);
+}
+
+static void set_up_process(void)
+{
+        struct sigaction action = {.sa_handler = on_abort};
+
+        sigaction(SIGABRT, &action, NULL);
+        /* Arenas of malloc are for programs whose threads allocate in parallel; here the loop does nearly all of it. */
+        mallopt(M_ARENA_MAX, 2);
+}
+
+static bool wants_help(int count, char **arguments)
+{
+        for (int i = 0; i < count; i++)
+                if (strcmp(arguments[i], "--help") == 0 || strcmp(arguments[i], "-h") == 0)
+                        return true;
+        return false;
+}
+
+static int print_help(void)
+{
+        struct buffer text = {0};
+
+        buffer_add_string(&text, "nilo [FLAGS]\n  starts a server. Flags win over the environment (NILO_PORT for --port), "
+                                 "that over the file of --config.\n");
+        config_help(&text);
+        fwrite(text.data, 1, text.size, stdout);
+        buffer_fini(&text);
+        return 0;
 }
 
 int server_main(int count, char **arguments, char **environment)
 {
         struct server s = {0};
         struct buffer problems = {0};
-        struct ops_options ops;
 
-        if (cluster_engine_version() != CLUSTER_ENGINE_VERSION) {
-                fprintf(stderr,
-                        "nilo: the loaded libraft has version number %d, this program needs exactly %d "
-                        "(0.22.1): others "
-                        "lose data or corrupt memory. Install libraft 0.22.1.\n",
+        if (wants_help(count, arguments))
+                return print_help();
+        set_up_process();
+        if (cluster_engine_version() != CLUSTER_ENGINE_VERSION)
+                fail(&s, EXIT_CODE_WRONG_LIBRARY,
+                        "the loaded libraft has version number %d, this program needs exactly %d (0.22.1): others lose "
+                        "data or corrupt memory. Install libraft 0.22.1",
                         cluster_engine_version(), CLUSTER_ENGINE_VERSION);
-                return EXIT_CODE_WRONG_LIBRARY;
-        }
-        if (config_read(count, arguments, environment, &s.config, &problems)) {
-                fprintf(stderr, "nilo: the configuration has problems:\n%.*s", (int)problems.size,
-                        (char *)problems.data);
-                buffer_fini(&problems);
-                config_fini(&s.config);
-                return EXIT_CODE_CONFIGURATION;
-        }
-        if (!start(&s)) {
-                api_register(s.gateway);
-                ops_fill(&s, &ops);
+        else if (config_read(count, arguments, environment, &s.config, &problems))
+                fail(&s, EXIT_CODE_CONFIGURATION, "the configuration has problems, and the server did not start");
+        else if (!start(&s)) {
+                open_routes(&s);
                 run(&s);
         }
         control_close(&s.control);
         os_free(&s.os);
-        if (s.problem)
-                fprintf(stderr, "nilo: %s\n", s.problem);
-        free(s.problem);
+        fprintf(stderr, "%.*s", (int)problems.size, problems.size ? (const char *)problems.data : "");
+        if (s.exit_code)
+                fprintf(stderr, "nilo: %.*s\n", (int)s.problem.size, (const char *)s.problem.data);
+        buffer_fini(&problems);
+        buffer_fini(&s.problem);
         config_fini(&s.config);
         return s.exit_code;
 }

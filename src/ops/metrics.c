@@ -1,0 +1,81 @@
+/* /metrics in the Prometheus text format 0.0.4. Counters are kept where things happen; here they are only looked at, when
+ * somebody asks. The table is metrics.def; one family beside it, nilo_facts_total, has a row for every type of fact. */
+#include "ops/room.h"
+
+enum kind { COUNTER, GAUGE };
+
+struct look {
+        struct gateway_stats gateway;
+        struct control_stats control;
+        struct store_stats store;
+        struct notification_stats notification;
+        struct ops_process process;
+        double up_time_seconds;
+        double ready_since;
+        uint64_t next_position;
+        bool is_ready;
+        bool has_store;
+};
+
+static void look_around(struct ops *ops, struct look *l)
+{
+        struct store *store = gateway_store(ops->gateway);
+        struct notification *notification = gateway_notification(ops->gateway);
+
+        *l = (struct look){
+                .is_ready = ops_is_ready(ops),
+                .has_store = store && notification,
+                .up_time_seconds = (double)(os_monotonic_us(ops->os) - ops->started_us) / 1e6,
+        };
+        l->ready_since = l->is_ready ? (double)(ops->ready_wall_us / 1000000) : 0;
+        gateway_stats(ops->gateway, &l->gateway);
+        control_stats(ops->control, &l->control);
+        ops->process(ops->arg, &l->process);
+        if (!l->has_store)
+                return;
+        store_stats(store, &l->store);
+        notification_stats(notification, &l->notification);
+        l->next_position = store_next_position(store);
+}
+
+static void add_family(struct buffer *out, const char *name, enum kind kind, const char *help)
+{
+        buffer_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind == COUNTER ? "counter" : "gauge");
+}
+
+static void add(struct buffer *out, const char **family, const char *name, enum kind kind, const char *labels,
+        double value, const char *help)
+{
+        if (!*family || strcmp(*family, name) != 0)
+                add_family(out, name, kind, help);
+        *family = name;
+        buffer_format(out, "%s%s%s%s %.17g\n", name, *labels ? "{" : "", labels, *labels ? "}" : "", value);
+}
+
+static void add_facts(const struct look *l, struct buffer *out)
+{
+        add_family(out, "nilo_facts_total", COUNTER, "Facts published, by type");
+        for (unsigned i = 0; i < FACTS; i++)
+                buffer_format(out, "nilo_facts_total{type=\"%s\"} %llu\n", fact_describe((enum fact_type)i)->name,
+                        (unsigned long long)l->control.published_by_type[i]);
+}
+
+void metrics_get(void *arg, struct gateway_request *r)
+{
+        struct look all;
+        const struct look *l = &all;
+        struct buffer out = {0};
+        const char *family = NULL;
+
+        look_around(arg, &all);
+#define METRIC(name, kind, labels, value, help) add(&out, &family, name, kind, labels, (double)(value), help);
+#define STORE_METRIC(name, kind, labels, value, help)                                                                  \
+        if (l->has_store)                                                                                              \
+                METRIC(name, kind, labels, value, help)
+#include "ops/metrics.def"
+#undef STORE_METRIC
+#undef METRIC
+        add_facts(l, &out);
+        gateway_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_bytes(&out), NULL, 0);
+        buffer_fini(&out);
+}
