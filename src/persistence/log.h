@@ -85,6 +85,7 @@ struct persistence {
         uint64_t space_reserve;
         bool read_only;
         bool skip_crc;
+        bool skip_sync;
         struct vote vote;
 
         /* loop: segments in order, the sealed ones first */

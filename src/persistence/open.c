@@ -21,6 +21,7 @@ static struct persistence *log_new(const struct persistence_options *o)
         p->space_reserve = o->space_reserve ? o->space_reserve : LOG_SPACE_RESERVE_DEFAULT;
         p->read_only = o->read_only;
         p->skip_crc = o->skip_crc;
+        p->skip_sync = o->skip_sync;
         p->cache = cache_new(o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT);
         list_init(&p->in_flight);
         list_init(&p->retained);

@@ -54,6 +54,7 @@ struct persistence_options {
         bool must_exist;
         bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */
         bool skip_crc;                  /* a mutant for the tests of the tests: recovery and reads verify nothing */
+        bool skip_sync;                 /* the same: groups are reported durable without a sync */
 };
 /* Opens a log and recovers it (G13): reads only the unsealed tail, cuts a torn end, refuses corruption. May take long:
  * may be called on a lane, before the object is used by the loop; publishes its facts only from persistence_start.
