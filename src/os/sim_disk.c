@@ -138,7 +138,11 @@ static int sim_lock(struct os *os, const char *path, struct os_file **ret)
 
 static int sim_space(struct os *os, const char *path, struct os_space *ret)
 {
-        return ram_disk_table.space(os, path, ret);
+        int r = ram_disk_table.space(os, path, ret);
+
+        if (sim_of(os)->faults.free_bytes)
+                ret->free_bytes = MIN(ret->free_bytes, sim_of(os)->faults.free_bytes);
+        return r;
 }
 
 const struct os_disk_table sim_disk_table = {
