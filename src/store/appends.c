@@ -284,18 +284,29 @@ static struct store_stream_outcome outcome_of(uint64_t next_revision)
                 .has_revision = next_revision > 0, .revision = next_revision ? next_revision - 1 : 0};
 }
 
+static bool fits_in_flight(const struct store *s, uint64_t size)
+{
+        return s->stats.in_flight_size + size <= s->options.in_flight_size_max;
+}
+
 static struct store_stream_outcome *outcomes(struct pending *p)
 {
         return (struct store_stream_outcome *)p->result.streams;
 }
 
-/* Answers now, or when what the answer rests on is committed. */
+/* Answers now, or when what the answer rests on is committed. To wait takes memory, so that can be refused.
+ */
 static void answer_resting(const struct request *rq, struct pending *p, struct pending *rests_on)
 {
         struct store *s = rq->store;
         struct bytes name = rq->append->streams[p->result.stream].stream;
         bool is_refusal = p->result.verdict != STORE_OK;
 
+        if (rests_on && !fits_in_flight(s, APPEND_OVERHEAD)) {
+                pending_release(s, p);
+                refuse_plainly(rq, STORE_BUSY, "");
+                return;
+        }
         if (is_refusal)
                 publish_write(s, FACT_write_rejected, rq->append->write_id, name, name_hash(name),
                         rq->append->event_count, p->result.problem);
@@ -317,14 +328,18 @@ static void conclude_refusal(
         const struct store_append *a = rq->append;
         struct pending *p =
                 pending_new(rq->store, a->write_id, a->deadline_us, a->stream_count, rq->done, rq->arg);
+        struct pending *rests_on = targets[failed].rests_on;
 
         p->result.verdict = decision == DECIDED_DELETED ? STORE_STREAM_DELETED : STORE_CONFLICT;
         p->result.problem = verdict_texts[p->result.verdict];
         p->result.stream = failed;
         p->result.is_soft_deleted = target_is_soft_deleted(&targets[failed]);
-        for (unsigned i = 0; i < a->stream_count; i++)
+        /* It tells where each stream stands, so it rests on all of them. */
+        for (unsigned i = 0; i < a->stream_count; i++) {
                 outcomes(p)[i] = outcome_of(targets[i].next_revision);
-        answer_resting(rq, p, targets[failed].rests_on);
+                rests_on = newest_of(rests_on, targets[i].head->newest);
+        }
+        answer_resting(rq, p, rests_on);
 }
 
 static void conclude_duplicate(const struct request *rq, const struct target *targets)
@@ -372,8 +387,8 @@ static bool has_room(const struct request *rq, uint64_t size)
 {
         struct store *s = rq->store;
 
-        if (s->stats.in_flight_size + size > s->options.in_flight_size_max) {
-                refuse_plainly(rq, STORE_BUSY, "too many bytes in flight");
+        if (!fits_in_flight(s, size)) {
+                refuse_plainly(rq, STORE_BUSY, "");
                 return false;
         }
         if (persistence_has_room(s->persistence, s->group.size + size, s->gathered_count + 1) != 0) {

@@ -52,7 +52,7 @@ struct pending *pending_new(struct store *s, uint64_t write_id, uint64_t deadlin
         return p;
 }
 
-static void pending_release(struct store *s, struct pending *p)
+void pending_release(struct store *s, struct pending *p)
 {
         assert(list_is_empty(&p->waiters));
         assert(!p->ids);

@@ -379,28 +379,29 @@ static int submit_gathered(struct store *s)
         return 0;
 }
 
-/* Gives the gathered appends to the engine and writes what it wants written. */
+/* Gives the gathered appends to the engine and writes what it wants written. Once in a turn: what the answers
+ * append is left to the next, or one client could keep the loop from all others. */
 static void flush(struct store *s)
 {
-        while (s->state != STORE_FAILED && s->persistence && s->raft) {
-                enum sync_choice choice;
+        enum sync_choice choice;
 
-                if (list_is_empty(&s->gathering) && !persistence_group_size(s->persistence))
-                        return;
-                choice = choose_sync(s);
-                if (choice == SYNC_LATER)
-                        return;
-                if (s->gathered_count && submit_gathered(s)) {
-                        store_fail(s, "consensus");
-                        return;
-                }
-                note_group(s, choice == SYNC_BY_LANE);
-                pendings_group_left(s);
-                if (s->options.mutant_ack_before_sync)
-                        pendings_answer_gathered(s);
-                persistence_write(s->persistence, choice == SYNC_BY_LOOP, on_written, s);
-                settle(s);
+        if (s->state == STORE_FAILED || !s->persistence || !s->raft)
+                return;
+        if (list_is_empty(&s->gathering) && !persistence_group_size(s->persistence))
+                return;
+        choice = choose_sync(s);
+        if (choice == SYNC_LATER)
+                return;
+        if (s->gathered_count && submit_gathered(s)) {
+                store_fail(s, "consensus");
+                return;
         }
+        note_group(s, choice == SYNC_BY_LANE);
+        pendings_group_left(s);
+        if (s->options.mutant_ack_before_sync)
+                pendings_answer_gathered(s);
+        persistence_write(s->persistence, choice == SYNC_BY_LOOP, on_written, s);
+        settle(s);
 }
 
 static void on_engine_timer(struct os_timer *timer)
@@ -584,6 +585,7 @@ static void recover(struct store *s)
                 .cache_size = s->options.memory_size - s->options.memory_size / 4,
                 .must_exist = s->options.must_exist,
                 .skip_crc = s->options.mutant_skip_crc,
+                .skip_sync = s->options.mutant_skip_sync,
         };
 
         s->open_result = persistence_open(&options, &s->persistence);
@@ -722,6 +724,19 @@ static void close_step(void *arg)
         release(s);
         if (on_closed)
                 on_closed(on_closed_arg);
+}
+
+void store_abandon(struct store **store)
+{
+        struct store *s = *store;
+
+        *store = NULL;
+        if (!s)
+                return;
+        /* Readers and the log go with the machine: to free them would close files that are gone. */
+        s->reader_count = 0;
+        os_turn_hook_remove(&s->hook);
+        release(s);
 }
 
 void store_close(struct store **store, void (*on_closed)(void *arg), void *arg)

@@ -185,6 +185,8 @@ void pendings_init(struct store *s);
 void pendings_fini(struct store *s); /* drops everything unanswered */
 struct pending *pending_new(struct store *s, uint64_t write_id, uint64_t deadline_us, unsigned streams,
         store_append_done *done, void *arg);
+/* Gives back one that nothing waits for; an answered one is given back by itself. */
+void pending_release(struct store *s, struct pending *p);
 /* Adds one that is to be written to the group; one that waits for another. Both count in in_flight_size. */
 void pending_gather(struct store *s, struct pending *p);
 void pending_wait_for(struct store *s, struct pending *p, struct pending *other);

@@ -55,7 +55,8 @@ MUST_CHECK int store_open(const struct store_options *options, struct store **re
 /* Orderly stop: completes appends in flight, writes a watermark, closes; appends from now on are refused. `on_closed`
  * runs on the loop; the store is gone then. */
 void store_close(struct store **store, void (*on_closed)(void *arg), void *arg);
-/* Drops everything without touching the disk: for simulated crashes. */
+/* Drops everything without touching the disk, answers and readers included: after a simulated crash, which leaves the
+ * log's memory behind. NULL is fine. */
 void store_abandon(struct store **store);
 
 bool store_is_ready(const struct store *store);
