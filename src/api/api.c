@@ -1,0 +1,203 @@
+/* The table of routes, and what every call checks before its handler: the store, the stream's name, the
+ * parameters. */
+#include "api/room.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define READ_QUERIES   "from direction limit resolve-links timeout-ms last-event-id"
+#define FILTER_QUERIES "stream-prefix stream-regex type-prefix type-regex"
+#define WRITE_QUERIES  "expect timeout-ms"
+#define NAMES_QUERIES  "prefix after limit system"
+
+static const struct api_route api_routes[] = {
+        {"POST", "/streams/{stream}/events", "append events to a stream", WRITE_QUERIES, API_BODY_SIZE_MAX,
+                handle_append_stream},
+        {"POST", "/append", "append to several streams, all or nothing", "timeout-ms", API_BODY_SIZE_MAX,
+                handle_append_atomic},
+        {"GET", "/streams/{stream}/events", "read or follow a stream", READ_QUERIES, 0, handle_read},
+        {"GET", "/all/events", "read or follow all streams", READ_QUERIES " " FILTER_QUERIES, 0, handle_read},
+        {"GET", "/streams/{stream}/events/{revision}", "one event of a stream", "resolve-links", 0,
+                handle_event_of_stream},
+        {"GET", "/all/events/{position}", "the event at a position", "resolve-links", 0,
+                handle_event_at_position},
+        {"GET", "/streams/{stream}", "the state of a stream", "", 0, handle_stream},
+        {"DELETE", "/streams/{stream}", "delete a stream", WRITE_QUERIES " tombstone", SMALL_BODY_SIZE_MAX,
+                handle_delete},
+        {"GET", "/streams/{stream}/metadata", "the metadata of a stream", "", 0, handle_metadata_get},
+        {"PUT", "/streams/{stream}/metadata", "set the metadata of a stream", WRITE_QUERIES,
+                LIMIT_EVENT_SIZE_MAX, handle_metadata_put},
+        {"POST", "/streams/{stream}/truncate", "hide the events before a revision", "before timeout-ms",
+                SMALL_BODY_SIZE_MAX, handle_truncate},
+        {"GET", "/streams", "the names of streams", NAMES_QUERIES, 0, handle_streams},
+        {"GET", "/categories", "the names of categories", NAMES_QUERIES, 0, handle_categories},
+        {"GET", "/types", "the names of event types", NAMES_QUERIES, 0, handle_types},
+};
+
+static const char *const prefixes[] = {"/v1", "/v1/stores/{store}"};
+enum { ROUTES = COUNT_OF(api_routes) * COUNT_OF(prefixes) };
+
+struct bound_route {
+        struct api *api;
+        const struct api_route *route;
+        char *path;
+};
+
+/* ---- refusals ---- */
+
+void call_refuse(struct call *c, int status, const char *code, const char *title, const char *next,
+        const char *format, ...)
+{
+        struct gateway_problem problem = {.status = status, .code = code, .title = title, .next = next};
+        char detail[DETAIL_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(detail, sizeof detail, format, arguments);
+        va_end(arguments);
+        gateway_reply_problem(c->request, &problem, "%s", detail);
+}
+
+void call_refuse_bad(struct call *c, const char *next, const char *format, ...)
+{
+        char detail[DETAIL_SIZE];
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(detail, sizeof detail, format, arguments);
+        va_end(arguments);
+        call_refuse(c, 400, "invalid", "The request cannot be understood", next, "%s", detail);
+}
+
+void call_reply_json(struct call *c, int status, struct buffer *body,
+        const struct gateway_header_field *headers, unsigned header_count)
+{
+        struct buffer taken =
+                *body; /* its struct may lie in the request's memory, which goes with the reply */
+
+        *body = (struct buffer){0};
+        buffer_add_u8(&taken, '\n'); /* for terminals */
+        gateway_reply(c->request, status, "application/json", buffer_bytes(&taken), headers, header_count);
+        buffer_fini(&taken);
+}
+
+bool call_is_head(const struct call *c)
+{
+        return bytes_equal_string(gateway_method(c->request), "HEAD");
+}
+
+/* ---- what every call checks ---- */
+
+static bool check_store(struct call *c)
+{
+        struct bytes name = gateway_path_parameter(c->request, "store");
+
+        if (!name.size || bytes_equal_string(name, store_name(c->store)))
+                return true;
+        call_refuse(c, 404, "no-such-store", "There is no such store",
+                "use /v1/... or /v1/stores/default/...", "there is no store '%.*s': this server has '%s'",
+                SHOWN(name), store_name(c->store));
+        return false;
+}
+
+static bool check_stream(struct call *c)
+{
+        uint64_t limit = LIMIT_STREAM_NAME_SIZE_MAX + (stream_is_meta(c->stream) ? 2 : 0);
+
+        if (bytes_equal_string(c->stream, "$all")) {
+                call_refuse_bad(c, "use /v1/all/events", "'$all' is no stream of its own");
+                return false;
+        }
+        if (c->stream.size > limit) {
+                call_refuse(c, 413, "too-large", "The name is too long", "choose a shorter name",
+                        "the stream name has %zu bytes, at most %llu are allowed", c->stream.size,
+                        (unsigned long long)limit);
+                return false;
+        }
+        if (!stream_name_is_valid(c->stream)) {
+                call_refuse_bad(c, "use UTF-8 without NUL, percent-encoded",
+                        "'%.*s' is no valid name of a stream", SHOWN(c->stream));
+                return false;
+        }
+        return true;
+}
+
+static bool check_timeout(struct call *c)
+{
+        uint64_t ms;
+
+        if (!query_number(c, "timeout-ms", 1, TIMEOUT_MS_MAX, TIMEOUT_MS_DEFAULT, &ms))
+                return false;
+        c->deadline_us = os_turn_time(c->api->os).monotonic_us + ms * 1000;
+        return true;
+}
+
+static void dispatch(void *arg, struct gateway_request *request)
+{
+        const struct bound_route *bound = arg;
+        struct call *c = arena_get(gateway_arena(request), sizeof *c);
+
+        *c = (struct call){
+                .api = bound->api,
+                .request = request,
+                .store = gateway_store(bound->api->gateway),
+                .stream = gateway_path_parameter(request, "stream"),
+        };
+        if (!c->store) {
+                call_refuse(c, 503, "not-ready", "The store is not open yet", "try again in a second",
+                        "the server is starting");
+                return;
+        }
+        if (!check_store(c) || (strstr(bound->route->path, "{stream}") && !check_stream(c)) ||
+                !query_known(c, bound->route->queries) || !check_timeout(c))
+                return;
+        bound->route->handler(c);
+}
+
+/* ---- the room ---- */
+
+void api_open(const struct api_options *options, struct api **ret)
+{
+        struct api *api = MEMORY_NEW(struct api);
+        unsigned n = 0;
+
+        api->gateway = options->gateway;
+        api->control = options->control;
+        api->os = options->os;
+        api->routes = memory_new_array(ROUTES, sizeof *api->routes);
+        api->bound = memory_new_array(ROUTES, sizeof *api->bound);
+        for (unsigned p = 0; p < COUNT_OF(prefixes); p++) {
+                for (unsigned i = 0; i < COUNT_OF(api_routes); i++, n++) {
+                        struct buffer path = {0};
+
+                        buffer_format(&path, "%s%s", prefixes[p], api_routes[i].path);
+                        buffer_add_u8(&path, 0);
+                        api->bound[n] = (struct bound_route){api, &api_routes[i], (char *)path.data};
+                        api->routes[n] = (struct gateway_route){
+                                .method = api_routes[i].method,
+                                .path = api->bound[n].path,
+                                .summary = api_routes[i].summary,
+                                .handler = dispatch,
+                                .arg = &api->bound[n],
+                                .body_size_max = api_routes[i].body_size_max,
+                        };
+                }
+        }
+        gateway_add_routes(options->gateway, api->routes, ROUTES);
+        *ret = api;
+}
+
+void api_close(struct api **api)
+{
+        struct api *a = *api;
+
+        if (!a)
+                return;
+        *api = NULL;
+        for (unsigned i = 0; i < ROUTES; i++)
+                free(a->bound[i].path);
+        free(a->bound);
+        free(a->routes);
+        free(a);
+}

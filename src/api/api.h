@@ -1,0 +1,34 @@
+/* api: the HTTP API for people, scripts and browsers: append, read, follow, list, delete under /v1 (docs/http.md).
+ *
+ * Each route stands twice: under /v1 for the default store, and under /v1/stores/{store}. Bodies are read where they
+ * stand, so data is stored byte for byte as it was sent; answers that may be long are pulled by the connection's room,
+ * one reader or subscription each (G18).
+ *
+ * Threads: the loop thread. */
+#ifndef API_API_H
+#define API_API_H
+
+#include "control/control.h"
+#include "gateway/gateway.h"
+#include "os/os.h"
+
+struct api;
+struct api_options {
+        struct os *os;
+        struct control *control;
+        struct gateway *gateway;
+};
+/* Adds the routes to the gateway; everything is borrowed. */
+void api_open(const struct api_options *options, struct api **ret);
+/* After the gateway has closed: its routes point here. NULL is fine. */
+void api_close(struct api **api);
+
+/* For tests and docs: the largest body of an append over HTTP, the largest page, and the most events of a page. */
+enum {
+        API_BODY_SIZE_MAX = 64 * 1024 * 1024,
+        API_PAGE_SIZE_MAX = 8 * 1024 * 1024,
+        API_PAGE_EVENTS_MAX = 10000,
+        API_PAGE_EVENTS_DEFAULT = 100,
+};
+
+#endif

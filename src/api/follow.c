@@ -1,0 +1,301 @@
+/* Reads that go on, as server-sent events (HTML standard, section 9.2): history first, then live, one cursor,
+ * so nothing is missing and nothing comes twice (G10).
+ *
+ * The id of an event is its revision, or its position among all streams; Last-Event-ID goes on behind it.
+ * Marks are named events: `caught-up` once, when history is done; `checkpoint` now and then when a filter
+ * passes over much; `deleted` and `problem` before the end. A checkpoint's id comes in a frame of its own
+ * without data, which moves a browser's Last-Event-ID without being an event: only what has an id and data is
+ * an event of the log. */
+#include "api/room.h"
+
+struct follow {
+        struct call *call;
+        struct subscription *subscription;
+        struct os_timer keep_alive;
+        struct buffer piece;
+        uint64_t left;    /* events until the follow ends by itself */
+        uint64_t sent_us; /* when something was sent last */
+};
+
+/* ---- frames ---- */
+
+static void add_mark(struct follow *f, const char *name, const struct subscription_item *item)
+{
+        struct json_out j = {.out = &f->piece};
+        char time[TIME_TEXT_SIZE];
+
+        time_format(item->time_us, time);
+        buffer_format(&f->piece, "event: %s\ndata: ", name);
+        json_object_begin(&j);
+        if (item->has_position)
+                json_field_u64(&j, "position", item->position);
+        if (item->has_revision)
+                json_field_u64(&j, "revision", item->revision);
+        json_field_string(&j, "time", time);
+        json_object_end(&j);
+        buffer_add_string(&f->piece, "\n\n");
+}
+
+static void add_item(struct follow *f, const struct subscription_item *item)
+{
+        struct json_out j = {.out = &f->piece};
+
+        switch (item->kind) {
+        case ITEM_CAUGHT_UP:
+                add_mark(f, "caught-up", item);
+                return;
+        case ITEM_CHECKPOINT:
+                buffer_format(&f->piece, "id: %llu\n\n", (unsigned long long)item->position);
+                add_mark(f, "checkpoint", item);
+                return;
+        case ITEM_EVENT:
+                buffer_format(&f->piece,
+                        "id: %llu\ndata: ", (unsigned long long)item_number(f->call, &item->event));
+                event_to_json(&j, &item->event, true);
+                buffer_add_string(&f->piece, "\n\n");
+                f->left--;
+        }
+}
+
+static void add_problem(struct follow *f, const char *event, const char *code, int status, const char *title,
+        const char *detail)
+{
+        struct json_out j = {.out = &f->piece};
+
+        buffer_format(&f->piece, "event: %s\ndata: ", event);
+        json_object_begin(&j);
+        json_key(&j, "type");
+        buffer_format(&f->piece, "\"urn:nilo:%s\"", code);
+        j.after_key = false;
+        json_field_string(&j, "title", title);
+        json_field_u64(&j, "status", (uint64_t)status);
+        json_field_string(&j, "detail", detail);
+        json_object_end(&j);
+        buffer_add_string(&f->piece, "\n\n");
+}
+
+/* ---- life ---- */
+
+static void start_keep_alive(struct follow *f)
+{
+        os_timer_start(f->call->api->os, &f->keep_alive, KEEP_ALIVE_US);
+}
+
+static void send_piece(struct follow *f)
+{
+        if (!f->piece.size)
+                return;
+        gateway_stream_send(f->call->request, buffer_bytes(&f->piece));
+        buffer_clear(&f->piece);
+        f->sent_us = os_turn_time(f->call->api->os).monotonic_us;
+}
+
+/* A comment for those between us and the client who break connections on which nothing moves. It is left out
+ * while the client takes nothing: what waits for it proves that the connection is in use. */
+static void on_keep_alive(struct os_timer *timer)
+{
+        struct follow *f = timer->arg;
+        bool is_idle = os_turn_time(f->call->api->os).monotonic_us - f->sent_us >= KEEP_ALIVE_US / 2;
+
+        start_keep_alive(f);
+        if (!is_idle || !gateway_stream_room(f->call->request))
+                return;
+        buffer_add_string(&f->piece, ": keep-alive\n\n");
+        send_piece(f);
+}
+
+static void dispose(struct follow *f)
+{
+        os_timer_stop(&f->keep_alive);
+        subscription_close(&f->subscription);
+        buffer_fini(&f->piece);
+}
+
+static void finish(struct follow *f)
+{
+        struct gateway_request *request = f->call->request;
+
+        send_piece(f);
+        dispose(f);
+        gateway_stream_end(request);
+}
+
+static void finish_for(struct follow *f, int outcome)
+{
+        switch (outcome) {
+        case SUBSCRIPTION_STOPPED:
+                buffer_add_string(&f->piece, ": the server stops; come back with Last-Event-ID\n\n");
+                break;
+        case SUBSCRIPTION_DELETED:
+                add_problem(f, "deleted", "stream-deleted", 410, "The stream is deleted for good",
+                        "it was tombstoned; no event will ever follow");
+                break;
+        case SUBSCRIPTION_TOO_COSTLY:
+                add_problem(f, "problem", "filter-too-costly", 422, "The filter takes too long",
+                        "the regular expression exceeds the match limit on an event");
+                break;
+        case SUBSCRIPTION_CORRUPT:
+                add_problem(f, "problem", "corrupt", 500, "Stored bytes are damaged", "run `nilo verify`");
+                break;
+        default:
+                add_problem(f, "problem", "fault", 500, "The read failed", fault_last());
+        }
+        finish(f);
+}
+
+static void on_readable(void *arg)
+{
+        struct follow *f = arg;
+
+        gateway_stream_wake(f->call->request);
+}
+
+static void on_writable(void *arg, struct gateway_request *request)
+{
+        struct follow *f = arg;
+
+        while (gateway_stream_room(request) > 0) {
+                while (f->piece.size < PIECE_SIZE && f->left) {
+                        struct subscription_item item;
+                        int r = subscription_next(f->subscription, &item);
+
+                        if (r == SUBSCRIPTION_WAIT || r == SUBSCRIPTION_YIELD) {
+                                send_piece(f);
+                                if (r == SUBSCRIPTION_YIELD)
+                                        gateway_stream_wake(request);
+                                return;
+                        }
+                        if (r) {
+                                finish_for(f, r);
+                                return;
+                        }
+                        add_item(f, &item);
+                }
+                if (!f->left) {
+                        finish(f);
+                        return;
+                }
+                send_piece(f);
+        }
+}
+
+static void on_close(void *arg, struct gateway_request *request)
+{
+        (void)request;
+        dispose(arg);
+}
+
+/* ---- the beginning ---- */
+
+static void refuse(struct call *c, int outcome, uint64_t number)
+{
+        uint64_t next = store_next_position(c->store);
+
+        switch (outcome) {
+        case SUBSCRIPTION_LIMIT:
+                call_refuse(c, 503, "busy", "There are too many subscriptions",
+                        "try again later, or end some",
+                        "the server has as many subscriptions as it may have");
+                return;
+        case SUBSCRIPTION_STOPPED:
+                call_refuse(c, 503, "not-ready", "The server is stopping", "try again in a second",
+                        "no new subscriptions are taken");
+                return;
+        case SUBSCRIPTION_INVALID:
+                call_refuse_bad(c, "begin at from=end to get only what comes",
+                        "%llu lies behind the end: the next event gets position %llu",
+                        (unsigned long long)number, (unsigned long long)next);
+                return;
+        case SUBSCRIPTION_DELETED:
+                call_refuse_state(c);
+                return;
+        case SUBSCRIPTION_CORRUPT:
+                call_refuse_read(c, STORE_READ_CORRUPT, "");
+                return;
+        default:
+                call_refuse_read(c, fault_fold(outcome), "");
+        }
+}
+
+/* The place that the client has seen last: false if it names none; refused: *ret_is_refused. */
+static bool last_event_id(struct call *c, uint64_t *ret, bool *ret_is_refused)
+{
+        struct bytes text;
+
+        *ret_is_refused = false;
+        if (!gateway_header(c->request, "last-event-id", &text) &&
+                !gateway_query(c->request, "last-event-id", &text))
+                return false;
+        if (!text.size) /* a browser that has seen none */
+                return false;
+        if (number_parse(text, ret))
+                return true;
+        call_refuse_bad(c, "send the id of the last event that you have seen",
+                "Last-Event-ID '%.*s' is no number", SHOWN(text));
+        *ret_is_refused = true;
+        return false;
+}
+
+/* Subscriptions begin behind a number; reads begin at one. */
+static void place(struct read_query *q, struct subscription_options *o)
+{
+        o->from = q->from;
+        o->number = q->number;
+        if (q->from == FROM_NUMBER && q->number == 0)
+                o->from = FROM_START;
+        else if (q->from == FROM_NUMBER)
+                o->number = q->number - 1;
+}
+
+static bool follow_options(struct call *c, struct read_query *q, struct subscription_options *o)
+{
+        bool is_refused;
+
+        if (q->is_backward) {
+                call_refuse_bad(
+                        c, "leave direction out, or ask for JSON", "a stream is followed forward only");
+                return false;
+        }
+        place(q, o);
+        if (last_event_id(c, &o->number, &is_refused))
+                o->from = FROM_NUMBER;
+        if (is_refused)
+                return false;
+        o->stream = c->stream;
+        o->filter = q->filter;
+        o->checkpoint_after = q->filter ? CHECKPOINT_AFTER : 0;
+        o->resolve_links = q->resolve_links;
+        q->filter = NULL;
+        return true;
+}
+
+void follow_begin(struct call *c, struct read_query *q)
+{
+        static const struct gateway_stream_handler handler = {
+                .on_writable = on_writable, .on_close = on_close};
+        static const struct gateway_header_field headers[] = {{"cache-control", "no-cache"}};
+        struct follow *f = arena_get(call_arena(c), sizeof *f);
+        struct subscription_options options = {.on_readable = on_readable, .arg = f};
+        struct fact_payload payload = {0};
+        int r;
+
+        *f = (struct follow){.call = c, .left = q->limit, .keep_alive = {.fn = on_keep_alive, .arg = f}};
+        if (!follow_options(c, q, &options))
+                return;
+        fact_set_stream(&payload, c->stream.size ? c->stream : BYTES_LITERAL("$all"), name_hash(c->stream));
+        fact_set_text(&payload, "http");
+        control_publish(c->api->control, FACT_subscription_requested, &payload);
+        r = subscription_open(gateway_notification(c->api->gateway), &options, &f->subscription);
+        if (r) {
+                refuse(c, r, options.number);
+                return;
+        }
+        if (call_is_head(c)) {
+                dispose(f);
+                gateway_reply(c->request, 200, "text/event-stream", BYTES_EMPTY, headers, COUNT_OF(headers));
+                return;
+        }
+        buffer_add_string(&f->piece, "retry: 1000\n\n");
+        start_keep_alive(f);
+        gateway_stream_begin(c->request, 200, "text/event-stream", headers, COUNT_OF(headers), &handler, f);
+}

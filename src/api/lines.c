@@ -1,0 +1,111 @@
+/* A read as NDJSON: one event in each line, pulled by the connection, so that a read of any length takes the
+ * memory of a piece (G18). */
+#include "api/room.h"
+
+struct lines {
+        struct reading reading;
+        struct call *call;
+        struct buffer piece;
+};
+
+static void lines_wake(void *arg)
+{
+        struct lines *l = arg;
+
+        gateway_stream_wake(l->call->request);
+}
+
+static void send_piece(struct lines *l)
+{
+        gateway_stream_send(l->call->request, buffer_bytes(&l->piece));
+        buffer_clear(&l->piece);
+}
+
+static void finish(struct lines *l)
+{
+        struct gateway_request *request = l->call->request;
+
+        send_piece(l);
+        reading_close(&l->reading);
+        buffer_fini(&l->piece);
+        gateway_stream_end(request);
+}
+
+/* The status has been sent: the last line says that the read is not complete. */
+static void finish_with_problem(struct lines *l, int outcome)
+{
+        struct json_out j = {.out = &l->piece};
+
+        json_object_begin(&j);
+        json_key(&j, "problem");
+        json_object_begin(&j);
+        json_field_string(&j, "type",
+                outcome == STORE_READ_CORRUPT      ? "urn:nilo:corrupt"
+                : outcome == STORE_READ_TOO_COSTLY ? "urn:nilo:filter-too-costly"
+                                                   : "urn:nilo:fault");
+        json_field_string(&j, "title", "The read ends here, before its end");
+        json_field_u64(&j, "status", outcome == STORE_READ_TOO_COSTLY ? 422 : 500);
+        json_field_string(&j, "detail", outcome < 0 ? fault_last() : store_reader_problem(l->reading.reader));
+        json_object_end(&j);
+        json_object_end(&j);
+        buffer_add_u8(&l->piece, '\n');
+        finish(l);
+}
+
+static void on_writable(void *arg, struct gateway_request *request)
+{
+        struct lines *l = arg;
+
+        while (gateway_stream_room(request) > 0) {
+                while (l->piece.size < PIECE_SIZE) {
+                        struct json_out j = {.out = &l->piece};
+                        struct store_read_item item;
+                        int r = reading_next(&l->reading, &item);
+
+                        if (r == READING_LATER) {
+                                send_piece(l);
+                                return;
+                        }
+                        if (r == STORE_READ_END) {
+                                finish(l);
+                                return;
+                        }
+                        if (r) {
+                                finish_with_problem(l, r);
+                                return;
+                        }
+                        event_to_json(&j, &item, true);
+                        buffer_add_u8(&l->piece, '\n');
+                }
+                send_piece(l);
+        }
+}
+
+static void on_close(void *arg, struct gateway_request *request)
+{
+        struct lines *l = arg;
+
+        (void)request;
+        reading_close(&l->reading);
+        buffer_fini(&l->piece);
+}
+
+void lines_begin(struct call *c, struct read_query *q)
+{
+        static const struct gateway_stream_handler handler = {
+                .on_writable = on_writable, .on_close = on_close};
+        struct lines *l = arena_get(call_arena(c), sizeof *l);
+        struct store_read_options options = read_options(c, q);
+        int r;
+
+        *l = (struct lines){.call = c};
+        r = reading_open(&l->reading, c, &options, lines_wake, l);
+        if (r) {
+                call_refuse_read(c, r, "");
+        } else if (call_is_head(c)) {
+                reading_close(&l->reading);
+                gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, NULL, 0);
+        } else {
+                gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, l);
+        }
+}

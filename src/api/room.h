@@ -1,0 +1,215 @@
+/* What the files of this room share.
+ *
+ * api.c         the table of routes; what every call checks first
+ * query.c       parameters: numbers, names, where a read begins, filters
+ * json_in.c     JSON read where it stands
+ * events_in.c   bodies of appends
+ * append.c      appending, and every refusal of the store as a problem
+ * event_out.c   an event as JSON
+ * reading.c     a reader that may have to wait; one event fetched
+ * page.c        reads as one JSON page
+ * lines.c       reads as NDJSON
+ * follow.c      reads that go on: server-sent events
+ * stream.c      one stream: state, metadata, truncation, deletion
+ * names.c       lists of streams, categories and types
+ *
+ * A call's memory is the request's: it ends with the reply, so a reply is the last thing that a function does. */
+#ifndef API_ROOM_H
+#define API_ROOM_H
+
+#include "api/api.h"
+#include "api/json_in.h"
+#include "base/arena.h"
+#include "base/memory.h"
+
+enum {
+        TIMEOUT_MS_DEFAULT = 10000,
+        TIMEOUT_MS_MAX = 600000,
+        NAMES_PAGE_DEFAULT = 100,
+        NAMES_PAGE_MAX = 10000,
+        NAMES_BATCH = 500,           /* names of one look at the lists for NDJSON */
+        NAME_SHOWN_MAX = 200,        /* bytes of a name in a message */
+        TRUNCATE_TRIES_MAX = 5,      /* against others who write the metadata meanwhile */
+        CHECKPOINT_AFTER = 2000,     /* events examined between the marks of a filtered stream */
+        SMALL_BODY_SIZE_MAX = 64 * 1024,
+        DETAIL_SIZE = 1000,          /* of a problem, with its end */
+        PIECE_SIZE = 64 * 1024,      /* gathered before it is given to the connection */
+};
+#define KEEP_ALIVE_US ((uint64_t)15 * 1000 * 1000)
+
+/* For "%.*s". */
+#define SHOWN(name) (int)MIN((name).size, (size_t)NAME_SHOWN_MAX), (const char *)(name).data
+
+struct call;
+struct bound_route;
+
+struct api_route {
+        const char *method;
+        const char *path;    /* behind /v1 */
+        const char *summary;
+        const char *queries; /* the parameters that it knows, separated by spaces */
+        uint64_t body_size_max;
+        void (*handler)(struct call *call);
+};
+
+struct api {
+        struct gateway *gateway;
+        struct control *control;
+        struct os *os;
+        struct gateway_route *routes;
+        struct bound_route *bound;
+};
+
+/* One request. From its arena. */
+struct call {
+        struct api *api;
+        struct gateway_request *request;
+        struct store *store;
+        struct bytes stream;  /* from the path; empty: the path has none */
+        uint64_t deadline_us; /* monotonic */
+};
+
+static inline struct arena *call_arena(struct call *c)
+{
+        return gateway_arena(c->request);
+}
+
+/* Answers with a problem and ends the call. */
+void call_refuse(struct call *c, int status, const char *code, const char *title, const char *next, const char *format,
+        ...) PRINTF_LIKE(6, 7);
+void call_refuse_bad(struct call *c, const char *next, const char *format, ...) PRINTF_LIKE(3, 4); /* 400 */
+bool call_is_head(const struct call *c);
+/* Outcomes of reading, as a problem. */
+void call_refuse_read(struct call *c, int outcome, const char *problem);
+/* Answers with JSON. */
+void call_reply_json(struct call *c, int status, struct buffer *body, const struct gateway_header_field *headers,
+        unsigned header_count); /* frees `body` */
+
+/* ---- parameters (query.c) ---- */
+
+/* The name in `names` (separated by spaces) that is nearest to `name`; copied to `ret`. */
+void nearest_name(struct bytes name, const char *names, char *ret, size_t size);
+/* Each of these gives false when it has refused the call. */
+bool query_known(struct call *c, const char *queries);
+bool query_number(struct call *c, const char *name, uint64_t min, uint64_t max, uint64_t otherwise, uint64_t *ret);
+bool query_switch(struct call *c, const char *name, bool *ret);
+bool query_expected(struct call *c, struct expected *ret); /* header Nilo-Expect or parameter expect; any if absent */
+/* "any", "none", "exists", or a revision. */
+MUST_CHECK bool expected_parse(struct bytes text, struct expected *ret);
+MUST_CHECK bool number_parse(struct bytes text, uint64_t *ret);
+
+/* The path and query of the call as a string, but with `name` set to `value`: where to go on. */
+void link_to_json(struct call *c, struct json_out *j, const char *name, struct bytes value);
+
+enum form { FORM_JSON, FORM_LINES, FORM_EVENTS }; /* what the Accept header asks for */
+enum form call_form(const struct call *c);
+
+struct read_query {
+        enum store_from from;
+        bool has_from;
+        bool is_backward;
+        bool resolve_links;
+        uint64_t number;
+        uint64_t limit; /* UINT64_MAX: none was given */
+        struct filter *filter; /* owned; NULL: none */
+};
+bool read_query(struct call *c, struct read_query *ret);
+/* The options of a reader for it; takes the filter. Begins at `number`, inclusive both ways. */
+struct store_read_options read_options(struct call *c, struct read_query *q);
+
+/* ---- bodies (events_in.c) ---- */
+
+struct write_in {
+        struct store_append_stream *streams;
+        unsigned *event_counts; /* of each stream */
+        unsigned stream_count;
+        struct store_append_event *events;
+        unsigned event_count;
+        unsigned event_capacity;
+        unsigned stream_capacity;
+        bool has_made_ids; /* an event came without an id and got one */
+};
+/* The body of POST .../events for `c->stream`, and of POST /append. False: the call was refused. */
+bool write_in_stream(struct call *c, struct write_in *ret);
+bool write_in_atomic(struct call *c, struct write_in *ret);
+bool body_is_json(const struct call *c);
+void call_refuse_media(struct call *c, const char *known); /* 415 */
+/* The id of the header Nilo-Event-ID, or a random one. False: the call was refused. */
+bool header_event_id(struct call *c, struct event_id *ret, bool *ret_is_given);
+
+/* ---- append (append.c) ---- */
+
+/* The refusal of a write by the store, as a problem; not for STORE_OK. For a conflict the newest event is looked up
+ * first. `streams` and their names must live as long as the request. */
+struct refusal {
+        const struct store_append_stream *streams;
+        const struct store_append_event *events; /* NULL: no events of the client's */
+        bool has_made_ids;
+};
+void call_refuse_write(struct call *c, const struct refusal *refusal, const struct store_append_result *result);
+/* Publishes that a client asked to write, and gives the number of the write. */
+uint64_t call_write_requested(struct call *c, struct bytes stream, unsigned event_count);
+
+/* ---- events (event_out.c) ---- */
+
+/* One event as an object. `is_line`: without line ends, which JSON data may have between its tokens. */
+void event_to_json(struct json_out *j, const struct store_read_item *item, bool is_line);
+void view_to_json(struct json_out *j, const struct event_view *event, bool is_line);
+/* The number of an item in what is read: of the link where there is one. */
+const struct event_view *item_place(const struct store_read_item *item);
+uint64_t item_number(const struct call *c, const struct store_read_item *item); /* its revision, or position */
+/* "2026-11-24T10:00:00.123456Z" */
+enum { TIME_TEXT_SIZE = 28 };
+void time_format(uint64_t time_us, char ret[TIME_TEXT_SIZE]);
+
+/* ---- reading (reading.c) ---- */
+
+/* A reader that says when it may be asked again. Embedded in its user's struct. */
+struct reading {
+        struct call *call;
+        struct store_reader *reader;
+        struct os_timer again;
+        void (*go)(void *arg);
+        void *arg;
+        bool is_waiting;
+};
+enum { READING_LATER = 100 }; /* nothing now: `go` runs */
+MUST_CHECK int reading_open(struct reading *r, struct call *c, struct store_read_options *options,
+        void (*go)(void *arg), void *arg);
+/* 0, READING_LATER, STORE_READ_END and the failures of store_reader_next. */
+MUST_CHECK int reading_next(struct reading *r, struct store_read_item *ret);
+void reading_close(struct reading *r);
+
+/* The first event that a read gives. `done` runs once, now or later, unless the client goes away: 0 with the event
+ * (valid for the call), STORE_READ_END, a failure of store_reader_open or _next, or a fault. */
+typedef void fetch_done(void *arg, int outcome, const struct store_read_item *item, const char *problem);
+void call_fetch(struct call *c, struct store_read_options *options, fetch_done *done, void *arg);
+struct store_read_options newest_of(struct bytes stream);
+struct bytes metastream_of(struct call *c, struct bytes stream); /* "$$" and the name */
+
+/* ---- the three forms of a read ---- */
+
+void page_begin(struct call *c, struct read_query *q);
+void lines_begin(struct call *c, struct read_query *q);
+void follow_begin(struct call *c, struct read_query *q);
+
+/* What a stream without readable events is: absent, soft-deleted, tombstoned, or metadata only (stream.c). */
+void call_refuse_state(struct call *c);
+
+/* ---- handlers ---- */
+
+void handle_append_stream(struct call *c);
+void handle_append_atomic(struct call *c);
+void handle_read(struct call *c);
+void handle_event_of_stream(struct call *c);
+void handle_event_at_position(struct call *c);
+void handle_stream(struct call *c);
+void handle_delete(struct call *c);
+void handle_metadata_get(struct call *c);
+void handle_metadata_put(struct call *c);
+void handle_truncate(struct call *c);
+void handle_streams(struct call *c);
+void handle_categories(struct call *c);
+void handle_types(struct call *c);
+
+#endif
