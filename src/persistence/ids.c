@@ -35,18 +35,27 @@ void ids_fini(struct ids *ids)
         *ids = (struct ids){0};
 }
 
-static uint32_t *ids_slot(const struct ids *ids, const struct event_id *id)
+/* By id and stream, so that one id in many streams makes no long walk. */
+static uint32_t ids_slot(const struct ids *ids, const struct event_id *id, uint64_t stream_hash)
 {
-        return &ids->slots[XXH3_64bits_withSeed(id->bytes, sizeof id->bytes, ids->seed) &
-                           (ids->slot_count - 1)];
+        uint64_t hash = XXH3_64bits_withSeed(id->bytes, sizeof id->bytes, ids->seed ^ stream_hash);
+
+        return (uint32_t)hash & (ids->slot_count - 1);
 }
 
-static void ids_link(struct ids *ids, uint32_t at)
+/* The place in the ring of the id that was added as the `age`-th from the newest, which is the first. */
+static uint32_t ids_place(const struct ids *ids, uint32_t age)
 {
-        uint32_t *slot = ids_slot(ids, &ids->ring[at].id);
+        assert(age >= 1 && age <= ids->capacity);
+        return ids->head >= age ? ids->head - age : ids->head + ids->capacity - age;
+}
 
-        ids->next[at] = *slot;
-        *slot = at + 1;
+/* Nothing is unlinked when it falls out of the window: its ticket is too old then, and what follows it in the
+ * slot is older still. So adding touches one slot, and neighbours in the ring. */
+static void ids_link(struct ids *ids, uint32_t slot, uint32_t at, uint32_t ticket)
+{
+        ids->next[at] = ids->slots[slot];
+        ids->slots[slot] = ticket;
 }
 
 /* Only before the window is full, so the ring has not wrapped. */
@@ -54,8 +63,8 @@ static void ids_grow(struct ids *ids)
 {
         uint32_t i;
 
-        assert(ids->oldest == 0);
         assert(ids->count == ids->capacity);
+        assert(ids->head == 0);
         ids->capacity =
                 ids->capacity ? MIN(ids->capacity * 2, LIMIT_IDEMPOTENCY_WINDOW_IDS) : IDS_CAPACITY_MIN;
         ids->ring = memory_resize(ids->ring, ids->capacity * sizeof ids->ring[0]);
@@ -63,53 +72,71 @@ static void ids_grow(struct ids *ids)
         ids->slot_count = ids->slot_count ? ids->slot_count * 2 : 2 * IDS_CAPACITY_MIN;
         free(ids->slots);
         ids->slots = memory_new_array(ids->slot_count, sizeof ids->slots[0]);
+        ids->head = ids->count;
+        ids->unlinked = 0;
         for (i = 0; i < ids->count; i++)
-                ids_link(ids, i);
+                ids_link(ids, ids_slot(ids, &ids->ring[i].id, ids->ring[i].stream_hash), i,
+                        ids->tickets - ids->count + i + 1);
 }
 
-static void ids_drop_oldest(struct ids *ids)
-{
-        uint32_t *at = ids_slot(ids, &ids->ring[ids->oldest].id);
-
-        while (*at != ids->oldest + 1) {
-                assert(*at);
-                at = &ids->next[*at - 1];
-        }
-        *at = ids->next[ids->oldest];
-        ids->oldest = (ids->oldest + 1) % ids->capacity;
-        ids->count--;
-}
-
+/* A slot is hardly ever in the processor's caches: it is fetched now and linked some ids later. */
 void ids_add(struct ids *ids, const struct persistence_id *id)
 {
-        uint32_t at;
+        uint32_t slot, ticket;
 
-        if (ids->count == LIMIT_IDEMPOTENCY_WINDOW_IDS)
-                ids_drop_oldest(ids);
-        else if (ids->count == ids->capacity)
-                ids_grow(ids);
-        at = (ids->oldest + ids->count) % ids->capacity;
-        ids->ring[at] = *id;
-        ids->count++;
-        ids_link(ids, at);
+        if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
+                if (ids->count == ids->capacity)
+                        ids_grow(ids);
+                ids->count++;
+        }
+        if (ids->unlinked == IDS_UNLINKED_MAX) {
+                ticket = ids->tickets - IDS_UNLINKED_MAX + 1;
+                ids_link(ids, ids->unlinked_slots[ticket % IDS_UNLINKED_MAX],
+                        ids_place(ids, IDS_UNLINKED_MAX), ticket);
+                ids->unlinked--;
+        }
+        slot = ids_slot(ids, &id->id, id->stream_hash);
+        __builtin_prefetch(&ids->slots[slot], 1);
+        ticket = ++ids->tickets;
+        ids->unlinked_slots[ticket % IDS_UNLINKED_MAX] = slot;
+        ids->unlinked++;
+        ids->ring[ids->head] = *id;
+        ids->head = ids->head + 1 < ids->capacity ? ids->head + 1 : 0;
+}
+
+static bool ids_take(const struct ids *ids, uint32_t at, const struct event_id *id, uint64_t stream_hash,
+        struct persistence_id *ret)
+{
+        if (ids->ring[at].stream_hash != stream_hash || !event_id_equal(&ids->ring[at].id, id))
+                return false;
+        *ret = ids->ring[at];
+        return true;
 }
 
 bool ids_find(
         const struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret)
 {
-        uint32_t at;
+        uint32_t ticket, age, last_age, at;
 
         if (!ids->count)
                 return false;
-        for (at = *ids_slot(ids, id); at; at = ids->next[at - 1]) {
-                const struct persistence_id *found = &ids->ring[at - 1];
-
-                if (found->stream_hash == stream_hash && event_id_equal(&found->id, id)) {
-                        *ret = *found;
+        for (age = 1; age <= ids->unlinked; age++)
+                if (ids_take(ids, ids_place(ids, age), id, stream_hash, ret))
                         return true;
-                }
+        last_age = ids->unlinked;
+        ticket = ids->slots[ids_slot(ids, id, stream_hash)];
+        for (;;) {
+                /* Ages grow along a slot. A ticket from before the numbers wrapped may look young again: then
+                 * the walk leads through ids of other slots, which do not match, and ends all the same. */
+                age = ids->tickets - ticket + 1;
+                if (age <= last_age || age > ids->count)
+                        return false;
+                at = ids_place(ids, age);
+                if (ids_take(ids, at, id, stream_hash, ret))
+                        return true;
+                last_age = age;
+                ticket = ids->next[at];
         }
-        return false;
 }
 
 uint64_t ids_file_size_max(void)
@@ -132,8 +159,8 @@ void ids_encode(
         buffer_add_u64(out, of->node_id);
         buffer_add_u64(out, last_index);
         assert(out->size == IDS_HEADER_SIZE);
-        for (i = 0; i < ids->count; i++) {
-                const struct persistence_id *id = &ids->ring[(ids->oldest + i) % ids->capacity];
+        for (i = ids->count; i > 0; i--) {
+                const struct persistence_id *id = &ids->ring[ids_place(ids, i)];
 
                 buffer_add(out, id->id.bytes, 16);
                 buffer_add_u64(out, id->stream_hash);

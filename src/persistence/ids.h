@@ -6,16 +6,21 @@
 
 struct segment_header;
 
+enum { IDS_UNLINKED_MAX = 8 };
+
 /* The empty value is all zero. */
 struct ids {
-        struct persistence_id *ring; /* `oldest` first, wraps when the window is full */
-        uint32_t *next;              /* in the ring: the next older id of the same slot + 1 */
-        uint32_t *slots;             /* newest id of the slot + 1 */
+        struct persistence_id *ring; /* wraps when the window is full */
+        uint32_t *next;              /* in the ring: ticket of the next older id of the same slot */
+        uint32_t *slots;             /* ticket of the slot's newest id */
         uint32_t count;
         uint32_t capacity;
-        uint32_t oldest;
+        uint32_t head;    /* in the ring: where the next id goes */
+        uint32_t tickets; /* given so far: each id has the next one; 0 is nobody's. Wraps */
         uint32_t slot_count;
         uint64_t seed; /* of the hash, so that nobody can choose ids that collide */
+        uint32_t unlinked; /* so many of the newest are in no slot yet */
+        uint32_t unlinked_slots[IDS_UNLINKED_MAX]; /* by ticket */
 };
 
 void ids_fini(struct ids *ids);

@@ -65,6 +65,53 @@ TEST(ids, the_window_holds_the_newest)
         ids_fini(&ids);
 }
 
+/* G6: also while the numbers that say how old an id is begin anew at zero. */
+TEST(ids, the_window_ends_exactly_where_it_should)
+{
+        uint64_t n, total = LIMIT_IDEMPOTENCY_WINDOW_IDS + 5000;
+        struct persistence_id id, found;
+        struct ids ids = {.seed = 3, .tickets = UINT32_MAX - LIMIT_IDEMPOTENCY_WINDOW_IDS - 2000};
+
+        for (n = 0; n < total; n++) {
+                id = numbered_id(n);
+                ids_add(&ids, &id);
+                assert_true(ids_find(&ids, &id.id, id.stream_hash, &found));
+                if (n < LIMIT_IDEMPOTENCY_WINDOW_IDS)
+                        continue;
+                id = numbered_id(n - LIMIT_IDEMPOTENCY_WINDOW_IDS + 1);
+                assert_true(ids_find(&ids, &id.id, id.stream_hash, &found));
+                assert_int_equal(found.position, n - LIMIT_IDEMPOTENCY_WINDOW_IDS + 1);
+                id = numbered_id(n - LIMIT_IDEMPOTENCY_WINDOW_IDS);
+                assert_false(ids_find(&ids, &id.id, id.stream_hash, &found));
+        }
+        for (n = 5000; n < total; n++) {
+                id = numbered_id(n);
+                assert_true(ids_find(&ids, &id.id, id.stream_hash, &found));
+                assert_int_equal(found.position, n);
+        }
+        ids_fini(&ids);
+}
+
+/* A stranger chooses ids: one in every stream must not make each look-up a walk through all of them. */
+TEST(ids, one_id_in_many_streams_is_found_at_once)
+{
+        struct persistence_id id = numbered_id(1), found;
+        struct ids ids = {.seed = 3};
+        uint64_t n;
+
+        for (n = 0; n < 200000; n++) {
+                id.stream_hash = n * 0x9e3779b97f4a7c15u;
+                id.position = n;
+                assert_false(ids_find(&ids, &id.id, id.stream_hash, &found));
+                ids_add(&ids, &id);
+        }
+        for (n = 0; n < 200000; n++) {
+                assert_true(ids_find(&ids, &id.id, n * 0x9e3779b97f4a7c15u, &found));
+                assert_int_equal(found.position, n);
+        }
+        ids_fini(&ids);
+}
+
 TEST(ids, the_newest_of_equal_ones_is_found)
 {
         struct persistence_id id = numbered_id(1), found;
@@ -239,6 +286,8 @@ int main(void)
         static const struct CMUnitTest tests[] = {
                 TEST_ROW(hash, collisions_are_told_apart_by_name),
                 TEST_ROW(ids, the_window_holds_the_newest),
+                TEST_ROW(ids, the_window_ends_exactly_where_it_should),
+                TEST_ROW(ids, one_id_in_many_streams_is_found_at_once),
                 TEST_ROW(ids, the_newest_of_equal_ones_is_found),
                 TEST_ROW(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken),
                 TEST_ROW(ids, the_window_spans_restarts_and_lost_checkpoints_G6),
