@@ -3,7 +3,7 @@
  * order, and its marks never run ahead of what it was given. */
 #include "support.h"
 
-enum { CONSUMERS = 12, STREAMS = 5, SEEDS = 400, ACTIONS = 160 };
+enum { CONSUMERS = 12, STREAMS = 5, SEEDS = 300, ACTIONS = 160 };
 
 static const char *const streams[STREAMS] = {"order-1", "order-2", "invoice-1", "cart", "$system"};
 static const char *const types[] = {"Placed", "Paid", "Shipped"};
