@@ -11,7 +11,7 @@
 
 enum option_kind { OPTION_TEXT, OPTION_SWITCH, OPTION_NUMBER, OPTION_SIZE, OPTION_CHOICE };
 
-enum { NAME_SIZE_MAX = 64 };
+enum { NAME_SIZE_MAX = 64, SLIP_DISTANCE_MAX = 2 /* two letters swapped */ };
 
 struct option {
         const char *name;
@@ -280,8 +280,34 @@ static void read_flags(struct config *c, int count, char **arguments, struct buf
                 } else {
                         buffer_format(
                                 problems, "--%s: unknown flag; nearest is --%s\n", name, nearest_name(name));
+                        if (!equals && i + 1 < count && strncmp(arguments[i + 1], "--", 2) != 0)
+                                i++; /* its value is no problem of its own */
                 }
         }
+}
+
+/* Others may use names that begin with ours (NILO_URL is the command line's), so only what is nearly an option is taken for a
+ * slip of the pen. */
+static void read_variable(struct config *c, const char *variable, const char *equals, struct buffer *problems)
+{
+        char given[NAME_SIZE_MAX];
+        char name[NAME_SIZE_MAX];
+        const char *nearest = NULL;
+
+        snprintf(given, sizeof given, "%.*s", (int)(equals - variable), variable);
+        for (unsigned i = 0; i < CONFIG_KEYS; i++) {
+                environment_name(&options[i], name);
+                if (strcmp(given, name) == 0) {
+                        set(c, &options[i], ORIGIN_ENVIRONMENT, equals + 1, name, problems);
+                        return;
+                }
+                if (distance(given, name) <= SLIP_DISTANCE_MAX)
+                        nearest = options[i].name;
+        }
+        if (!nearest)
+                return;
+        environment_name(option_by_name(nearest), name);
+        buffer_format(problems, "%s: unknown variable; nearest is %s\n", given, name);
 }
 
 static void read_environment(struct config *c, char **environment, struct buffer *problems)
@@ -293,13 +319,7 @@ static void read_environment(struct config *c, char **environment, struct buffer
                         continue;
                 if (!c->file && strncmp(*at, "NILO_CONFIG=", 12) == 0)
                         c->file = memory_copy_string(equals + 1);
-                for (unsigned i = 0; i < CONFIG_KEYS; i++) {
-                        char name[NAME_SIZE_MAX];
-
-                        environment_name(&options[i], name);
-                        if (strlen(name) == (size_t)(equals - *at) && strncmp(*at, name, strlen(name)) == 0)
-                                set(c, &options[i], ORIGIN_ENVIRONMENT, equals + 1, name, problems);
-                }
+                read_variable(c, *at, equals, problems);
         }
 }
 
