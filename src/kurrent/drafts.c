@@ -1,0 +1,132 @@
+#include "kurrent/room.h"
+
+enum { SCRATCH_KEPT_MAX = 1024 * 1024, IDLE_LOOK_FIRST_US = UNFINISHED_IDLE_US };
+
+void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts))
+{
+        *d = (struct drafts){.kurrent = k, .on_idle = on_idle, .events = &d->own};
+        list_init(&d->link);
+}
+
+void drafts_init_borrowing(struct drafts *d, struct kurrent *k)
+{
+        *d = (struct drafts){.kurrent = k, .events = &k->scratch};
+        list_init(&d->link);
+        buffer_clear(&k->scratch);
+}
+
+static void book(struct drafts *d, uint64_t size)
+{
+        d->held += size;
+        d->kurrent->unfinished_size += size;
+}
+
+void drafts_fini(struct drafts *d)
+{
+        list_remove(&d->link);
+        assert(d->kurrent->unfinished_size >= d->held);
+        d->kurrent->unfinished_size -= d->held;
+        d->held = 0;
+        arena_fini(&d->arena);
+        buffer_fini(&d->own);
+        if (d->events != &d->own && d->events->capacity > SCRATCH_KEPT_MAX)
+                buffer_fini(d->events);
+}
+
+static void touch(struct drafts *d)
+{
+        struct kurrent *k = d->kurrent;
+
+        d->touched_us = os_turn_time(k->os).monotonic_us;
+        list_remove(&d->link);
+        if (list_is_empty(&k->unfinished) && !k->idle_timer.is_on)
+                os_timer_start(k->os, &k->idle_timer, IDLE_LOOK_FIRST_US);
+        list_add_last(&k->unfinished, &d->link);
+}
+
+bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal)
+{
+        if (d->held + message.size > DRAFTS_SIZE_MAX) {
+                *ret_refusal =
+                        (struct refusal){.kind = REFUSAL_APPEND_TOO_LARGE, .limit = LIMIT_APPEND_SIZE_MAX};
+                return false;
+        }
+        if (d->kurrent->unfinished_size + message.size > UNFINISHED_SIZE_MAX) {
+                *ret_refusal = (struct refusal){.kind = REFUSAL_EXHAUSTED,
+                        .problem = "too many unfinished appends of all clients; try again"};
+                return false;
+        }
+        book(d, message.size);
+        *ret = arena_copy(&d->arena, message);
+        touch(d);
+        return true;
+}
+
+static const char *what_is_missing(unsigned seen)
+{
+        return seen & SEEN_TYPE ? "content-type" : "type";
+}
+
+static bool refuse_event(const struct event_draft *e, unsigned seen, struct refusal *ret)
+{
+        if (!(seen & SEEN_ID)) {
+                *ret = refusal_invalid("an event has no id that is a UUID other than zero");
+                return false;
+        }
+        if ((seen & (SEEN_TYPE | SEEN_CONTENT_TYPE)) != (SEEN_TYPE | SEEN_CONTENT_TYPE)) {
+                *ret = (struct refusal){
+                        .kind = REFUSAL_PROPERTY_MISSING, .problem = what_is_missing(seen), .event = e->id};
+                return false;
+        }
+        return true;
+}
+
+bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal)
+{
+        struct store_append_event *event;
+        unsigned seen;
+
+        if (d->count == LIMIT_APPEND_EVENTS_MAX) {
+                *ret_refusal = refusal_invalid("the append has more than 100000 events");
+                ret_refusal->limit = LIMIT_APPEND_EVENTS_MAX;
+                return false;
+        }
+        buffer_reserve(d->events, sizeof(*event));
+        event = (struct store_append_event *)(void *)(d->events->data + d->events->size);
+        event->stream = 0;
+        if (wire_in_proposed(proposed, &event->draft, &seen)) {
+                *ret_refusal = refusal_invalid("a proposed message is malformed");
+                return false;
+        }
+        if (!refuse_event(&event->draft, seen, ret_refusal))
+                return false;
+        d->events->size += sizeof(*event);
+        d->count++;
+        d->size += event_draft_size(&event->draft);
+        if (d->events == &d->own)
+                book(d, sizeof(*event));
+        if (d->size <= LIMIT_APPEND_SIZE_MAX)
+                return true;
+        /* Refused here already, so that the rest of it need not be kept. */
+        *ret_refusal = (struct refusal){
+                .kind = REFUSAL_APPEND_TOO_LARGE, .size = d->size, .limit = LIMIT_APPEND_SIZE_MAX};
+        return false;
+}
+
+void drafts_append(struct drafts *d, struct bytes stream, struct expected expected, uint64_t deadline_us,
+        store_append_done *done, void *arg)
+{
+        struct kurrent *k = d->kurrent;
+        struct store_append_stream named = {.stream = stream, .expected = expected};
+        struct store_append append = {
+                .streams = &named,
+                .stream_count = 1,
+                .events = drafts_events(d),
+                .event_count = d->count,
+                .write_id = control_next_write_id(k->control),
+                .deadline_us = deadline_us,
+        };
+
+        publish_write_requested(k, append.write_id, stream, d->count);
+        store_append(gateway_store(k->gateway), &append, done, arg);
+}

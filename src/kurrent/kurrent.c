@@ -1,0 +1,93 @@
+#include "kurrent/kurrent.h"
+
+#include <stdlib.h>
+
+#include "kurrent/room.h"
+
+enum { IDLE_LOOK_US = 5 * 1000 * 1000 };
+
+/* Appends whose end does not come give their memory back. The timer rests while there are none. */
+static void on_idle_timer(struct os_timer *timer)
+{
+        struct kurrent *k = timer->arg;
+        uint64_t now = os_monotonic_us(k->os);
+
+        while (!list_is_empty(&k->unfinished)) {
+                struct drafts *d = CONTAINER_OF(k->unfinished.next, struct drafts, link);
+
+                if (now - d->touched_us < UNFINISHED_IDLE_US)
+                        break;
+                d->on_idle(d);
+        }
+        if (!list_is_empty(&k->unfinished))
+                os_timer_start(k->os, timer, IDLE_LOOK_US);
+}
+
+void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
+{
+        static void (*const methods[])(struct kurrent *, struct gateway_method *) = {
+                append_method,
+                batch_append_method,
+                read_method,
+                delete_method,
+                tombstone_method,
+                features_method,
+                gossip_method,
+        };
+        struct kurrent *k = MEMORY_NEW(struct kurrent);
+
+        static_assert(COUNT_OF(methods) == METHODS_MAX, "each method has its place");
+        k->os = options->os;
+        k->control = options->control;
+        k->gateway = options->gateway;
+        k->host = memory_copy_string(options->host);
+        memcpy(k->node_uuid, options->node_uuid, sizeof(k->node_uuid));
+        list_init(&k->unfinished);
+        k->idle_timer.fn = on_idle_timer;
+        k->idle_timer.arg = k;
+        for (unsigned i = 0; i < METHODS_MAX; i++) {
+                methods[i](k, &k->methods[i]);
+                k->methods[i].arg = k;
+        }
+        gateway_add_methods(k->gateway, k->methods, METHODS_MAX);
+        *ret = k;
+}
+
+void kurrent_close(struct kurrent **kurrent)
+{
+        struct kurrent *k = *kurrent;
+
+        if (!k)
+                return;
+        *kurrent = NULL;
+        assert(list_is_empty(&k->unfinished));
+        os_timer_stop(&k->idle_timer);
+        buffer_fini(&k->scratch);
+        free(k->host);
+        free(k);
+}
+
+/* ---- shared by the methods that write ---- */
+
+void publish_write_requested(struct kurrent *k, uint64_t write_id, struct bytes stream, unsigned count)
+{
+        struct fact_payload payload = {.write_id = write_id, .count = count};
+
+        fact_set_stream(&payload, stream, name_hash(stream));
+        control_publish(k->control, FACT_stream_write_requested, &payload);
+}
+
+bool options_are_complete(const struct wire_options *options, struct refusal *ret)
+{
+        const char *problem = NULL;
+
+        if (!options->has_stream)
+                problem = "stream_identifier is missing";
+        else if (!options->has_expected)
+                problem = "the expected revision is missing";
+        else if (options->expected.kind == EXPECTED_EXACT && options->expected.revision >= REVISION_MAX)
+                problem = "the expected revision is above 2^63-2";
+        if (problem)
+                *ret = refusal_invalid(problem);
+        return !problem;
+}

@@ -1,0 +1,607 @@
+/* Streams/Read: a count of events of a stream or of $all, or a subscription that goes on.
+ *
+ *   on_message -> pump ---- room is gone ----> on_writable -> pump
+ *                      \--- nothing now -----> on_ready -> gateway_call_wake -> on_writable -> pump
+ *                      \--- the end ---------> the call ends
+ *
+ * Some clients do not survive a message that they do not expect: a subscription begins with its confirmation,
+ * a count read gives events or stream_not_found, and the numbers of the stream's ends only to those who say
+ * that they know them (control_option). */
+#include "kurrent/room.h"
+#include "kurrent/streams.pb-c.h"
+
+enum { WINDOW_DEFAULT = 32 };
+
+typedef EventStore__Client__Streams__ReadReq__Options request_options;
+typedef EventStore__Client__Streams__ReadReq__Options__FilterOptions filter_request;
+
+struct reading {
+        struct kurrent *kurrent;
+        struct gateway_request *call;
+        struct bytes stream; /* in the call's arena; empty: $all */
+        struct store_reader *reader;
+        struct subscription *subscription;
+        struct wire_events events;
+        uint64_t sent;
+        bool is_waiting; /* on_ready will come */
+        bool tells_ends; /* first and last position of the stream */
+        bool is_start_moved;
+        uint64_t first_revision;
+        uint64_t last_revision;
+};
+
+/* What was asked for, checked. */
+struct wish {
+        struct bytes stream;
+        bool is_backward;
+        bool is_subscription;
+        bool resolves_links;
+        bool is_uuid_text;
+        bool knows_ends;
+        enum store_from from;
+        uint64_t number;
+        uint64_t limit;
+        struct filter *filter;
+        uint64_t checkpoint_after;
+};
+
+/* ---- the end ---- */
+
+static void close_sources(struct reading *r)
+{
+        store_reader_close(&r->reader);
+        subscription_close(&r->subscription);
+}
+
+static void refuse(struct reading *r, enum refusal_kind kind, const char *problem)
+{
+        struct refusal refusal = {.kind = kind, .problem = problem, .stream = r->stream};
+
+        refusal_end_call(r->kurrent, r->call, &refusal);
+        close_sources(r);
+}
+
+static void send_not_found(struct reading *r)
+{
+        EventStore__Client__Streams__ReadResp answer;
+        EventStore__Client__Streams__ReadResp__StreamNotFound not_found;
+        EventStore__Client__StreamIdentifier stream;
+
+        event_store__client__stream_identifier__init(&stream);
+        stream.stream_name = message_bytes(r->stream);
+        event_store__client__streams__read_resp__stream_not_found__init(&not_found);
+        not_found.stream_identifier = &stream;
+        event_store__client__streams__read_resp__init(&answer);
+        answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_STREAM_NOT_FOUND;
+        answer.stream_not_found = &not_found;
+        message_answer(r->call, &answer.base);
+}
+
+static void send_ends(struct reading *r)
+{
+        EventStore__Client__Streams__ReadResp answer;
+
+        event_store__client__streams__read_resp__init(&answer);
+        if (!r->sent && r->is_start_moved) {
+                answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_FIRST_STREAM_POSITION;
+                answer.first_stream_position = r->first_revision;
+                message_send(r->call, &answer.base);
+        }
+        answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_LAST_STREAM_POSITION;
+        answer.last_stream_position = r->last_revision;
+        message_send(r->call, &answer.base);
+}
+
+static void send_confirmation(struct reading *r)
+{
+        EventStore__Client__Streams__ReadResp answer;
+        EventStore__Client__Streams__ReadResp__SubscriptionConfirmation confirmation;
+        struct event_id id;
+        char text[EVENT_ID_TEXT_SIZE + 1];
+
+        os_random(r->kurrent->os, id.bytes, sizeof(id.bytes));
+        event_id_stamp_random(&id);
+        event_id_format(&id, text);
+        event_store__client__streams__read_resp__subscription_confirmation__init(&confirmation);
+        confirmation.subscription_id = text;
+        event_store__client__streams__read_resp__init(&answer);
+        answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_CONFIRMATION;
+        answer.confirmation = &confirmation;
+        message_send(r->call, &answer.base);
+}
+
+static void send_mark(struct reading *r, const struct subscription_item *item)
+{
+        EventStore__Client__Streams__ReadResp answer;
+        EventStore__Client__Streams__ReadResp__Checkpoint checkpoint;
+        EventStore__Client__Streams__ReadResp__CaughtUp caught_up;
+        EventStore__Client__Streams__ReadResp__Position position;
+        EventStore__Client__Timestamp time;
+
+        event_store__client__timestamp__init(&time);
+        time.seconds = (int64_t)(item->time_us / 1000000);
+        time.nanos = (int32_t)(item->time_us % 1000000 * 1000);
+        event_store__client__streams__read_resp__init(&answer);
+        if (item->kind == ITEM_CHECKPOINT) {
+                event_store__client__streams__read_resp__checkpoint__init(&checkpoint);
+                checkpoint.commit_position = item->position;
+                checkpoint.prepare_position = item->position;
+                checkpoint.timestamp = &time;
+                answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_CHECKPOINT;
+                answer.checkpoint = &checkpoint;
+                message_send(r->call, &answer.base);
+                return;
+        }
+        event_store__client__streams__read_resp__caught_up__init(&caught_up);
+        caught_up.timestamp = &time;
+        if (item->has_revision) {
+                caught_up.revision_option_case =
+                        EVENT_STORE__CLIENT__STREAMS__READ_RESP__CAUGHT_UP__REVISION_OPTION_STREAM_REVISION;
+                caught_up.stream_revision = (int64_t)item->revision;
+        }
+        if (item->has_position) {
+                event_store__client__streams__read_resp__position__init(&position);
+                position.commit_position = item->position;
+                position.prepare_position = item->position;
+                caught_up.position = &position;
+        }
+        answer.content_case = EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_CAUGHT_UP;
+        answer.caught_up = &caught_up;
+        message_send(r->call, &answer.base);
+}
+
+static void send_event(struct reading *r, const struct store_read_item *item)
+{
+        wire_out_event(&r->events, item, gateway_message_begin(r->call));
+        gateway_message_end(r->call);
+        r->sent++;
+}
+
+/* ---- the pump ---- */
+
+/* No event came: waits, or ends the call. */
+static void pause_reader(struct reading *r, int result)
+{
+        switch (result) {
+        case STORE_READ_WAIT:
+                r->is_waiting = true;
+                break;
+        case STORE_READ_YIELD:
+                gateway_call_wake(r->call);
+                break;
+        case STORE_READ_END:
+                if (r->tells_ends)
+                        send_ends(r);
+                gateway_call_end(r->call, GRPC_OK, NULL);
+                close_sources(r);
+                break;
+        case STORE_READ_NOT_FOUND:
+                send_not_found(r);
+                close_sources(r);
+                break;
+        case STORE_READ_DELETED:
+                refuse(r, REFUSAL_STREAM_DELETED, NULL);
+                break;
+        case STORE_READ_CORRUPT:
+                refuse(r, REFUSAL_CORRUPT, r->reader ? store_reader_problem(r->reader) : NULL);
+                break;
+        case STORE_READ_TOO_COSTLY:
+                refuse(r, REFUSAL_INVALID, "the filter's regular expression takes too long");
+                break;
+        default:
+                refuse(r, REFUSAL_FAULT, fault_last());
+        }
+}
+
+static void pump_reader(struct reading *r)
+{
+        while (gateway_stream_room(r->call) > 0) {
+                struct store_read_item item;
+                int result = store_reader_next(r->reader, &item);
+
+                if (result) {
+                        pause_reader(r, result);
+                        return;
+                }
+                send_event(r, &item);
+        }
+}
+
+static void pause_subscription(struct reading *r, int result)
+{
+        switch (result) {
+        case SUBSCRIPTION_WAIT:
+                r->is_waiting = true;
+                break;
+        case SUBSCRIPTION_YIELD:
+                gateway_call_wake(r->call);
+                break;
+        case SUBSCRIPTION_DELETED:
+                refuse(r, REFUSAL_STREAM_DELETED, NULL);
+                break;
+        case SUBSCRIPTION_CORRUPT:
+                refuse(r, REFUSAL_CORRUPT, NULL);
+                break;
+        case SUBSCRIPTION_TOO_COSTLY:
+                refuse(r, REFUSAL_INVALID, "the filter's regular expression takes too long");
+                break;
+        case SUBSCRIPTION_STOPPED:
+                refuse(r, REFUSAL_NOT_READY, "the server is stopping: subscribe again from the last event");
+                break;
+        case SUBSCRIPTION_LIMIT:
+                refuse(r, REFUSAL_EXHAUSTED, "there are too many subscriptions");
+                break;
+        case SUBSCRIPTION_INVALID:
+                refuse(r, REFUSAL_INVALID, "the position is behind the end of the log");
+                break;
+        default:
+                refuse(r, REFUSAL_FAULT, fault_last());
+        }
+}
+
+static void pump_subscription(struct reading *r)
+{
+        while (gateway_stream_room(r->call) > 0) {
+                struct subscription_item item;
+                int result = subscription_next(r->subscription, &item);
+
+                if (result) {
+                        pause_subscription(r, result);
+                        return;
+                }
+                if (item.kind == ITEM_EVENT)
+                        send_event(r, &item.event);
+                else
+                        send_mark(r, &item);
+        }
+}
+
+static void pump(struct reading *r)
+{
+        if (r->is_waiting)
+                return;
+        if (r->reader)
+                pump_reader(r);
+        else if (r->subscription)
+                pump_subscription(r);
+}
+
+static void on_ready(void *arg)
+{
+        struct reading *r = arg;
+
+        r->is_waiting = false;
+        gateway_call_wake(r->call);
+}
+
+static void on_writable(void *arg, struct gateway_request *call)
+{
+        struct reading *r = gateway_call_state(call);
+
+        (void)arg;
+        if (r)
+                pump(r);
+}
+
+static void on_gone(void *arg, struct gateway_request *call)
+{
+        struct reading *r = gateway_call_state(call);
+
+        (void)arg;
+        if (r)
+                close_sources(r);
+}
+
+/* ---- what was asked for ---- */
+
+/* NULL, or what is wrong. */
+static const char *take_revision(
+        const EventStore__Client__Streams__ReadReq__Options__StreamOptions *o, struct wish *w)
+{
+        if (!o->stream_identifier)
+                return "stream_identifier is missing";
+        w->stream = bytes_of_message(o->stream_identifier->stream_name);
+        if (!stream_name_is_valid(w->stream))
+                return "the stream name is invalid: 1 to 1024 bytes of UTF-8 without NUL, and not $all";
+        switch (o->revision_option_case) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_REVISION:
+                w->from = FROM_NUMBER;
+                w->number = o->revision;
+                /* Older clients mean the end by all ones. */
+                if (w->number == UINT64_MAX)
+                        w->from = FROM_END;
+                else if (w->number > REVISION_MAX)
+                        return "the revision is above 2^63-1";
+                return NULL;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_START:
+                w->from = FROM_START;
+                return NULL;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_END:
+                w->from = FROM_END;
+                return NULL;
+        default:
+                return "revision_option is missing";
+        }
+}
+
+static const char *take_position(
+        const EventStore__Client__Streams__ReadReq__Options__AllOptions *o, struct wish *w)
+{
+        switch (o->all_option_case) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_POSITION:
+                w->from = FROM_NUMBER;
+                w->number = o->position->commit_position;
+                if (w->number == UINT64_MAX)
+                        w->from = FROM_END;
+                else if (w->number > (uint64_t)INT64_MAX)
+                        return "the position is above 2^63-1";
+                return NULL;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_START:
+                w->from = FROM_START;
+                return NULL;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_END:
+                w->from = FROM_END;
+                return NULL;
+        default:
+                return "all_option is missing";
+        }
+}
+
+static const char *take_window(const filter_request *f, struct wish *w)
+{
+        uint64_t window = WINDOW_DEFAULT;
+
+        switch (f->window_case) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__WINDOW_MAX:
+                window = f->max;
+                break;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__WINDOW_COUNT:
+                break;
+        default:
+                return "the filter's window is missing";
+        }
+        if (w->is_subscription && (!f->checkpointintervalmultiplier || !window))
+                return "the filter's window and checkpointIntervalMultiplier must be above zero";
+        w->checkpoint_after = window * f->checkpointintervalmultiplier;
+        return NULL;
+}
+
+/* A filter that names an index of KurrentDB; there are none here, and to find nothing would be a wrong
+ * answer. */
+static bool is_index(const struct filter_options *o)
+{
+        return o->target == FILTER_STREAM && !o->regex.size && o->prefix_count == 1 &&
+               bytes_starts_with(o->prefixes[0], BYTES_LITERAL("$idx-"));
+}
+
+static bool take_filter(const filter_request *f, struct arena *arena, struct wish *w, struct refusal *ret)
+{
+        const EventStore__Client__Streams__ReadReq__Options__FilterOptions__Expression *expression;
+        struct filter_options options = {0};
+        struct bytes *prefixes;
+        char *why = arena_get(arena, 256);
+        const char *problem = take_window(f, w);
+
+        if (f->filter_case ==
+                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__FILTER__NOT_SET)
+                problem = "the filter names neither streams nor types";
+        if (problem) {
+                *ret = refusal_invalid(problem);
+                return false;
+        }
+        expression = f->stream_identifier; /* both lie at the same place */
+        options.target =
+                f->filter_case ==
+                                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__FILTER_EVENT_TYPE
+                        ? FILTER_TYPE
+                        : FILTER_STREAM;
+        if (expression->n_prefix > LIMIT_FILTER_PREFIXES_MAX) {
+                *ret = refusal_invalid("the filter has too many prefixes");
+                ret->limit = LIMIT_FILTER_PREFIXES_MAX;
+                return false;
+        }
+        prefixes = arena_get(arena, expression->n_prefix * sizeof(*prefixes));
+        for (size_t i = 0; i < expression->n_prefix; i++)
+                prefixes[i] = bytes_of_message(expression->prefix[i]);
+        options.regex = bytes_of_message(expression->regex);
+        options.prefixes = prefixes;
+        options.prefix_count = (unsigned)expression->n_prefix;
+        if (is_index(&options)) {
+                *ret = (struct refusal){.kind = REFUSAL_INDEX_MISSING, .stream = prefixes[0]};
+                return false;
+        }
+        if (filter_new(&options, &w->filter, why, 256)) {
+                *ret = refusal_invalid(why);
+                return false;
+        }
+        return true;
+}
+
+static const char *take_source(const request_options *o, struct wish *w)
+{
+        switch (o->stream_option_case) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_STREAM:
+                if (o->filter_option_case ==
+                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTION_FILTER)
+                        return "only reads of all streams can be filtered";
+                return take_revision(o->stream, w);
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_ALL:
+                return take_position(o->all, w);
+        default:
+                return "stream_option is missing";
+        }
+}
+
+static const char *take_manner(const request_options *o, struct wish *w)
+{
+        switch (o->count_option_case) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_COUNT:
+                w->limit = o->count;
+                break;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_SUBSCRIPTION:
+                w->is_subscription = true;
+                break;
+        default:
+                return "count_option is missing";
+        }
+        switch (o->read_direction) {
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__READ_DIRECTION__Forwards:
+                break;
+        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__READ_DIRECTION__Backwards:
+                w->is_backward = true;
+                break;
+        default:
+                return "read_direction is neither forwards nor backwards";
+        }
+        if (w->is_subscription && w->is_backward)
+                return "a subscription goes forwards";
+        if (!o->uuid_option ||
+                o->uuid_option->content_case ==
+                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__UUIDOPTION__CONTENT__NOT_SET)
+                return "uuid_option is missing";
+        w->is_uuid_text = o->uuid_option->content_case ==
+                          EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__UUIDOPTION__CONTENT_STRING;
+        w->resolves_links = o->resolve_links;
+        w->knows_ends = o->control_option && o->control_option->compatibility >= 1;
+        return NULL;
+}
+
+static bool take_wish(const request_options *o, struct arena *arena, struct wish *w, struct refusal *ret)
+{
+        const char *problem = take_manner(o, w);
+
+        if (!problem)
+                problem = take_source(o, w);
+        if (problem) {
+                *ret = refusal_invalid(problem);
+                return false;
+        }
+        if (o->filter_option_case != EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTION_FILTER)
+                return true;
+        return take_filter(o->filter, arena, w, ret);
+}
+
+/* ---- beginning ---- */
+
+/* What the ends of the stream are, for those who know them; asked before the read, as of whose beginning it
+ * is. */
+static int look_at_ends(struct reading *r, const struct wish *w)
+{
+        struct store_stream_info info;
+        int result;
+
+        if (!w->knows_ends || !w->stream.size)
+                return 0;
+        result = store_stream_info(gateway_store(r->kurrent->gateway), w->stream, &info);
+        if (result == PERSISTENCE_CORRUPT)
+                return STORE_READ_CORRUPT;
+        if (result)
+                return fault_fold(result);
+        r->tells_ends = info.has_events;
+        r->first_revision = info.first_revision;
+        r->last_revision = info.last_revision;
+        r->is_start_moved =
+                info.first_revision > 0 || (w->from == FROM_NUMBER && w->number > info.last_revision);
+        return 0;
+}
+
+static void begin_read(struct reading *r, struct wish *w)
+{
+        struct store_read_options options = {
+                .stream = w->stream,
+                .is_backward = w->is_backward,
+                .from = w->from,
+                .number = w->number,
+                .limit = w->limit,
+                .filter = w->filter,
+                .resolve_links = w->resolves_links,
+                .on_ready = on_ready,
+                .arg = r,
+        };
+        int result = look_at_ends(r, w);
+
+        if (result) {
+                filter_free(&options.filter);
+                pause_reader(r, result);
+                return;
+        }
+        result = store_reader_open(gateway_store(r->kurrent->gateway), &options, &r->reader);
+        if (result)
+                pause_reader(r, result);
+        else
+                pump(r);
+}
+
+static void publish_subscription(struct reading *r, const struct wish *w)
+{
+        static const char *const from[] = {
+                [FROM_START] = "from the start", [FROM_END] = "from the end", [FROM_NUMBER] = "after"};
+        struct fact_payload payload = {.position = w->number};
+
+        if (w->stream.size)
+                fact_set_stream(&payload, w->stream, name_hash(w->stream));
+        fact_set_text(&payload, "%s, %s", from[w->from], gateway_peer(r->call));
+        control_publish(r->kurrent->control, FACT_subscription_requested, &payload);
+}
+
+static void begin_subscription(struct reading *r, struct wish *w)
+{
+        struct subscription_options options = {
+                .stream = w->stream,
+                .from = w->from,
+                .number = w->number,
+                .filter = w->filter,
+                .checkpoint_after = w->filter ? w->checkpoint_after : 0,
+                .resolve_links = w->resolves_links,
+                .on_readable = on_ready,
+                .arg = r,
+        };
+        int result;
+
+        publish_subscription(r, w);
+        result = subscription_open(gateway_notification(r->kurrent->gateway), &options, &r->subscription);
+        if (result) {
+                pause_subscription(r, result);
+                return;
+        }
+        send_confirmation(r);
+        pump(r);
+}
+
+static void on_message(void *arg, struct gateway_request *call, struct bytes message)
+{
+        struct kurrent *k = arg;
+        struct arena *arena = gateway_arena(call);
+        const EventStore__Client__Streams__ReadReq *request =
+                message_unpack(&event_store__client__streams__read_req__descriptor, arena, message);
+        struct refusal refusal = refusal_invalid("the request is malformed or has no options");
+        struct wish wish = {.limit = UINT64_MAX};
+        struct reading *r;
+
+        if (!request || !request->options || !take_wish(request->options, arena, &wish, &refusal)) {
+                refusal_end_call(k, call, &refusal);
+                return;
+        }
+        r = arena_get(arena, sizeof(*r));
+        *r = (struct reading){.kurrent = k, .call = call, .stream = wish.stream};
+        r->events.is_uuid_text = wish.is_uuid_text;
+        gateway_call_set_state(call, r);
+        if (wish.is_subscription)
+                begin_subscription(r, &wish);
+        else
+                begin_read(r, &wish);
+}
+
+void read_method(struct kurrent *k, struct gateway_method *ret)
+{
+        (void)k;
+        *ret = (struct gateway_method){
+                .service = "event_store.client.streams.Streams",
+                .name = "Read",
+                .features = "position events",
+                .message_size_max = READ_MESSAGE_SIZE_MAX,
+                .on_message = on_message,
+                .on_writable = on_writable,
+                .on_gone = on_gone,
+        };
+}

@@ -1,0 +1,149 @@
+/* What the files of kurrent share. */
+#ifndef KURRENT_ROOM_H
+#define KURRENT_ROOM_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/memory.h"
+#include "kurrent/kurrent.h"
+#include "kurrent/wire_in.h"
+#include "kurrent/wire_out.h"
+
+enum {
+        GRPC_MESSAGE_SIZE_MAX = 17 * 1024 * 1024, /* what clients accept too */
+        READ_MESSAGE_SIZE_MAX = 2 * 1024 * 1024,  /* a thousand prefixes as long as names */
+        SMALL_MESSAGE_SIZE_MAX = 64 * 1024,
+        /* Bytes of one unfinished append: its events, and ids, types and whatever else surrounds them. */
+        DRAFTS_SIZE_MAX = LIMIT_APPEND_SIZE_MAX + 32 * 1024 * 1024,
+        /* Of all unfinished appends together. */
+        UNFINISHED_SIZE_MAX = 2 * DRAFTS_SIZE_MAX,
+        UNFINISHED_IDLE_US = 30 * 1000 * 1000,
+        /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
+        WRITE_TIMEOUT_US = 10 * 1000 * 1000,
+        METHODS_MAX = 7,
+};
+static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
+        "the largest event fits into a message");
+static_assert(READ_MESSAGE_SIZE_MAX > LIMIT_FILTER_PREFIXES_MAX * LIMIT_STREAM_NAME_SIZE_MAX, "a filter fits too");
+
+struct kurrent {
+        struct os *os;
+        struct control *control;
+        struct gateway *gateway;
+        char *host;
+        uint8_t node_uuid[16];
+        struct gateway_method methods[METHODS_MAX];
+        struct buffer scratch;    /* drafts of an append that came in one message */
+        struct list unfinished;   /* drafts whose end has not come, longest silent first */
+        uint64_t unfinished_size; /* bytes that they hold */
+        struct os_timer idle_timer;
+};
+
+/* ---- refusals (errors.c) ---- */
+
+enum refusal_kind {
+        REFUSAL_NONE,
+        REFUSAL_INVALID, /* bad input: `problem` says what */
+        REFUSAL_PROPERTY_MISSING,
+        REFUSAL_APPEND_TOO_LARGE,
+        REFUSAL_EVENT_TOO_LARGE,
+        REFUSAL_CONFLICT,
+        REFUSAL_STREAM_DELETED,
+        REFUSAL_INDEX_MISSING,
+        REFUSAL_EXHAUSTED, /* too much in flight or held, disk full: definite, try again */
+        REFUSAL_NOT_READY,
+        REFUSAL_TIMEOUT,
+        REFUSAL_CORRUPT,
+        REFUSAL_FAULT,
+        REFUSALS,
+};
+/* Why a request was refused. Everything is borrowed. */
+struct refusal {
+        enum refusal_kind kind;
+        const char *problem; /* NULL: what the kind says */
+        struct bytes stream;
+        struct expected expected;
+        struct store_stream_outcome actual; /* REFUSAL_CONFLICT */
+        struct event_id event;              /* REFUSAL_EVENT_TOO_LARGE */
+        uint64_t size;
+        uint64_t limit;
+};
+static inline struct refusal refusal_invalid(const char *problem)
+{
+        return (struct refusal){.kind = REFUSAL_INVALID, .problem = problem};
+}
+/* What the store said to an append or delete that did not succeed. `events`: those of the append. */
+struct refusal refusal_of(const struct store_append_result *result, struct bytes stream, struct expected expected,
+        const struct store_append_event *events);
+/* Ends the call with the status, trailers and text by which clients know the refusal. */
+void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal);
+/* Answers within a BatchAppend call. */
+void refusal_send_batch(struct gateway_request *call, const struct wire_asked *asked, const struct refusal *refusal);
+
+/* ---- messages of the generated code (messages.c) ---- */
+
+/* Unpacks into the arena: nothing is to be freed. NULL if the bytes are no such message. */
+void *message_unpack(const ProtobufCMessageDescriptor *descriptor, struct arena *arena, struct bytes bytes);
+void message_pack(const ProtobufCMessage *message, struct buffer *out);
+void message_send(struct gateway_request *call, const ProtobufCMessage *message);
+/* Sends, and ends the call with success. */
+void message_answer(struct gateway_request *call, const ProtobufCMessage *message);
+static inline ProtobufCBinaryData message_bytes(struct bytes b)
+{
+        /* The generated code has no const; packing only reads. */
+        return (ProtobufCBinaryData){.len = b.size, .data = (uint8_t *)(uintptr_t)b.data};
+}
+static inline struct bytes bytes_of_message(ProtobufCBinaryData b)
+{
+        return bytes_of(b.data, b.len);
+}
+
+/* ---- the events of an append while they come in (drafts.c) ---- */
+
+/* Drafts are views: into the message at hand, or into copies that the arena holds. */
+struct drafts {
+        struct kurrent *kurrent;
+        struct arena arena;
+        struct buffer *events; /* of struct store_append_event */
+        struct buffer own;
+        unsigned count;
+        uint64_t size; /* of events, as the limits count it */
+        uint64_t held; /* booked with kurrent */
+        struct list link;
+        uint64_t touched_us;
+        void (*on_idle)(struct drafts *drafts); /* nothing has come for too long; must end in drafts_fini */
+};
+/* For an append whose events come in several messages. */
+void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts));
+/* For one that is wholly in the message at hand; one at a time. */
+void drafts_init_borrowing(struct drafts *d, struct kurrent *k);
+void drafts_fini(struct drafts *d);
+/* Keeps a copy of the message: *ret lives as long as the drafts. False: refused. */
+MUST_CHECK bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal);
+/* Adds the event of a proposed message, which must live as long as the drafts. False: refused. */
+MUST_CHECK bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal);
+static inline const struct store_append_event *drafts_events(const struct drafts *d)
+{
+        return (const struct store_append_event *)d->events->data;
+}
+/* Hands an append to the store, with its fact. `stream` is borrowed for the call. */
+void drafts_append(struct drafts *d, struct bytes stream, struct expected expected, uint64_t deadline_us,
+        store_append_done *done, void *arg);
+
+/* ---- methods ---- */
+
+void append_method(struct kurrent *k, struct gateway_method *ret);
+void batch_append_method(struct kurrent *k, struct gateway_method *ret);
+void read_method(struct kurrent *k, struct gateway_method *ret);
+void delete_method(struct kurrent *k, struct gateway_method *ret);
+void tombstone_method(struct kurrent *k, struct gateway_method *ret);
+void features_method(struct kurrent *k, struct gateway_method *ret);
+void gossip_method(struct kurrent *k, struct gateway_method *ret);
+
+void publish_write_requested(struct kurrent *k, uint64_t write_id, struct bytes stream, unsigned count);
+/* The stream and the expectation of an append or delete are there and can be used; else why not. */
+bool options_are_complete(const struct wire_options *options, struct refusal *ret);
+
+#endif
