@@ -284,9 +284,10 @@ static struct store_stream_outcome outcome_of(uint64_t next_revision)
                 .has_revision = next_revision > 0, .revision = next_revision ? next_revision - 1 : 0};
 }
 
+/* One always fits, however small the limit: "busy, try again" must not be the answer for ever. */
 static bool fits_in_flight(const struct store *s, uint64_t size)
 {
-        return s->stats.in_flight_size + size <= s->options.in_flight_size_max;
+        return !s->stats.in_flight_size || s->stats.in_flight_size + size <= s->options.in_flight_size_max;
 }
 
 static struct store_stream_outcome *outcomes(struct pending *p)
