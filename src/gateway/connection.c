@@ -104,8 +104,10 @@ static void receive(struct connection *c, struct bytes data)
         } else {
                 buffer_add_bytes(&c->in, data);
         }
+        gateway_lend_out(c->gateway, &c->out);
         h1_receive(c);
         account(c);
+        connection_touch(c);
 }
 
 static void on_data(void *arg, struct bytes data)
@@ -125,15 +127,13 @@ static void send_out(struct connection *c)
 {
         struct bytes piece = buffer_bytes(&c->out);
 
-        if (!piece.size)
-                return;
-        c->gateway->stats.sent_bytes += piece.size;
-        os_conn_send(c->conn, &piece, 1);
-        buffer_clear(&c->out);
+        if (piece.size) {
+                c->gateway->stats.sent_bytes += piece.size;
+                os_conn_send(c->conn, &piece, 1);
+                buffer_clear(&c->out);
+                c->is_clogged = os_conn_queued(c->conn) > CLOGGED_SIZE;
+        }
         gateway_take_back_out(c->gateway, &c->out);
-        c->is_clogged = os_conn_queued(c->conn) > CLOGGED_SIZE;
-        if (os_conn_queued(c->conn) == 0)
-                c->progress_us = now_us(c);
 }
 
 /* Lets each producer that asked for it run once. Those that ask again wait for the next turn. */
@@ -167,36 +167,46 @@ static void wake_waiting(struct connection *c)
         }
 }
 
+/* Nothing more will be produced after what there is now. */
+static bool is_over(const struct connection *c)
+{
+        if (c->is_doomed || (c->state == CONNECTION_HTTP2 && h2_is_over(c)))
+                return true;
+        return c->gateway->is_closing && list_is_empty(&c->requests) && !c->linger_by_us;
+}
+
+static bool wants_more(const struct connection *c)
+{
+        if (!list_is_empty(&c->wake))
+                return true;
+        return c->state == CONNECTION_HTTP2 ? h2_wants_more(c) : c->state == CONNECTION_HTTP1 && h1_wants_more(c);
+}
+
 void connection_flush(struct connection *c)
 {
+        bool is_last;
+
         if (c->state == CONNECTION_CLOSING)
                 return;
+        gateway_lend_out(c->gateway, &c->out);
         if (c->state == CONNECTION_HTTP1)
                 h1_receive(c);
         if (!c->is_clogged) {
                 produce(c);
                 if (c->state == CONNECTION_HTTP2)
                         h2_pull(c);
-                send_out(c);
-        } else if (c->is_doomed) {
-                send_out(c);
         }
+        is_last = is_over(c);
+        if (!c->is_clogged || is_last)
+                send_out(c);
         account(c);
+        if (is_last)
+                connection_close(c, NULL);
         if (c->state == CONNECTION_CLOSING)
                 return;
         if (c->state == CONNECTION_HTTP1)
                 wake_waiting(c);
-        if (c->state == CONNECTION_HTTP2 && h2_is_over(c))
-                c->is_doomed = true;
-        if (c->is_doomed) {
-                connection_close(c, NULL);
-                return;
-        }
-        if (c->gateway->is_closing && list_is_empty(&c->requests)) {
-                connection_close(c, NULL);
-                return;
-        }
-        if (!c->is_clogged && (!list_is_empty(&c->wake) || (c->state == CONNECTION_HTTP2 && h2_wants_more(c))))
+        if (!c->is_clogged && wants_more(c))
                 connection_touch(c);
 }
 
@@ -216,7 +226,8 @@ static void on_close(void *arg)
         struct connection *c = arg;
         struct gateway *g = c->gateway;
 
-        c->state = CONNECTION_CLOSING;
+        if (c->state != CONNECTION_CLOSING)
+                sm_move(connection_states, &c->state, CONNECTION_CLOSING);
         if (c->is_dirty)
                 list_remove(&c->dirty);
         c->is_dirty = true; /* never again on the list */
@@ -257,60 +268,62 @@ void connection_new(struct gateway *g, struct os_conn *conn)
 
 static void tick_closing(struct connection *c, uint64_t now)
 {
-        bool is_late = now >= c->gateway->close_by_us;
+        uint64_t since_us = now - (c->gateway->close_by_us - CLOSE_TIMEOUT_US);
 
-        /* A streamed body may have no end, so it gets a shorter time than an answer that is being made. */
+        if (since_us >= CLOSE_TIMEOUT_US) {
+                connection_close(c, NULL);
+                return;
+        }
         LIST_EACH_SAFE (at, &c->requests) {
                 struct gateway_request *r = CONTAINER_OF(at, struct gateway_request, link);
 
-                if (!r->is_call && r->state == REQUEST_STREAMING && now + CLOSE_TIMEOUT_US >= c->gateway->close_by_us + SECOND_US)
-                        is_late = true;
+                if (r->is_call) {
+                        grpc_stop(r, since_us >= STOP_GRACE_US);
+                } else if (r->state == REQUEST_STREAMING && since_us >= STREAM_STOP_US) {
+                        if (c->state == CONNECTION_HTTP1) {
+                                connection_close(c, NULL);
+                                return;
+                        }
+                        h2_reset(r, 0);
+                }
         }
-        if (is_late)
-                connection_close(c, NULL);
-        else
-                connection_touch(c);
+        connection_touch(c);
 }
 
-static bool has_unsent(const struct connection *c)
+/* A queue that is filled while it is drained is seen as progress when it is ever smaller than before. */
+static void note_progress(struct connection *c, uint64_t now)
 {
-        if (c->is_clogged)
-                return true;
-        LIST_EACH (at, &c->requests) {
-                if (request_out_pending(CONTAINER_OF(at, struct gateway_request, link)))
-                        return true;
-        }
-        return false;
+        size_t queued = os_conn_queued(c->conn);
+
+        if (queued == 0 || queued < c->queued_seen)
+                c->progress_us = now;
+        c->queued_seen = queued;
 }
 
 void connection_tick(struct connection *c, uint64_t now)
 {
-        struct gateway *g = c->gateway;
+        uint64_t stuck_us;
 
         if (c->state == CONNECTION_CLOSING)
                 return;
-        if (g->is_closing) {
+        note_progress(c, now);
+        if (c->linger_by_us) {
+                if (now >= c->linger_by_us)
+                        connection_close(c, NULL);
+                return;
+        }
+        if (c->gateway->is_closing) {
                 tick_closing(c, now);
                 return;
         }
-        if (c->linger_by_us && now >= c->linger_by_us) {
-                connection_close(c, NULL);
-                return;
-        }
-        if (c->state == CONNECTION_SNIFFING && now - c->began_us >= HEAD_TIMEOUT_US) {
+        /* Memory is short: whoever takes nothing gives back soon what is kept for it (G18). */
+        stuck_us = gateway_is_short_of_memory(c->gateway) ? STUCK_TIMEOUT_US : TAKE_NOTHING_US;
+        if (now - c->progress_us >= stuck_us)
+                connection_close(c, "the client takes nothing of what it asked for");
+        else if (c->state == CONNECTION_SNIFFING && now - c->began_us >= HEAD_TIMEOUT_US)
                 connection_close(c, "no request within 10 s");
-                return;
-        }
-        /* Memory is short: whoever takes nothing gives back what is kept for it (G18). */
-        if (gateway_is_short_of_memory(g) && has_unsent(c) && now - c->progress_us >= STUCK_TIMEOUT_US) {
-                connection_close(c, "too slow while memory is short");
-                return;
-        }
-        if (c->state == CONNECTION_HTTP1)
+        else if (c->state == CONNECTION_HTTP1)
                 h1_tick(c, now);
-        else if (c->state == CONNECTION_HTTP2 && list_is_empty(&c->requests) && now - c->received_us >= IDLE_TIMEOUT_US) {
-                h2_goaway(c);
-                c->is_doomed = true;
-                connection_touch(c);
-        }
+        else if (c->state == CONNECTION_HTTP2)
+                h2_tick(c, now);
 }

@@ -157,7 +157,7 @@ static void on_tick(struct os_timer *timer)
 
         LIST_EACH_SAFE (at, &g->connections)
                 connection_tick(CONTAINER_OF(at, struct connection, link), now_us);
-        os_timer_start(g->os, &g->tick_timer, g->is_closing ? TICK_US / 20 : TICK_US);
+        os_timer_start(g->os, &g->tick_timer, g->is_closing ? CLOSING_TICK_US : TICK_US);
         gateway_check_closed(g);
 }
 
@@ -236,6 +236,9 @@ static void finish(void *arg)
         void (*on_closed)(void *) = g->on_closed;
         void *on_closed_arg = g->on_closed_arg;
 
+        os_timer_stop(&g->tick_timer);
+        os_timer_stop(&g->deadline_timer);
+        os_turn_hook_remove(&g->turn_hook);
         free_now(g);
         if (on_closed)
                 on_closed(on_closed_arg);
@@ -243,14 +246,10 @@ static void finish(void *arg)
 
 void gateway_check_closed(struct gateway *g)
 {
-        if (!g->is_closing || !list_is_empty(&g->connections) || g->requests_detached)
+        if (!g->is_closing || g->is_finished || !list_is_empty(&g->connections) || g->requests_detached)
                 return;
-        os_timer_stop(&g->tick_timer);
-        os_timer_stop(&g->deadline_timer);
-        os_turn_hook_remove(&g->turn_hook);
-        /* Not from inside: the callers still look at the gateway. */
-        os_post(g->os, finish, g);
-        g->is_closing = false;
+        g->is_finished = true;
+        os_post(g->os, finish, g); /* not from inside: the callers still look at the gateway */
 }
 
 void gateway_close(struct gateway **gateway, void (*on_closed)(void *arg), void *arg)
@@ -279,5 +278,6 @@ void gateway_close(struct gateway **gateway, void (*on_closed)(void *arg), void 
                 connection_touch(c);
         }
         os_timer_stop(&g->tick_timer);
-        os_timer_start(g->os, &g->tick_timer, TICK_US / 20);
+        os_timer_start(g->os, &g->tick_timer, CLOSING_TICK_US);
+        gateway_check_closed(g);
 }

@@ -256,6 +256,12 @@ void grpc_deadline(struct gateway_request *r)
         fail(r, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
 }
 
+void grpc_timeout(struct gateway_request *r)
+{
+        if (!r->call_method->is_client_stream)
+                fail(r, GRPC_DEADLINE_EXCEEDED, "no byte of the message came for 30 s");
+}
+
 void grpc_stop(struct gateway_request *r, bool must)
 {
         if (gateway_call_is_over(r))
@@ -400,6 +406,7 @@ void grpc_data(struct gateway_request *r, struct bytes data)
         if (gateway_call_is_over(r))
                 return;
         r->unconsumed += data.size;
+        r->received_us = os_turn_time(r->gateway->os).monotonic_us;
         if (r->call_method->is_client_stream)
                 take_client_stream(r, data);
         else
@@ -548,6 +555,7 @@ void grpc_begin(struct gateway_request *r)
 
         r->is_call = true;
         g->stats.grpc_calls++;
+        request_account(r);
         if (r->is_head_too_large) {
                 fail(r, GRPC_RESOURCE_EXHAUSTED, "the headers are too large: at most %d bytes in %d headers are taken",
                         HEAD_SIZE_MAX, HEADERS_MAX);

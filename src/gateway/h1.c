@@ -4,6 +4,7 @@
  * A request that is answered before its body has come keeps the connection if the rest is small enough to be read and
  * thrown away; else the answer says "connection: close" and the input is thrown away for a moment, so that the answer
  * is not lost to a reset. */
+#include "gateway/h1_body.h"
 #include "gateway/h1_head.h"
 #include "gateway/room.h"
 
@@ -14,8 +15,8 @@ static_assert((int)H1_HEADERS_MAX == (int)HEADERS_MAX, "one limit");
 static_assert((int)H1_LINE_SIZE_MAX == (int)REQUEST_LINE_SIZE_MAX, "one limit");
 
 struct h1 {
-        struct http_parser parser;
         struct h1_head head; /* of the request under way */
+        struct h1_body body;
         struct gateway_request *request;
         size_t at;           /* first unused byte of the connection's input */
         uint64_t head_since_us; /* 0: no byte of the next head has come */
@@ -24,6 +25,7 @@ struct h1 {
         bool is_keep_alive;
         bool is_chunked_out;
         bool is_processing;
+        bool is_held_back; /* there is input, but too much output waits */
 };
 
 void h1_new(struct connection *c)
@@ -99,6 +101,7 @@ static void begin_request(struct connection *c)
         h->is_body_done = !h->head.has_body;
         h->is_keep_alive = h->head.is_keep_alive && !c->gateway->is_closing;
         h->skipped = 0;
+        h1_body_begin(&h->body, h->head.is_chunked, h->head.body_size);
         r->method = arena_copy(&r->arena, h->head.method);
         r->authority = arena_copy(&r->arena, h->head.host);
         for (unsigned i = 0; i < h->head.field_count; i++) {
@@ -153,7 +156,7 @@ static bool take_head(struct connection *c)
                 refuse_head(c, status, problem_of_status(status));
                 return true;
         }
-        if (!h1_head_parse(c->in.data + h->at, size, &h->parser, &h->head)) {
+        if (!h1_head_parse(c->in.data + h->at, size, &h->head)) {
                 refuse_head(c, h->head.status, h->head.problem);
                 return true;
         }
@@ -186,7 +189,7 @@ static bool take_body(struct connection *c)
 
         if (!rest.size)
                 return false;
-        if (!h1_body_take(&h->parser, rest, on_body, c, &used, &is_done)) {
+        if (!h1_body_take(&h->body, rest, on_body, c, &used, &is_done)) {
                 h->is_body_done = true;
                 h->is_keep_alive = false;
                 if (r->state == REQUEST_RECEIVING) {
@@ -223,8 +226,11 @@ static bool step(struct connection *c)
 
         if (c->state == CONNECTION_CLOSING || c->is_doomed || c->linger_by_us)
                 return false;
-        if (!r)
-                return take_head(c);
+        if (!r) {
+                /* Pipelined requests are small, their answers may not be. */
+                h->is_held_back = c->is_clogged || c->out.size >= TURN_OUT_MAX;
+                return !h->is_held_back && take_head(c);
+        }
         if (r->state == REQUEST_ENDED && (h->is_body_done || !h->is_keep_alive || !can_skip(h))) {
                 bool is_last = !h->is_keep_alive || !h->is_body_done;
 
@@ -246,6 +252,7 @@ void h1_receive(struct connection *c)
         if (h->is_processing)
                 return; /* a handler answered from inside */
         h->is_processing = true;
+        h->is_held_back = false;
         while (step(c))
                 ;
         h->is_processing = false;
@@ -253,7 +260,14 @@ void h1_receive(struct connection *c)
                 buffer_consume(&c->in, h->at);
                 h->at = 0;
         }
+        if (!c->in.size && c->in.capacity > BUFFER_KEPT_MAX)
+                buffer_fini(&c->in);
         connection_pause(c, c->in.size > PIPELINE_SIZE_MAX);
+}
+
+bool h1_wants_more(const struct connection *c)
+{
+        return c->h1->is_held_back;
 }
 
 void h1_tick(struct connection *c, uint64_t now)

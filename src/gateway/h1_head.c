@@ -1,12 +1,15 @@
-/* What http_parser leaves open and this file closes, since two readers of one connection must never disagree about
- * where a request ends (request smuggling):
+/* What http_parser leaves open as it is installed (not in its strict mode), and this file closes, since two readers of one
+ * connection must never disagree about where a request ends (request smuggling):
  *
  * - lines end with CR LF, nothing else; no other control characters anywhere in the head;
- * - no folded headers; no space before a colon; exactly one Host in HTTP/1.1, and it is well-formed;
- * - Content-Length and Transfer-Encoding exclude each other, each comes once, and the only coding is "chunked";
+ * - method, target and version are separated by one space each; names of headers are tokens, so no space before a colon;
+ * - no folded headers; exactly one Host in HTTP/1.1, and it is well-formed;
+ * - Content-Length and Transfer-Encoding exclude each other, each comes once, a length is digits only, and the only coding
+ *   is "chunked";
  * - HTTP/1.0 has no Transfer-Encoding. */
 #include "gateway/h1_head.h"
 
+#include <http_parser.h>
 #include <strings.h>
 
 struct parse {
@@ -14,8 +17,6 @@ struct parse {
         bool is_in_value;
         bool is_head_done;
         bool is_message_done;
-        void (*on_body)(void *arg, struct bytes piece);
-        void *arg;
 };
 
 size_t h1_head_end(struct bytes data, int *ret_status)
@@ -69,8 +70,6 @@ static int on_field(http_parser *parser, const char *at, size_t size)
         struct parse *p = parser->data;
         struct h1_head *head = p->head;
 
-        if (p->is_head_done)
-                return 0; /* a trailer: nobody asks for one */
         if (p->is_in_value || head->field_count == 0) {
                 if (head->field_count == H1_HEADERS_MAX) {
                         head->status = 431;
@@ -90,8 +89,6 @@ static int on_value(http_parser *parser, const char *at, size_t size)
         struct parse *p = parser->data;
         struct h1_field *field;
 
-        if (p->is_head_done)
-                return 0;
         assert(p->head->field_count > 0);
         field = &p->head->fields[p->head->field_count - 1];
         if (p->is_in_value)
@@ -112,21 +109,11 @@ static int on_headers_complete(http_parser *parser)
         return 0;
 }
 
-static int on_body_piece(http_parser *parser, const char *at, size_t size)
-{
-        struct parse *p = parser->data;
-
-        if (p->on_body)
-                p->on_body(p->arg, bytes_of(at, size));
-        return 0;
-}
-
 static int on_message_complete(http_parser *parser)
 {
         struct parse *p = parser->data;
 
         p->is_message_done = true;
-        http_parser_pause(parser, 1); /* what follows is the next request */
         return 0;
 }
 
@@ -135,7 +122,6 @@ static const struct http_parser_settings settings = {
         .on_header_field = on_field,
         .on_header_value = on_value,
         .on_headers_complete = on_headers_complete,
-        .on_body = on_body_piece,
         .on_message_complete = on_message_complete,
 };
 
@@ -170,6 +156,27 @@ static bool is_host_character(uint8_t c)
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || memchr("-._~:[]%!$&'()*+,;=", c, 19);
 }
 
+/* A token (RFC 9110 section 5.6.2). */
+static bool is_token(struct bytes b)
+{
+        for (size_t i = 0; i < b.size; i++) {
+                uint8_t c = b.data[i];
+
+                if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+                        !memchr("!#$%&'*+-.^_`|~", c, 15))
+                        return false;
+        }
+        return b.size > 0;
+}
+
+static bool is_number(struct bytes b)
+{
+        for (size_t i = 0; i < b.size; i++)
+                if (b.data[i] < '0' || b.data[i] > '9')
+                        return false;
+        return b.size > 0;
+}
+
 static bool equal_ignoring_case(struct bytes a, const char *b)
 {
         return a.size == strlen(b) && strncasecmp((const char *)a.data, b, a.size) == 0;
@@ -193,6 +200,8 @@ static bool check_fields(struct h1_head *head)
         for (unsigned i = 0; i < head->field_count; i++) {
                 struct h1_field *field = &head->fields[i];
 
+                if (!is_token(field->name))
+                        return refuse(head, 400, "the name of a header is malformed");
                 field->value = trim(field->value);
                 if (bytes_equal_string(field->name, "host")) {
                         hosts++;
@@ -202,6 +211,8 @@ static bool check_fields(struct h1_head *head)
                                         return refuse(head, 400, "the Host header is malformed");
                 } else if (bytes_equal_string(field->name, "content-length")) {
                         lengths++;
+                        if (!is_number(field->value))
+                                return refuse(head, 400, "the Content-Length is no number");
                 } else if (bytes_equal_string(field->name, "transfer-encoding")) {
                         encodings++;
                         if (!equal_ignoring_case(field->value, "chunked"))
@@ -209,7 +220,7 @@ static bool check_fields(struct h1_head *head)
                 } else if (bytes_equal_string(field->name, "expect")) {
                         if (!equal_ignoring_case(field->value, "100-continue"))
                                 return refuse(head, 417, "the only expectation that is understood is 100-continue");
-                        head->expects_continue = true;
+                        head->expects_continue = !head->is_http10; /* which knows no interim answers */
                 }
         }
         if (lengths && encodings)
@@ -259,63 +270,63 @@ static bool refuse_as_parsed(struct h1_head *head, enum http_errno error)
         }
 }
 
-bool h1_head_parse(uint8_t *data, size_t size, struct http_parser *parser, struct h1_head *ret)
+/* "GET /path HTTP/1.1": the parser also takes more spaces, and targets with bytes that belong in none. */
+static bool check_request_line(struct h1_head *head, const uint8_t *data, size_t size)
+{
+        const uint8_t *end = memchr(data, '\r', size);
+        const uint8_t *space = memchr(data, ' ', size);
+        const uint8_t *at = head->target.data + head->target.size;
+
+        if (!end || !space || space + 1 != head->target.data || at >= end || at[0] != ' ' || memchr(at + 1, ' ', (size_t)(end - at) - 1))
+                return refuse(head, 400, "the request line is malformed");
+        for (size_t i = 0; i < head->target.size; i++)
+                if (head->target.data[i] <= ' ' || head->target.data[i] >= 0x7f)
+                        return refuse(head, 400, "the request target has a byte that must be percent-encoded");
+        head->method = bytes_of(data, (size_t)(space - data));
+        return true;
+}
+
+static void lower_names(struct h1_head *head, uint8_t *data)
+{
+        for (unsigned i = 0; i < head->field_count; i++) {
+                uint8_t *name = data + (head->fields[i].name.data - data);
+
+                for (size_t k = 0; k < head->fields[i].name.size; k++)
+                        if (name[k] >= 'A' && name[k] <= 'Z')
+                                name[k] |= 0x20;
+        }
+}
+
+bool h1_head_parse(uint8_t *data, size_t size, struct h1_head *ret)
 {
         struct parse p = {.head = ret};
-        const uint8_t *space;
+        struct http_parser parser;
         enum http_errno error;
         size_t used;
 
         *ret = (struct h1_head){.status = 0};
         if (!check_lines(ret, data, size))
                 return false;
-        http_parser_init(parser, HTTP_REQUEST);
-        parser->data = &p;
-        used = http_parser_execute(parser, &settings, (const char *)data, size);
-        error = HTTP_PARSER_ERRNO(parser);
+        http_parser_init(&parser, HTTP_REQUEST);
+        parser.data = &p;
+        used = http_parser_execute(&parser, &settings, (const char *)data, size);
+        error = HTTP_PARSER_ERRNO(&parser);
         if (ret->status)
                 return false;
-        if (error != HPE_OK && error != HPE_PAUSED)
+        if (error != HPE_OK)
                 return refuse_as_parsed(ret, error);
         if (used != size || !p.is_head_done)
                 return refuse(ret, 400, "the head is malformed");
-        if (parser->http_major != 1 || parser->http_minor > 1)
+        if (parser.http_major != 1 || parser.http_minor > 1)
                 return refuse(ret, 505, "the version is not HTTP/1.0 or HTTP/1.1");
-        if (parser->method == HTTP_CONNECT)
+        if (parser.method == HTTP_CONNECT)
                 return refuse(ret, 501, "this is no proxy");
-        for (unsigned i = 0; i < ret->field_count; i++) {
-                uint8_t *name = data + (ret->fields[i].name.data - data);
-
-                for (size_t k = 0; k < ret->fields[i].name.size; k++)
-                        if (name[k] >= 'A' && name[k] <= 'Z')
-                                name[k] |= 0x20;
-        }
-        ret->is_http10 = parser->http_minor == 0;
-        if (!check_fields(ret) || !take_target(ret))
+        lower_names(ret, data);
+        ret->is_http10 = parser.http_minor == 0;
+        if (!check_request_line(ret, data, size) || !check_fields(ret) || !take_target(ret))
                 return false;
-        space = memchr(data, ' ', size);
-        ret->method = bytes_of(data, (size_t)(space - data));
-        ret->is_keep_alive = http_should_keep_alive(parser);
+        ret->is_keep_alive = http_should_keep_alive(&parser);
         ret->has_body = !p.is_message_done;
-        ret->body_size = ret->has_body && !ret->is_chunked ? parser->content_length : 0;
-        if (p.is_message_done)
-                http_parser_pause(parser, 0);
-        parser->data = NULL;
+        ret->body_size = ret->has_body && !ret->is_chunked ? parser.content_length : 0;
         return true;
-}
-
-bool h1_body_take(struct http_parser *parser, struct bytes data, void (*on_body)(void *arg, struct bytes piece), void *arg,
-        size_t *ret_used, bool *ret_done)
-{
-        struct h1_head unused;
-        struct parse p = {.head = &unused, .is_head_done = true, .on_body = on_body, .arg = arg};
-        enum http_errno error;
-
-        unused.field_count = 0;
-        parser->data = &p;
-        *ret_used = http_parser_execute(parser, &settings, (const char *)data.data, data.size);
-        parser->data = NULL;
-        *ret_done = p.is_message_done;
-        error = HTTP_PARSER_ERRNO(parser);
-        return error == HPE_OK || (error == HPE_PAUSED && p.is_message_done);
 }

@@ -3,8 +3,6 @@
 #ifndef GATEWAY_H1_HEAD_H
 #define GATEWAY_H1_HEAD_H
 
-#include <http_parser.h>
-
 #include "base/bytes.h"
 
 enum h1_head_limits { H1_HEADERS_MAX = 100, H1_HEAD_SIZE_MAX = 16 * 1024, H1_LINE_SIZE_MAX = 8 * 1024 };
@@ -36,12 +34,7 @@ struct h1_head {
 size_t h1_head_end(struct bytes data, int *ret_status);
 
 /* Reads a whole head as found by h1_head_end; lower-cases names in place. False: refused, `status` and `problem` say
- * why. Afterwards `parser` stands behind the head, ready for the body. Views point into `data`. */
-MUST_CHECK bool h1_head_parse(uint8_t *data, size_t size, struct http_parser *parser, struct h1_head *ret);
-
-/* Takes a part of the body: calls `on_body` for its content. *ret_used: bytes that belong to it; *ret_done: it is
- * complete. False: the chunks are malformed. */
-MUST_CHECK bool h1_body_take(struct http_parser *parser, struct bytes data, void (*on_body)(void *arg, struct bytes piece),
-        void *arg, size_t *ret_used, bool *ret_done);
+ * why. Views point into `data`. */
+MUST_CHECK bool h1_head_parse(uint8_t *data, size_t size, struct h1_head *ret);
 
 #endif

@@ -5,7 +5,7 @@
  * connection gets its share of a turn.
  *
  * Against abuse nghttp2 bounds resets, CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we bound
- * header lists, streams and bodies. Keepalive pings are answered and never counted against anybody. */
+ * header lists, streams, bodies, and the rate of frames that move nothing (pings, settings, priorities, empty data). */
 #include "gateway/room.h"
 
 #include <nghttp2/nghttp2.h>
@@ -20,12 +20,17 @@ enum {
         CONTINUATIONS_MAX = 8,
         SETTINGS_MAX = 32,
         UNSENT_ACKNOWLEDGEMENTS_MAX = 1000,
+        IDLE_FRAMES_BURST = 10000, /* frames that move nothing: ten thousand times what clients need to keep alive */
+        IDLE_FRAMES_PER_SECOND = 1000,
         ANSWER_FIELDS_MAX = 32,
 };
 
 struct h2 {
         nghttp2_session *session;
         bool is_over_max; /* the turn's output is full; nghttp2 has more */
+        uint64_t pinged_us;
+        uint64_t idle_frames_since_us; /* when `idle_frames` was last reduced */
+        unsigned idle_frames;
 };
 
 /* ---- answers out ---- */
@@ -108,6 +113,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
         buffer_add(&c->out, head, 9);
         buffer_add(&c->out, r->out.data + r->out_at, size);
         r->out_at += size;
+        r->taken_us = os_turn_time(r->gateway->os).monotonic_us;
         if (r->out_at == r->out.size) {
                 buffer_clear(&r->out);
                 r->out_at = 0;
@@ -305,11 +311,44 @@ static void received(struct gateway_request *r)
         }
 }
 
+static bool is_idle_frame(const nghttp2_frame *frame)
+{
+        switch (frame->hd.type) {
+        case NGHTTP2_PING:
+        case NGHTTP2_SETTINGS:
+                return !(frame->hd.flags & NGHTTP2_FLAG_ACK);
+        case NGHTTP2_PRIORITY:
+                return true;
+        case NGHTTP2_DATA:
+                return frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
+        default:
+                return false;
+        }
+}
+
+/* False: there were too many, the connection ends. */
+static bool count_idle_frame(struct connection *c)
+{
+        struct h2 *h = c->h2;
+        uint64_t now_us = os_turn_time(c->gateway->os).monotonic_us;
+        uint64_t seconds = (now_us - h->idle_frames_since_us) / SECOND_US;
+
+        if (seconds) {
+                h->idle_frames -= (unsigned)MIN(seconds * IDLE_FRAMES_PER_SECOND, (uint64_t)h->idle_frames);
+                h->idle_frames_since_us = now_us;
+        }
+        if (++h->idle_frames <= IDLE_FRAMES_BURST)
+                return true;
+        nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
+        return false;
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
         struct gateway_request *r;
 
-        (void)user;
+        if (is_idle_frame(frame) && !count_idle_frame(user))
+                return NGHTTP2_ERR_CALLBACK_FAILURE;
         if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
                 return 0;
         r = request_of(session, frame->hd.stream_id);
@@ -454,4 +493,50 @@ void h2_goaway(struct connection *c)
         nghttp2_submit_goaway(c->h2->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2->session),
                 NGHTTP2_NO_ERROR, NULL, 0);
         connection_touch(c);
+}
+
+void h2_reset(struct gateway_request *r, uint32_t error)
+{
+        nghttp2_submit_rst_stream(r->connection->h2->session, NGHTTP2_FLAG_NONE, r->stream_id, error);
+        connection_touch(r->connection);
+}
+
+static void tick_request(struct gateway_request *r, uint64_t now_us)
+{
+        bool is_body_missing = r->state == REQUEST_RECEIVING && !r->is_received && now_us - r->received_us >= BODY_TIMEOUT_US;
+
+        if (gateway_is_short_of_memory(r->gateway) && request_out_pending(r) && now_us - r->taken_us >= STUCK_TIMEOUT_US) {
+                h2_reset(r, NGHTTP2_ENHANCE_YOUR_CALM);
+        } else if (is_body_missing && r->is_call) {
+                grpc_timeout(r);
+        } else if (is_body_missing) {
+                r->is_refused = true;
+                gateway_reply_problem(r,
+                        &(struct gateway_problem){.status = 408, .code = "timeout", .title = "The request took too long"},
+                        "no byte of the body came for 30 s");
+        }
+}
+
+void h2_tick(struct connection *c, uint64_t now_us)
+{
+        uint64_t silent_us = now_us - c->received_us;
+
+        if (list_is_empty(&c->requests)) {
+                if (silent_us >= IDLE_TIMEOUT_US) {
+                        h2_goaway(c);
+                        c->is_doomed = true;
+                }
+                return;
+        }
+        if (silent_us >= PING_AFTER_US + PING_TIMEOUT_US) {
+                connection_close(c, "the client does not answer a ping");
+                return;
+        }
+        if (silent_us >= PING_AFTER_US && c->h2->pinged_us <= c->received_us) {
+                nghttp2_submit_ping(c->h2->session, NGHTTP2_FLAG_NONE, NULL);
+                c->h2->pinged_us = now_us;
+                connection_touch(c);
+        }
+        LIST_EACH_SAFE (at, &c->requests)
+                tick_request(CONTAINER_OF(at, struct gateway_request, link), now_us);
 }

@@ -44,12 +44,13 @@ struct gateway_request *request_new(struct connection *c)
         list_add_last(&c->requests, &r->link);
         list_init(&r->wake);
         list_init(&r->deadline);
+        r->received_us = r->taken_us = os_turn_time(g->os).monotonic_us;
         return r;
 }
 
 void request_account(struct gateway_request *r)
 {
-        uint64_t size = r->body.size + request_out_pending(r);
+        uint64_t size = REQUEST_COST + r->arena.used + r->body.size + request_out_pending(r);
 
         r->gateway->stats.buffered_bytes += size - r->accounted;
         r->accounted = size;
@@ -66,8 +67,7 @@ static void recycle(struct gateway_request *r)
         assert(r->holds == 0);
         buffer_clear(&r->body);
         buffer_clear(&r->out);
-        r->out_at = 0;
-        request_account(r);
+        g->stats.buffered_bytes -= r->accounted;
         list_remove(&r->wake);
         list_remove(&r->deadline);
         if (g->requests_free_count >= REQUESTS_KEPT_MAX) {
@@ -190,6 +190,19 @@ bool request_set_target(struct gateway_request *r, struct bytes target)
         return true;
 }
 
+static bool is_local_v6(struct bytes name)
+{
+        const uint8_t *end = memchr(name.data, ']', name.size);
+        struct bytes literal;
+
+        if (!end)
+                return false;
+        literal = bytes_of(name.data, (size_t)(end - name.data) + 1);
+        if (literal.size < name.size && end[1] != ':')
+                return false;
+        return bytes_equal_string(literal, "[::1]") || bytes_starts_with(literal, BYTES_LITERAL("[::ffff:127."));
+}
+
 /* A web page can make a browser send requests here, with a name of its own that leads to this machine, or by a form.
  * There are no users to keep it out, so names that are not this machine's are refused. */
 static bool is_local_name(struct bytes host)
@@ -198,8 +211,7 @@ static bool is_local_name(struct bytes host)
         const uint8_t *colon;
 
         if (name.size && name.data[0] == '[')
-                return bytes_starts_with(name, BYTES_LITERAL("[::1]")) ||
-                       bytes_starts_with(name, BYTES_LITERAL("[::ffff:127."));
+                return is_local_v6(name);
         colon = memchr(name.data, ':', name.size);
         if (colon)
                 name.size = (size_t)(colon - name.data);
@@ -229,7 +241,7 @@ static bool refuse_strangers(struct gateway_request *r)
                         "the request is for the host '%.*s'", (int)MIN(r->authority.size, 256), r->authority.data);
                 return true;
         }
-        if (!gateway_header(r, "origin", &origin) || bytes_equal_string(origin, "null"))
+        if (!gateway_header(r, "origin", &origin))
                 return false;
         for (size_t i = 0; i + 3 <= origin.size; i++) {
                 if (memcmp(origin.data + i, "://", 3) == 0) {
@@ -244,6 +256,14 @@ static bool refuse_strangers(struct gateway_request *r)
         return true;
 }
 
+static void refuse_for_memory(struct gateway_request *r)
+{
+        gateway_reply_problem(r,
+                &(struct gateway_problem){
+                        .status = 503, .code = "busy", .title = "The server is short of memory", .next = "try again in a second"},
+                "the buffers of all sessions are full (%llu bytes)", (unsigned long long)r->gateway->memory_size);
+}
+
 static bool begin_http(struct gateway_request *r)
 {
         r->gateway->stats.http_requests++;
@@ -253,10 +273,12 @@ static bool begin_http(struct gateway_request *r)
                         "at most %d bytes in %d headers are taken", HEAD_SIZE_MAX, HEADERS_MAX);
                 return false;
         }
-        if (refuse_strangers(r))
+        if (refuse_strangers(r) || !route_find(r))
                 return false;
-        if (!route_find(r))
+        if (gateway_is_short_of_memory(r->gateway)) {
+                refuse_for_memory(r);
                 return false;
+        }
         if ((r->gateway->is_closing || !r->gateway->store) && !r->route->when_not_ready) {
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
@@ -273,6 +295,7 @@ static bool begin_http(struct gateway_request *r)
 
 bool request_begin(struct gateway_request *r)
 {
+        request_account(r);
         r->is_head = bytes_equal_string(r->method, "HEAD");
         if (!begin_http(r)) {
                 r->is_refused = true;
@@ -301,13 +324,11 @@ void request_body(struct gateway_request *r, struct bytes data)
         }
         if (gateway_is_short_of_memory(r->gateway)) {
                 r->is_refused = true;
-                gateway_reply_problem(r,
-                        &(struct gateway_problem){
-                                .status = 503, .code = "busy", .title = "The server is short of memory", .next = "try again in a second"},
-                        "the buffers of all sessions are full (%llu bytes)", (unsigned long long)r->gateway->memory_size);
+                refuse_for_memory(r);
                 return;
         }
         buffer_add_bytes(&r->body, data);
+        r->received_us = os_turn_time(r->gateway->os).monotonic_us;
         request_account(r);
 }
 
@@ -458,14 +479,17 @@ static void produce(struct gateway_request *r)
                 r->is_waiting_for_room = true;
 }
 
-/* The client was gone before the stream began. */
-static void close_detached_stream(void *arg)
+/* Nobody wants the body: the client was gone before it began, or has asked for the head only. */
+static void close_unwanted_stream(void *arg)
 {
         struct gateway_request *r = arg;
 
         if (r->state == REQUEST_STREAMING) {
                 sm_move(request_states, &r->state, REQUEST_ENDED);
+                r->on_writable = NULL;
                 r->stream_handler.on_close(r->stream_arg, r);
+                if (r->connection)
+                        connection_touch(r->connection);
         }
         request_release(r);
 }
@@ -481,22 +505,22 @@ void gateway_stream_begin(struct gateway_request *r, int status, const char *con
         r->stream_handler = *handler;
         r->stream_arg = arg;
         sm_move(request_states, &r->state, REQUEST_STREAMING);
-        if (request_is_gone(r)) {
+        if (!request_is_gone(r) && is_http2(r))
+                h2_send_head(r, status, content_type, headers, header_count, !r->is_head);
+        else if (!request_is_gone(r))
+                h1_send_head(r, status, content_type, headers, header_count, NULL);
+        if (request_is_gone(r) || r->is_head) {
                 request_hold(r);
-                os_post(r->gateway->os, close_detached_stream, r);
+                os_post(r->gateway->os, close_unwanted_stream, r);
                 return;
         }
         r->on_writable = produce;
-        if (is_http2(r))
-                h2_send_head(r, status, content_type, headers, header_count, !r->is_head);
-        else
-                h1_send_head(r, status, content_type, headers, header_count, NULL);
         request_wake(r);
 }
 
 size_t gateway_stream_room(const struct gateway_request *r)
 {
-        return request_is_gone(r) ? 0 : request_room(r);
+        return request_is_gone(r) || r->is_head ? 0 : request_room(r);
 }
 
 size_t request_room(const struct gateway_request *r)
@@ -551,7 +575,8 @@ void request_wake(struct gateway_request *r)
 void gateway_stream_wake(struct gateway_request *r)
 {
         assert(r->state == REQUEST_STREAMING);
-        request_wake(r);
+        if (r->on_writable)
+                request_wake(r);
 }
 
 void gateway_stream_end(struct gateway_request *r)

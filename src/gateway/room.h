@@ -3,7 +3,7 @@
  * gateway.c      the life of the gateway, the turn, timeouts, deadlines, memory
  * listener.c     which addresses are listened on; who may connect
  * connection.c   one connection: bytes in, bytes out, which protocol
- * h1.c           HTTP/1.1 over a connection        h1_head.c   its request heads
+ * h1.c           HTTP/1.1 over a connection        h1_head.c   its request heads        h1_body.c   its bodies
  * h2.c           HTTP/2 over a connection
  * request.c      one request of either protocol: headers, reply, stream
  * routes.c       which handler answers a path
@@ -35,6 +35,7 @@ enum {
         CLOGGED_SIZE = 256 * 1024,       /* unsent in the socket: nothing more is produced until it has drained */
         REQUESTS_KEPT_MAX = 1024,        /* request objects kept for reuse */
         OUT_KEPT_MAX = 16 * 1024,        /* a connection that rests keeps this much memory for output */
+        REQUEST_COST = 5 * 1024,         /* memory that a request takes beside its head and body */
         BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
 };
 static_assert(STREAM_OUT_LOW < STREAM_OUT_MAX, "a producer that rests is asked again");
@@ -49,7 +50,12 @@ static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's byt
 #define STUCK_TIMEOUT_US       (5 * SECOND_US) /* without progress, when memory is short */
 #define CLOSE_TIMEOUT_US       (5 * SECOND_US)
 #define STOP_GRACE_US          (4 * SECOND_US) /* of a call that is held while the server stops */
+#define TAKE_NOTHING_US        (60 * SECOND_US) /* output waits and the client takes none of it */
+#define PING_AFTER_US          (10 * SECOND_US) /* of silence on a connection with requests under way */
+#define PING_TIMEOUT_US        (30 * SECOND_US)
+#define STREAM_STOP_US         SECOND_US /* of a streamed body, which may have no end, while the server stops */
 #define TICK_US                SECOND_US
+#define CLOSING_TICK_US        (TICK_US / 20)
 
 struct h1;
 struct h2;
@@ -105,6 +111,7 @@ struct gateway {
         unsigned requests_detached; /* their connection is gone, somebody still holds them */
 
         bool is_closing;
+        bool is_finished; /* nothing is left; on_closed has been posted */
         uint64_t close_by_us;
         void (*on_closed)(void *arg);
         void *on_closed_arg;
@@ -154,7 +161,8 @@ struct connection {
         struct h2 *h2;
         uint64_t received_us; /* newest byte */
         uint64_t began_us;    /* of the connection, then of each request head */
-        uint64_t progress_us; /* newest output the socket took, or since when there was none to take */
+        uint64_t progress_us; /* when the socket last took output, or had none to take */
+        size_t queued_seen;   /* at the last tick */
         uint64_t accounted;
         bool is_clogged;
         bool is_paused;  /* reading is stopped */
@@ -197,6 +205,8 @@ struct gateway_request {
         struct buffer out; /* HTTP/2: bytes of the answer that nghttp2 has not yet taken, from out_at */
         size_t out_at;
         uint64_t accounted;
+        uint64_t received_us; /* newest byte of its body, or its head */
+        uint64_t taken_us;    /* HTTP/2: newest byte of `out` that was sent */
 
         struct bytes method;
         struct bytes target; /* path and query as sent */
@@ -313,6 +323,8 @@ void h1_send_body(struct gateway_request *r, struct bytes piece);
 void h1_end(struct gateway_request *r);
 void h1_tick(struct connection *c, uint64_t now_us);
 size_t h1_room(const struct gateway_request *r);
+/* It stopped taking requests because there was too much output. */
+bool h1_wants_more(const struct connection *c);
 
 void h2_new(struct connection *c);
 void h2_free(struct connection *c);
@@ -326,6 +338,9 @@ void h2_send_head(struct gateway_request *r, int status, const char *content_typ
 /* There are new bytes in `out`, or it has ended. */
 void h2_resume(struct gateway_request *r);
 void h2_goaway(struct connection *c);
+void h2_tick(struct connection *c, uint64_t now_us);
+/* Breaks the stream of one request; its end is told when that has been sent. */
+void h2_reset(struct gateway_request *r, uint32_t error);
 /* Gives the client its window back: of the connection at once, so that other streams go on, and of the stream when its
  * reader has used the bytes. */
 void h2_consume_connection(struct gateway_request *r, size_t size);
@@ -344,6 +359,8 @@ void grpc_data(struct gateway_request *r, struct bytes data);
 void grpc_received(struct gateway_request *r);
 void grpc_gone(struct gateway_request *r); /* the client cancelled, or the connection broke; the request is ended */
 void grpc_deadline(struct gateway_request *r);
+/* No byte of a unary call's message has come for long. */
+void grpc_timeout(struct gateway_request *r);
 /* The server stops: ends the call unless a completion is under way, or it `must` end. */
 void grpc_stop(struct gateway_request *r, bool must);
 void grpc_fini(struct gateway *g);
