@@ -10,16 +10,26 @@
 
 #include "base/base64.h"
 
-enum { RANDOM_BATCH = 64 };
+enum { RANDOM_BATCH = 64, LINE_SLOTS = 4096 };
+static_assert(LINE_SLOTS >= 4 * LIMIT_APPEND_STREAMS_MAX, "looking for a name stays short");
 
 #define EVENT_FIELDS  "id type data data_base64 metadata metadata_base64 tags content_type"
 #define READ_FIELDS   "stream revision position time link resolved"
 #define STREAM_FIELDS "stream expect events"
 
+/* Lines of events that name their streams: which of the append's streams a name is. */
+struct line_streams {
+        uint32_t slots[LINE_SLOTS]; /* ordinal + 1 by hash of the name; 0: free */
+        struct bytes stream;        /* of the line under way */
+        struct expected expected;
+        bool has_expected;
+};
+
 struct body {
         struct call *call;
         struct write_in *to;
         struct json_in in;
+        struct line_streams *by_line; /* NULL: the events of a stream stand together */
         bool is_refused; /* the call has its answer */
         unsigned random_left;
         struct event_id random[RANDOM_BATCH];
@@ -56,8 +66,7 @@ static bool add_event(struct body *b, struct store_append_event **ret)
                 return refuse_count(b, "events", LIMIT_APPEND_EVENTS_MAX);
         w->events = grow(b->call, w->events, sizeof *w->events, w->event_count, &w->event_capacity);
         *ret = &w->events[w->event_count++];
-        **ret = (struct store_append_event){.stream = w->stream_count - 1};
-        w->event_counts[w->stream_count - 1]++;
+        **ret = (struct store_append_event){0};
         return true;
 }
 
@@ -193,10 +202,40 @@ static bool read_field(struct body *b, enum field field, struct event_draft *e, 
         }
 }
 
+static bool read_expected(struct body *b, struct expected *ret)
+{
+        const uint8_t *start;
+        bool is_string = json_in_kind(&b->in) == JSON_STRING_IN;
+        struct bytes text;
+
+        start = b->in.at;
+        if (is_string ? !json_in_string(&b->in, call_arena(b->call), &text) : !json_in_value(&b->in, &text))
+                return false;
+        return expected_parse(text, ret) ||
+               json_in_fail(&b->in, start, "'%.*s' is no expectation: \"any\", \"none\", \"exists\" or a revision",
+                       SHOWN(text));
+}
+
+/* A field that is none of the event's own. */
+static bool read_other_field(struct body *b, struct bytes key)
+{
+        struct bytes value;
+
+        if (b->by_line && bytes_equal_string(key, "stream"))
+                return json_in_string(&b->in, call_arena(b->call), &b->by_line->stream);
+        if (b->by_line && bytes_equal_string(key, "expect")) {
+                b->by_line->has_expected = true;
+                return read_expected(b, &b->by_line->expected);
+        }
+        if (place_in(READ_FIELDS, key) < 0)
+                return refuse_field(&b->in, key, b->by_line ? "stream expect " EVENT_FIELDS : EVENT_FIELDS);
+        return json_in_value(&b->in, &value);
+}
+
 static bool read_fields(struct body *b, struct event_draft *e, unsigned *ret_seen, struct bytes *content_type)
 {
         bool is_empty, has_more;
-        struct bytes key, value;
+        struct bytes key;
 
         if (!json_in_open(&b->in, '{', &is_empty))
                 return false;
@@ -206,18 +245,41 @@ static bool read_fields(struct body *b, struct event_draft *e, unsigned *ret_see
                 if (!json_in_key(&b->in, call_arena(b->call), &key))
                         return false;
                 field = place_in(EVENT_FIELDS, key);
-                if (field < 0 && place_in(READ_FIELDS, key) < 0)
-                        return refuse_field(&b->in, key, EVENT_FIELDS);
                 if (field >= 0 && (*ret_seen & 1u << field))
                         return json_in_fail(&b->in, b->in.at, "'%.*s' stands twice", SHOWN(key));
                 if (field >= 0)
                         *ret_seen |= 1u << field;
-                if (field < 0 ? !json_in_value(&b->in, &value)
+                if (field < 0 ? !read_other_field(b, key)
                               : !read_field(b, (enum field)field, e, content_type))
                         return false;
                 if (!json_in_more(&b->in, '{', &has_more))
                         return false;
         }
+        return true;
+}
+
+/* The stream of the line just read: found by its name, or a new one. What is expected of it may be said once. */
+static bool find_stream(struct body *b, const uint8_t *start, unsigned *ret)
+{
+        struct line_streams *l = b->by_line;
+        struct write_in *w = b->to;
+        size_t slot = name_hash(l->stream) % LINE_SLOTS;
+
+        if (!l->stream.size)
+                return json_in_fail(
+                        &b->in, start, "a line needs the name of its stream, such as \"stream\":\"order-42\"");
+        while (l->slots[slot] && !bytes_equal(w->streams[l->slots[slot] - 1].stream, l->stream))
+                slot = (slot + 1) % LINE_SLOTS;
+        if (!l->slots[slot]) {
+                if (!add_stream(b))
+                        return false;
+                w->streams[w->stream_count - 1] =
+                        (struct store_append_stream){.stream = l->stream, .expected = l->expected};
+                l->slots[slot] = w->stream_count;
+        } else if (l->has_expected) {
+                return json_in_fail(&b->in, start, "\"expect\" stands with the first event of its stream only");
+        }
+        *ret = l->slots[slot] - 1;
         return true;
 }
 
@@ -227,13 +289,16 @@ static bool read_event(struct body *b)
         struct bytes content_type = BYTES_EMPTY;
         struct store_append_event *event;
         struct event_draft *e;
+        unsigned ordinal = b->to->stream_count - 1;
         unsigned seen = 0;
 
         if (!add_event(b, &event))
                 return false;
         e = &event->draft;
-        if (!read_fields(b, e, &seen, &content_type))
+        if (!read_fields(b, e, &seen, &content_type) || (b->by_line && !find_stream(b, start, &ordinal)))
                 return false;
+        event->stream = ordinal;
+        b->to->event_counts[ordinal]++;
         if (!e->type.size)
                 return json_in_fail(&b->in, start, "an event needs a type, such as \"type\":\"OrderPlaced\"");
         if ((seen & 1u << FIELD_DATA && seen & 1u << FIELD_DATA_64) ||
@@ -355,6 +420,11 @@ static bool read_lines(struct body *b)
                 if (!line.size)
                         continue;
                 json_in_begin(&b->in, line, number);
+                if (b->by_line) {
+                        b->by_line->stream = BYTES_EMPTY;
+                        b->by_line->expected = (struct expected){.kind = EXPECTED_ANY};
+                        b->by_line->has_expected = false;
+                }
                 if (!read_event(b) || !json_in_end(&b->in))
                         return false;
         }
@@ -403,6 +473,7 @@ static bool read_raw(struct body *b, struct bytes type)
         }
         if (!add_event(b, &event))
                 return false;
+        b->to->event_counts[0] = 1;
         event->draft.type = type;
         event->draft.data = gateway_body(c->request);
         event->draft.content_type =
@@ -440,20 +511,6 @@ bool write_in_stream(struct call *c, struct write_in *ret)
 }
 
 /* ---- several streams ---- */
-
-static bool read_expected(struct body *b, struct expected *ret)
-{
-        const uint8_t *start;
-        bool is_string = json_in_kind(&b->in) == JSON_STRING_IN;
-        struct bytes text;
-
-        start = b->in.at;
-        if (is_string ? !json_in_string(&b->in, call_arena(b->call), &text) : !json_in_value(&b->in, &text))
-                return false;
-        return expected_parse(text, ret) ||
-               json_in_fail(&b->in, start,
-                       "'%.*s' is no expectation: \"any\", \"none\", \"exists\" or a revision", SHOWN(text));
-}
 
 static bool read_stream_field(struct body *b, int field, struct store_append_stream *s)
 {
@@ -525,9 +582,13 @@ bool write_in_atomic(struct call *c, struct write_in *ret)
         struct body b = {.call = c, .to = ret};
 
         *ret = (struct write_in){0};
-        if (!body_is_json(c)) {
+        if (!body_is_json(c) && !body_is_lines(c)) {
                 call_refuse_media(c, "application/json");
                 return false;
         }
-        return check_text(c) && conclude(&b, read_streams(&b));
+        if (body_is_lines(c)) {
+                b.by_line = arena_get(call_arena(c), sizeof *b.by_line);
+                *b.by_line = (struct line_streams){0};
+        }
+        return check_text(c) && conclude(&b, b.by_line ? read_lines(&b) : read_streams(&b));
 }
