@@ -15,12 +15,16 @@
 
 /* ---- posts and finished work ---- */
 
-/* One wake-up serves all that came since the loop last looked. Called with the lock held. */
-static void wake_locked(struct real *real)
+/* One wake-up serves all that came since the loop last looked. Unlocks first: else the loop wakes up only to
+ * wait for the lock. */
+static void unlock_and_wake(struct real *real)
 {
-        if (!real->is_woken)
-                uv_async_send(&real->wake);
+        bool is_woken = real->is_woken;
+
         real->is_woken = true;
+        pthread_mutex_unlock(&real->lock);
+        if (!is_woken)
+                uv_async_send(&real->wake);
 }
 
 static void real_post(struct os *os, void (*fn)(void *arg), void *arg)
@@ -35,17 +39,15 @@ static void real_post(struct os *os, void (*fn)(void *arg), void *arg)
                 posts->posts = memory_resize(posts->posts, posts->capacity * sizeof posts->posts[0]);
         }
         posts->posts[posts->count++] = (struct real_post){fn, arg};
-        wake_locked(real);
-        pthread_mutex_unlock(&real->lock);
+        unlock_and_wake(real);
 }
 
 void real_work_finished(struct real *real, struct os_work *work)
 {
         pthread_mutex_lock(&real->lock);
         list_add_last(&real->finished, &work->link);
-        wake_locked(real);
         pthread_cond_signal(&real->has_finished);
-        pthread_mutex_unlock(&real->lock);
+        unlock_and_wake(real);
 }
 
 static void run_posts(struct real *real)

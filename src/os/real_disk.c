@@ -67,11 +67,17 @@ static uint64_t real_wall_us(struct os *os)
         return clock_us(CLOCK_REALTIME);
 }
 
-static void real_random(struct os *os, void *data, size_t size)
+/* Ids are small and many: their bytes come from the kernel in larger pieces, each byte given once. */
+enum { RANDOM_POOL_SIZE = 512, RANDOM_SMALL = 32 };
+static _Thread_local struct {
+        uint8_t bytes[RANDOM_POOL_SIZE];
+        size_t left;
+} random_pool;
+
+static void random_from_kernel(void *data, size_t size)
 {
         uint8_t *at = data;
 
-        (void)os;
         while (size) {
                 ssize_t n = getrandom(at, size, 0);
 
@@ -82,6 +88,22 @@ static void real_random(struct os *os, void *data, size_t size)
                         size -= (size_t)n;
                 }
         }
+}
+
+static void real_random(struct os *os, void *data, size_t size)
+{
+        (void)os;
+        if (size > RANDOM_SMALL) {
+                random_from_kernel(data, size);
+                return;
+        }
+        if (random_pool.left < size) {
+                random_from_kernel(random_pool.bytes, RANDOM_POOL_SIZE);
+                random_pool.left = RANDOM_POOL_SIZE;
+        }
+        random_pool.left -= size;
+        memcpy(data, random_pool.bytes + random_pool.left, size);
+        memset(random_pool.bytes + random_pool.left, 0, size);
 }
 
 const struct os_clock_table real_clock_table = {
