@@ -241,6 +241,8 @@ static int open_reader(struct subscription *s, struct subscription_options *o, u
                 .limit = UINT64_MAX,
                 .filter = o->filter,
                 .resolve_links = o->resolve_links,
+                /* A reader that went further at once would skip the checkpoints in between. */
+                .examine_max = o->checkpoint_after,
                 .is_follow = true,
                 .on_ready = on_reader_ready,
                 .arg = s,

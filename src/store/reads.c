@@ -21,6 +21,7 @@ struct store_reader {
         void (*on_ready)(void *arg);
         void *arg;
         uint64_t left;
+        uint64_t examine_max;
         uint64_t first;     /* of a stream: nothing below is visible */
         uint64_t end;       /* forward: nothing from here on is given; UINT64_MAX: no end */
         uint64_t known_end; /* of a stream: age hides only what was there at the opening */
@@ -144,6 +145,7 @@ int store_reader_open(struct store *s, struct store_read_options *o, struct stor
         r->on_ready = o->on_ready;
         r->arg = o->arg;
         r->left = o->limit;
+        r->examine_max = o->examine_max ? MIN(o->examine_max, (uint64_t)READ_EXAMINE_MAX) : READ_EXAMINE_MAX;
         r->is_backward = o->is_backward;
         r->is_follow = o->is_follow;
         r->resolve_links = o->resolve_links;
@@ -286,7 +288,7 @@ int store_reader_next(struct store_reader *r, struct store_read_item *ret)
         if (r->has_link && r->target)
                 return read_target(r, ret);
         persistence_reader_close(&r->target);
-        for (unsigned n = 0; n < READ_EXAMINE_MAX; n++) {
+        for (uint64_t n = 0; n < r->examine_max; n++) {
                 struct event_view e;
                 int result;
 

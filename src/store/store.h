@@ -158,6 +158,7 @@ struct store_read_options {
         uint64_t limit;             /* of matching events; UINT64_MAX: none */
         struct filter *filter;      /* taken; only for all streams; NULL: none */
         bool resolve_links;
+        uint64_t examine_max;       /* STORE_READ_YIELD after so many events without a match; 0: what the loop can bear */
         bool is_follow;             /* forward: at the end STORE_READ_END means "for now": it may be asked again; absent
                                        and deleted streams are legal */
         void (*on_ready)(void *arg); /* after STORE_READ_WAIT; NULL: cold reads block */
