@@ -112,8 +112,7 @@ test('one data directory has one server', async () => {
 });
 
 test('--memory-only keeps nothing', async () => {
-  const data = temporaryDirectory();
   const stream = fresh('memory');
-  await on(data, 'stop', (client) => client.appendToStream(stream, event(1)), ['--memory-only']);
-  await on(data, 'stop', (client) => refused(collect(client.readStream(stream)), 'stream-not-found'), ['--memory-only']);
+  await on(null, 'stop', (client) => client.appendToStream(stream, event(1)), ['--memory-only']);
+  await on(null, 'stop', (client) => refused(collect(client.readStream(stream)), 'stream-not-found'), ['--memory-only']);
 });

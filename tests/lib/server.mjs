@@ -32,12 +32,12 @@ export function temporaryDirectory(name = 'nilo-test') {
 }
 
 /**
- * Starts a server and waits until it says where it listens.
+ * Starts a server and waits until it says where it listens. `data: null` leaves the directory to the server.
  * Gives { port, url, pid, startedInMs, exited, stderr(), stop(), kill() }.
  */
 export async function startServer({ data = temporaryDirectory(), port = 0, args = [], env = {}, withinMs = 20_000 } = {}) {
   const began = performance.now();
-  const child = spawn(nilo, ['--data', data, '--port', String(port), '--json', ...args], {
+  const child = spawn(nilo, [...(data ? ['--data', data] : []), '--port', String(port), '--json', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });
