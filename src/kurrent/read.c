@@ -10,7 +10,12 @@
 #include "kurrent/room.h"
 #include "kurrent/streams.pb-c.h"
 
-enum { WINDOW_DEFAULT = 32 };
+enum {
+        WINDOW_DEFAULT = 32,
+        /* Between two checkpoints thousands of events may have been examined: others get their turn after so
+           many. */
+        MARKS_OF_TURN_MAX = 16,
+};
 
 typedef EventStore__Client__Streams__ReadReq__Options request_options;
 typedef EventStore__Client__Streams__ReadReq__Options__FilterOptions filter_request;
@@ -241,6 +246,8 @@ static void pause_subscription(struct reading *r, int result)
 
 static void pump_subscription(struct reading *r)
 {
+        unsigned marks = 0;
+
         while (gateway_stream_room(r->call) > 0) {
                 struct subscription_item item;
                 int result = subscription_next(r->subscription, &item);
@@ -249,10 +256,15 @@ static void pump_subscription(struct reading *r)
                         pause_subscription(r, result);
                         return;
                 }
-                if (item.kind == ITEM_EVENT)
+                if (item.kind == ITEM_EVENT) {
                         send_event(r, &item.event);
-                else
-                        send_mark(r, &item);
+                        continue;
+                }
+                send_mark(r, &item);
+                if (++marks == MARKS_OF_TURN_MAX) {
+                        gateway_call_wake(r->call);
+                        return;
+                }
         }
 }
 
