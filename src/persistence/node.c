@@ -293,7 +293,7 @@ int persistence_node_open(struct os *os, const char *path, bool must_exist, stru
         if (must_exist) {
                 r = os_dir_list(os, path, ignore_entry, NULL);
                 if (r == OS_NOT_FOUND)
-                        return problem_note(PERSISTENCE_FORMAT, "%s does not exist", path);
+                        return problem_note(PERSISTENCE_NOT_FOUND, "%s does not exist", path);
                 if (r == LIST_STOPPED)
                         r = 0;
         } else {

@@ -34,7 +34,7 @@ struct persistence_identity {
         uint64_t node_id; /* > 0 */
 };
 /* Opens or makes a data directory and takes its lock: LOCK, node.json, stores/. 0, PERSISTENCE_IN_USE, _CORRUPT,
- * _FORMAT, _FULL or a fault. */
+ * _FORMAT, _FULL, _NOT_FOUND (must_exist) or a fault. */
 MUST_CHECK int persistence_node_open(struct os *os, const char *path, bool must_exist, struct persistence_node **ret);
 void persistence_node_close(struct persistence_node **node);
 struct persistence_identity persistence_node_identity(const struct persistence_node *node);
