@@ -871,7 +871,9 @@ int main(void)
                 TEST_ROW(deadline, that_passes_before_the_commit_gives_unknown_and_the_append_stands_G3),
         };
 
-        machine = MACHINE_SIM;
-        return cmocka_run_group_tests_name("simulated machine only", simulated, NULL, NULL) +
-               RUN_ON_BOTH(tests);
+        int failed = RUN_ON(MACHINE_SIM, tests);
+
+        failed += RUN_ON(MACHINE_SIM, simulated);
+        failed += RUN_ON(MACHINE_MEMORY, tests);
+        return failed;
 }
