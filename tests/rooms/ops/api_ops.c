@@ -1,0 +1,577 @@
+/* The routes of ops, over HTTP: what they say of a server that runs and of one that is not ready. */
+#include <ctype.h>
+#include <jansson.h>
+
+#include "test.h"
+#include "world.h"
+
+/* The body of an answer, which must be JSON. */
+static json_t *body_of(const char *answer)
+{
+        json_error_t error;
+        json_t *root = json_loads(http_body(answer), 0, &error);
+
+        if (!root)
+                fail_msg("no JSON (%s): %s", error.text, answer);
+        return root;
+}
+
+static json_t *get_json(struct world *w, const char *path)
+{
+        const char *answer = http_ask(w->port, "GET", path, "", "");
+
+        assert_int_equal(http_status(answer), 200);
+        assert_non_null(strstr(answer, "application/json"));
+        return body_of(answer);
+}
+
+static const char *text_at(const json_t *object, const char *key)
+{
+        const char *text = json_string_value(json_object_get(object, key));
+
+        if (!text)
+                fail_msg("no text under %s", key);
+        return text;
+}
+
+/* ---- health ---- */
+
+TEST(health, a_ready_server_says_so)
+{
+        struct world w = {0};
+        const char *answer;
+
+        world_open(&w);
+        answer = http_ask(w.port, "GET", "/health/live", "", "");
+        assert_int_equal(http_status(answer), 204);
+        assert_string_equal(http_body(answer), "");
+        assert_int_equal(http_status(http_ask(w.port, "HEAD", "/health/live", "", "")), 204);
+        assert_int_equal(http_status(http_ask(w.port, "GET", "/health/live?liveCode=200", "", "")), 200);
+        answer = http_ask(w.port, "GET", "/health/ready", "", "");
+        assert_int_equal(http_status(answer), 200);
+        assert_string_equal(http_body(answer), "{\"status\":\"ready\"}");
+        world_close(&w);
+}
+
+TEST(health, a_status_that_is_none_is_refused)
+{
+        static const char *const codes[] = {"", "2", "999", "600", "199", "20x", "-200", "2000", "00200"};
+        struct world w = {0};
+
+        world_open(&w);
+        for (unsigned i = 0; i < COUNT_OF(codes); i++) {
+                char path[64];
+
+                snprintf(path, sizeof path, "/health/live?liveCode=%s", codes[i]);
+                assert_int_equal(http_status(http_ask(w.port, "GET", path, "", "")), 400);
+        }
+        world_close(&w);
+}
+
+TEST(health, a_server_that_is_not_ready_answers_at_once_with_what_is_missing)
+{
+        static const char *const paths[] = {"/health/live", "/health/live?liveCode=200", "/health/ready"};
+        struct world w = {.is_never_ready = true};
+        json_t *info;
+
+        world_open(&w);
+        for (unsigned i = 0; i < COUNT_OF(paths); i++) {
+                const char *answer = http_ask(w.port, "GET", paths[i], "", "");
+
+                assert_int_equal(http_status(answer), 503);
+                assert_non_null(strstr(answer, "persistence"));
+                assert_non_null(strstr(answer, "store"));
+                assert_non_null(strcasestr(answer, "\r\nretry-after: "));
+        }
+        assert_int_equal(http_status(http_ask(w.port, "GET", "/ping", "", "")), 200);
+        info = get_json(&w, "/info");
+        assert_string_equal(text_at(info, "state"), "initializing");
+        assert_true(json_is_null(json_object_get(json_object_get(info, "nilo"), "store")));
+        assert_non_null(strstr(text_at(json_object_get(info, "nilo"), "pending"), "store"));
+        json_decref(info);
+        world_close(&w);
+}
+
+TEST(ping, answers_what_clients_compare)
+{
+        struct world w = {0};
+
+        world_open(&w);
+        assert_string_equal(
+                http_body(http_ask(w.port, "GET", "/ping", "", "")), "{\"text\":\"Ping request successfully handled\"}");
+        world_close(&w);
+}
+
+/* ---- info ---- */
+
+TEST(info, has_the_fields_of_kurrentdb_and_ours)
+{
+        struct world w = {0};
+        json_t *info;
+        json_t *features;
+        json_t *nilo;
+        json_t *port;
+
+        world_open(&w);
+        info = get_json(&w, "/info");
+        assert_string_equal(text_at(info, "dbVersion"), text_at(info, "esVersion"));
+        assert_string_equal(text_at(info, "state"), "leader");
+        features = json_object_get(info, "features");
+        assert_true(json_is_false(json_object_get(features, "projections")));
+        assert_true(json_is_false(json_object_get(features, "userManagement")));
+        assert_true(json_is_false(json_object_get(features, "atomPub")));
+        assert_string_equal(text_at(json_object_get(info, "authentication"), "type"), "insecure");
+        nilo = json_object_get(info, "nilo");
+        assert_string_equal(text_at(nilo, "version"), NILO_VERSION);
+        assert_true(json_is_true(json_object_get(nilo, "memory_only")));
+        assert_true(json_is_true(json_object_get(nilo, "ready")));
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(nilo, "limits"), "event_size")), 16767216);
+        port = json_object_get(json_object_get(nilo, "options"), "port");
+        assert_int_equal(json_integer_value(json_object_get(port, "value")), 7);
+        assert_string_equal(text_at(port, "origin"), "flag");
+        assert_string_equal(text_at(json_object_get(nilo, "store"), "name"), "default");
+        json_decref(info);
+        world_close(&w);
+}
+
+TEST(info, lists_options_as_kurrentdb_does)
+{
+        struct world w = {0};
+        json_t *options;
+        const json_t *option;
+
+        world_open(&w);
+        options = get_json(&w, "/info/options");
+        assert_int_equal(json_array_size(options), 1);
+        option = json_array_get(options, 0);
+        assert_string_equal(text_at(option, "name"), "port");
+        assert_string_equal(text_at(option, "configurationSource"), "flag");
+        assert_int_equal(json_integer_value(json_object_get(option, "value")), 7);
+        assert_string_equal(text_at(json_object_get(option, "schema"), "type"), "integer");
+        json_decref(options);
+        world_close(&w);
+}
+
+TEST(gossip, shows_one_live_leader_where_clients_reach_it)
+{
+        struct world w = {0};
+        json_t *gossip;
+        const json_t *member;
+
+        world_open(&w);
+        gossip = get_json(&w, "/gossip");
+        assert_int_equal(json_array_size(json_object_get(gossip, "members")), 1);
+        member = json_array_get(json_object_get(gossip, "members"), 0);
+        assert_string_equal(text_at(member, "state"), "Leader");
+        assert_true(json_is_true(json_object_get(member, "isAlive")));
+        assert_string_equal(text_at(member, "httpEndPointIp"), "127.0.0.1");
+        assert_int_equal(json_integer_value(json_object_get(member, "httpEndPointPort")), w.port);
+        assert_string_equal(text_at(member, "instanceId"), "abcd0000-0000-0000-0000-000000000000");
+        assert_true(strlen(text_at(member, "timeStamp")) == strlen("2026-01-31T12:34:56.123456Z"));
+        assert_int_equal(json_integer_value(json_object_get(gossip, "serverPort")), w.port);
+        json_decref(gossip);
+        world_close(&w);
+}
+
+TEST(index, lists_every_route)
+{
+        static const char *const paths[] = {"/", "/health/live", "/health/ready", "/ping", "/info", "/info/options", "/gossip",
+                "/metrics", "/v1/subsystems", "/v1/facts", "/v1/log/levels", "/v1/log/levels/{subsystem}"};
+        struct world w = {0};
+        json_t *root;
+
+        world_open(&w);
+        root = get_json(&w, "/");
+        for (unsigned i = 0; i < COUNT_OF(paths); i++) {
+                json_t *routes = json_object_get(root, "routes");
+                const json_t *route;
+                bool is_there = false;
+                size_t at;
+
+                json_array_foreach (routes, at, route)
+                        is_there |= strcmp(text_at(route, "path"), paths[i]) == 0 && *text_at(route, "summary");
+                if (!is_there)
+                        fail_msg("%s is not listed", paths[i]);
+        }
+        json_decref(root);
+        world_close(&w);
+}
+
+/* ---- metrics ---- */
+
+/* The value of a sample, named with its labels; fails if it is not there. */
+static double metric(const char *body, const char *sample)
+{
+        char line[256];
+        const char *at;
+
+        snprintf(line, sizeof line, "\n%s ", sample);
+        at = strstr(body, line);
+        if (!at)
+                fail_msg("no sample %s", sample);
+        return strtod(at + strlen(line), NULL);
+}
+
+static bool is_name(const char *s, size_t size)
+{
+        for (size_t i = 0; i < size; i++)
+                if (!isalpha((unsigned char)s[i]) && s[i] != '_' && (i == 0 || !isdigit((unsigned char)s[i])))
+                        return false;
+        return size > 0;
+}
+
+/* {a="x",b="y"}; gives what follows, or NULL. */
+static const char *skip_labels(const char *at)
+{
+        if (*at != '{')
+                return at;
+        do {
+                const char *equals = strchr(++at, '=');
+                const char *end;
+
+                if (!equals || !is_name(at, (size_t)(equals - at)) || equals[1] != '"')
+                        return NULL;
+                end = strchr(equals + 2, '"');
+                if (!end)
+                        return NULL;
+                at = end + 1;
+        } while (*at == ',');
+        return *at == '}' ? at + 1 : NULL;
+}
+
+/* The grammar of the format: HELP and TYPE before the samples of a family, each family once and in one piece. */
+static void check_format(const char *body)
+{
+        char *text = strdup(body);
+        char family[128] = "";
+        char seen[64 * 1024] = "";
+        char *rest = text;
+        const char *line;
+
+        while ((line = strsep(&rest, "\n"))) {
+                char name[128];
+                char kind[16];
+                const char *at;
+                char *end;
+
+                if (!*line)
+                        continue;
+                if (sscanf(line, "# HELP %127s", name) == 1) {
+                        char marked[160];
+
+                        assert_true(strlen(line) > strlen("# HELP  ") + strlen(name));
+                        snprintf(marked, sizeof marked, " %s ", name);
+                        assert_null(strstr(seen, marked));
+                        strncat(seen, marked, sizeof seen - strlen(seen) - 1);
+                        strcpy(family, name);
+                        continue;
+                }
+                if (sscanf(line, "# TYPE %127s %15s", name, kind) == 2) {
+                        assert_string_equal(name, family);
+                        assert_true(strcmp(kind, "counter") == 0 || strcmp(kind, "gauge") == 0);
+                        if (strcmp(kind, "counter") == 0)
+                                assert_string_equal(name + strlen(name) - strlen("_total"), "_total");
+                        continue;
+                }
+                assert_true(*family);
+                assert_int_equal(strncmp(line, family, strlen(family)), 0);
+                at = skip_labels(line + strlen(family));
+                if (!at || *at != ' ')
+                        fail_msg("not a sample: %s", line);
+                strtod(at + 1, &end);
+                assert_true(end > at + 1 && !*end);
+        }
+        free(text);
+}
+
+static char *get_metrics(struct world *w)
+{
+        const char *answer = http_ask(w->port, "GET", "/metrics", "", "");
+
+        assert_int_equal(http_status(answer), 200);
+        assert_non_null(strcasestr(answer, "\r\ncontent-type: text/plain; version=0.0.4"));
+        return strdup(http_body(answer));
+}
+
+static void add_sample_name(char ret[256], const char *name, const char *labels)
+{
+        snprintf(ret, 256, "%s%s%s%s", name, *labels ? "{" : "", labels, *labels ? "}" : "");
+}
+
+TEST(metrics, every_metric_of_the_table_is_there_once_and_well_formed)
+{
+        struct world w = {0};
+        char *body;
+        char name[256];
+
+        world_open(&w);
+        body = get_metrics(&w);
+        check_format(body);
+#define METRIC(family, kind, labels, value, help)                                                                      \
+        add_sample_name(name, family, labels);                                                                         \
+        metric(body, name);
+#define STORE_METRIC METRIC
+#include "ops/metrics.def"
+#undef STORE_METRIC
+#undef METRIC
+        for (unsigned i = 0; i < FACTS; i++) {
+                snprintf(name, sizeof name, "nilo_facts_total{type=\"%s\"}", fact_describe((enum fact_type)i)->name);
+                metric(body, name);
+        }
+        free(body);
+        world_close(&w);
+}
+
+TEST(metrics, a_server_that_is_not_ready_has_those_that_it_can_know)
+{
+        struct world w = {.is_never_ready = true};
+        char *body;
+
+        world_open(&w);
+        body = get_metrics(&w);
+        check_format(body);
+        assert_true(metric(body, "nilo_ready") == 0);
+        assert_true(metric(body, "kurrentdb_statuses{name=\"Node\",status=\"Leader\"}") == 0);
+        assert_null(strstr(body, "nilo_appends_total"));
+        free(body);
+        world_close(&w);
+}
+
+static void on_appended(void *arg, const struct store_append_result *result)
+{
+        struct world *w = arg;
+
+        if (result->verdict != STORE_OK && result->verdict != STORE_CONFLICT)
+                abort();
+        sem_post(&w->is_up);
+}
+
+/* Two events that fit, then one that does not. */
+static void append(struct world *w)
+{
+        const struct store_append_stream stream = {
+                .stream = BYTES_LITERAL("order-1"),
+                .expected = {.kind = EXPECTED_NONE},
+        };
+        struct store_append_event events[2] = {0};
+        struct store_append a = {.streams = &stream, .stream_count = 1, .events = events, .event_count = 2};
+
+        for (unsigned i = 0; i < COUNT_OF(events); i++) {
+                events[i].draft.type = BYTES_LITERAL("OrderPlaced");
+                events[i].draft.content_type = CONTENT_JSON;
+                events[i].draft.data = BYTES_LITERAL("{}");
+                os_random(w->os, &events[i].draft.id, sizeof events[i].draft.id);
+        }
+        a.write_id = control_next_write_id(w->control);
+        store_append(w->store, &a, on_appended, w);
+        os_random(w->os, &events[0].draft.id, sizeof events[0].draft.id);
+        a.event_count = 1;
+        a.write_id = control_next_write_id(w->control);
+        store_append(w->store, &a, on_appended, w);
+}
+
+TEST(metrics, counters_follow_what_happens)
+{
+        struct world w = {0};
+        char *before;
+        char *after;
+
+        world_open(&w);
+        before = get_metrics(&w);
+        http_ask(w.port, "GET", "/nothing/here", "", "");
+        world_do(&w, append);
+        sem_wait(&w.is_up);
+        sem_wait(&w.is_up);
+        after = get_metrics(&w);
+#define GREW(name, by) assert_true(metric(after, name) - metric(before, name) == (by))
+        GREW("nilo_appends_total{result=\"ok\"}", 1);
+        GREW("nilo_appends_total{result=\"conflict\"}", 1);
+        GREW("kurrentdb_io_events_total{activity=\"written\"}", 2);
+        GREW("kurrentdb_checkpoints{name=\"writer\",read=\"non-flushed\"}", 2);
+        GREW("nilo_log_events", 2);
+        GREW("nilo_http_requests_total", 2);
+        GREW("nilo_http_responses_total{class=\"4xx\"}", 1);
+        GREW("nilo_connections_total{result=\"accepted\"}", 2);
+        GREW("nilo_facts_total{type=\"write_acknowledged\"}", 1);
+        GREW("nilo_facts_total{type=\"write_rejected\"}", 1);
+#undef GREW
+        assert_true(metric(after, "kurrentdb_io_bytes_total{activity=\"written\"}") >
+                    metric(before, "kurrentdb_io_bytes_total{activity=\"written\"}"));
+        assert_true(metric(after, "nilo_sync_total") > metric(before, "nilo_sync_total"));
+        assert_true(metric(after, "nilo_network_bytes_total{direction=\"sent\"}") >
+                    metric(before, "nilo_network_bytes_total{direction=\"sent\"}"));
+        assert_true(metric(after, "nilo_ready") == 1);
+        assert_true(metric(after, "kurrentdb_statuses{name=\"Node\",status=\"Leader\"}") > 1.7e9);
+        assert_true(metric(after, "kurrentdb_elections_count_total") == 1);
+        assert_true(metric(after, "kurrentdb_kestrel_connections") >= 1);
+        assert_true(metric(after, "kurrentdb_proc_mem_bytes{kind=\"working-set\"}") == 1001);
+        assert_true(metric(after, "kurrentdb_sys_load_avg{period=\"15m\"}") == 0.75);
+        free(before);
+        free(after);
+        world_close(&w);
+}
+
+/* ---- log levels and subsystems ---- */
+
+TEST(levels, are_shown_and_changed_at_run_time)
+{
+        static const char *const bodies[] = {"{\"level\": \"debug\"}", "\"trace\"", "warning", "error\n"};
+        static const char *const levels[] = {"debug", "trace", "warning", "error"};
+        struct world w = {0};
+        json_t *all;
+
+        world_open(&w);
+        all = get_json(&w, "/v1/log/levels");
+        assert_int_equal(json_object_size(all), SUBSYSTEMS);
+        assert_string_equal(text_at(all, "gateway"), "info");
+        json_decref(all);
+        for (unsigned i = 0; i < COUNT_OF(bodies); i++) {
+                char expected[96];
+                const char *answer = http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", bodies[i]);
+
+                assert_int_equal(http_status(answer), 200);
+                snprintf(expected, sizeof expected, "{\"subsystem\":\"gateway\",\"level\":\"%s\"}", levels[i]);
+                assert_string_equal(http_body(answer), expected);
+                assert_string_equal(http_body(http_ask(w.port, "GET", "/v1/log/levels/gateway", "", "")), expected);
+                assert_string_equal(http_body(http_ask(w.port, "GET", "/v1/log/levels/store", "", "")),
+                        "{\"subsystem\":\"store\",\"level\":\"info\"}");
+        }
+        http_ask(w.port, "PUT", "/v1/log/levels/all", "", "debug");
+        all = get_json(&w, "/v1/log/levels");
+        for (enum subsystem s = 0; s < SUBSYSTEMS; s++)
+                assert_string_equal(text_at(all, subsystem_name(s)), "debug");
+        json_decref(all);
+        world_close(&w);
+}
+
+TEST(levels, nonsense_changes_nothing)
+{
+        static const char *const bodies[] = {"", "loud", "{}", "{\"level\": 3}", "[\"debug\"]", "{\"level\":\"debug\"", "null"};
+        struct world w = {0};
+        char *large = calloc(1, 5000);
+        const char *answer;
+
+        world_open(&w);
+        for (unsigned i = 0; i < COUNT_OF(bodies); i++)
+                assert_int_equal(http_status(http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", bodies[i])), 400);
+        memset(large, 'x', 4999);
+        assert_int_equal(http_status(http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", large)), 413);
+        free(large);
+        answer = http_ask(w.port, "PUT", "/v1/log/levels/kitchen", "", "debug");
+        assert_int_equal(http_status(answer), 404);
+        assert_non_null(strstr(answer, "control, persistence, store"));
+        assert_int_equal(http_status(http_ask(w.port, "GET", "/v1/log/levels/all", "", "")), 404);
+        assert_int_equal(http_status(http_ask(w.port, "DELETE", "/v1/log/levels/gateway", "", "")), 405);
+        assert_non_null(strstr(http_ask(w.port, "GET", "/v1/log/levels/gateway", "", ""), "\"info\""));
+        world_close(&w);
+}
+
+static int start_worker(void *arg)
+{
+        (void)arg;
+        return 0;
+}
+
+static void stop_worker(void *arg)
+{
+        (void)arg;
+}
+
+static void supervise(struct world *w)
+{
+        const struct supervised worker = {"weaver", start_worker, stop_worker, NULL};
+        const struct supervisor_options options = {
+                .subsystem = SUBSYSTEM_GATEWAY,
+                .restarts_max = 1,
+                .period_us = 60 * 1000000,
+        };
+
+        if (supervisor_start(w->control, &options, &worker, 1, &w->supervisor))
+                abort();
+        supervisor_failed(w->supervisor, "weaver", "a thread broke");
+}
+
+static void fail_again(struct world *w)
+{
+        supervisor_failed(w->supervisor, "weaver", "another one");
+}
+
+static void assert_weaver(struct world *w, const char *state, int failures, int restarts, const char *reason)
+{
+        for (unsigned tries = 0; tries < 200; tries++) {
+                json_t *root = get_json(w, "/v1/subsystems");
+                const json_t *gateway = json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_GATEWAY);
+                const json_t *weaver = json_array_get(json_object_get(gateway, "workers"), 0);
+                bool is_so = weaver && strcmp(text_at(weaver, "state"), state) == 0 &&
+                             json_integer_value(json_object_get(weaver, "failures")) == failures &&
+                             json_integer_value(json_object_get(weaver, "restarts")) == restarts &&
+                             strcmp(text_at(weaver, "last_failure"), reason) == 0;
+
+                json_decref(root);
+                if (is_so)
+                        return;
+                usleep(10000);
+        }
+        fail_msg("the worker never was %s with %d failures and %d restarts", state, failures, restarts);
+}
+
+TEST(subsystems, show_readiness_and_what_became_of_workers)
+{
+        struct world w = {0};
+        json_t *root;
+        const json_t *subsystems;
+        const json_t *notification;
+
+        world_open(&w);
+        root = get_json(&w, "/v1/subsystems");
+        assert_true(json_is_true(json_object_get(root, "ready")));
+        subsystems = json_object_get(root, "subsystems");
+        assert_int_equal(json_array_size(subsystems), SUBSYSTEMS);
+        assert_string_equal(text_at(json_array_get(subsystems, SUBSYSTEM_STORE), "readiness"), "ready");
+        assert_string_equal(text_at(json_array_get(subsystems, SUBSYSTEM_STORE), "log_level"), "info");
+        notification = json_array_get(subsystems, SUBSYSTEM_NOTIFICATION);
+        assert_int_equal(json_array_size(json_object_get(notification, "workers")), 2);
+        json_decref(root);
+        world_do(&w, supervise);
+        assert_weaver(&w, "running", 1, 1, "a thread broke");
+        world_do(&w, fail_again);
+        assert_weaver(&w, "given up", 2, 1, "another one");
+        world_close(&w);
+}
+
+TEST(subsystems, of_a_server_that_starts_are_starting)
+{
+        struct world w = {.is_never_ready = true};
+        json_t *root;
+
+        world_open(&w);
+        root = get_json(&w, "/v1/subsystems");
+        assert_true(json_is_false(json_object_get(root, "ready")));
+        assert_string_equal(
+                text_at(json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_STORE), "readiness"), "starting");
+        json_decref(root);
+        world_close(&w);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST_ROW(health, a_ready_server_says_so),
+                TEST_ROW(health, a_status_that_is_none_is_refused),
+                TEST_ROW(health, a_server_that_is_not_ready_answers_at_once_with_what_is_missing),
+                TEST_ROW(ping, answers_what_clients_compare),
+                TEST_ROW(info, has_the_fields_of_kurrentdb_and_ours),
+                TEST_ROW(info, lists_options_as_kurrentdb_does),
+                TEST_ROW(gossip, shows_one_live_leader_where_clients_reach_it),
+                TEST_ROW(index, lists_every_route),
+                TEST_ROW(metrics, every_metric_of_the_table_is_there_once_and_well_formed),
+                TEST_ROW(metrics, a_server_that_is_not_ready_has_those_that_it_can_know),
+                TEST_ROW(metrics, counters_follow_what_happens),
+                TEST_ROW(levels, are_shown_and_changed_at_run_time),
+                TEST_ROW(levels, nonsense_changes_nothing),
+                TEST_ROW(subsystems, show_readiness_and_what_became_of_workers),
+                TEST_ROW(subsystems, of_a_server_that_starts_are_starting),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
