@@ -17,6 +17,9 @@ struct nilo_client;
 NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
 NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
 
+/* `on_idle` runs during reads whenever everything that has come was given to `each`: the time to show it. NULL: none. */
+NILO_API void nilo_client_on_idle(struct nilo_client *client, void (*on_idle)(void *arg), void *arg);
+
 /* Ends the call under way and every later one: reads end with NILO_OK as if `each` had given false, a write that was sent
  * ends with NILO_UNKNOWN. May be called from a signal handler and from any thread. */
 NILO_API void nilo_client_interrupt(struct nilo_client *client);
@@ -54,6 +57,15 @@ NILO_API enum nilo_result nilo_client_read(struct nilo_client *client, const str
  * each new attempt why the connection was lost; false gives up with NILO_UNAVAILABLE. */
 NILO_API enum nilo_result nilo_client_follow(struct nilo_client *client, const struct nilo_read_options *options,
         bool (*each)(void *arg, const char *json, size_t size), bool (*on_wait)(void *arg, const char *why), void *arg);
+
+/* ---- JSON where it stands: what `each` gets, without building a tree ---- */
+
+NILO_API bool nilo_json_is_valid(const char *json, size_t size); /* one value and nothing else */
+/* The value of a field of an object, as it is written; false if there is none. The name is compared with the spelling in the
+ * text, so it must need no escapes. */
+NILO_API bool nilo_json_field(const char *json, size_t size, const char *name, const char **ret, size_t *ret_size);
+NILO_API char *nilo_json_string(const char *json, size_t size, const char *name); /* from malloc; NULL: no such string */
+NILO_API bool nilo_json_number(const char *json, size_t size, const char *name, uint64_t *ret); /* of a whole number from 0 */
 
 #ifdef __cplusplus
 }

@@ -42,6 +42,8 @@ struct nilo_client {
         struct buffer next_step;
         int64_t actual_revision; /* of the last conflict */
         volatile sig_atomic_t is_interrupted;
+        void (*on_idle)(void *arg);
+        void *idle_arg;
 };
 
 /* One reply as it comes in. */
@@ -109,6 +111,12 @@ void nilo_client_close(struct nilo_client **client)
         buffer_fini(&c->next_step);
         free(c->url);
         free(c);
+}
+
+void nilo_client_on_idle(struct nilo_client *client, void (*on_idle)(void *arg), void *arg)
+{
+        client->on_idle = on_idle;
+        client->idle_arg = arg;
 }
 
 void nilo_client_interrupt(struct nilo_client *client)
@@ -179,6 +187,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         if (r->has_lines && status / 100 == 2) {
                 if (!give_lines(r))
                         return 0;
+                if (r->client->on_idle)
+                        r->client->on_idle(r->client->idle_arg);
                 r->is_too_large = r->body.size > LINE_SIZE_MAX;
         } else {
                 r->is_too_large = r->body.size > REPLY_SIZE_MAX;
@@ -303,19 +313,48 @@ enum nilo_result nilo_client_send(struct nilo_client *c, const char *method, con
         return result;
 }
 
+/* A read whose status was sent already ends with a line that says why it is not complete. */
+struct checked_lines {
+        bool (*each)(void *arg, const char *line, size_t size);
+        void *arg;
+        struct nilo_client *client;
+        enum nilo_result result;
+};
+
+static bool on_checked_line(void *arg, const char *line, size_t size)
+{
+        struct checked_lines *l = arg;
+        const char *problem;
+        size_t problem_size;
+        uint64_t status = 500;
+
+        if (!bytes_starts_with(bytes_of(line, size), BYTES_LITERAL("{\"problem\":")) ||
+                !nilo_json_field(line, size, "problem", &problem, &problem_size))
+                return l->each(l->arg, line, size);
+        nilo_json_number(problem, problem_size, "status", &status);
+        l->result = problem_read((long)status, bytes_of(problem, problem_size), &l->client->problem,
+                &l->client->next_step, &l->client->actual_revision);
+        return false;
+}
+
 static enum nilo_result lines(struct nilo_client *c, const char *path, unsigned silence_seconds_max,
         bool (*each)(void *arg, const char *line, size_t size), void *arg)
 {
         static const char *const headers[] = {"Accept: application/x-ndjson", NULL};
+        struct checked_lines checked = {.each = each, .arg = arg, .client = c};
         struct reply r = {
-                .each = each, .arg = arg, .has_lines = true, .silence_seconds_max = silence_seconds_max};
+                .each = on_checked_line,
+                .arg = &checked,
+                .has_lines = true,
+                .silence_seconds_max = silence_seconds_max,
+        };
         enum nilo_result result = exchange(c, "GET", path, headers, NULL, 0, &r);
 
         /* A reader that was interrupted has had enough. */
         if (result && c->is_interrupted)
                 result = NILO_OK;
         buffer_fini(&r.body);
-        return result;
+        return checked.result ? checked.result : result;
 }
 
 enum nilo_result nilo_client_lines(struct nilo_client *c, const char *path,
@@ -359,6 +398,12 @@ static bool id_make(uint8_t id[ID_SIZE])
         id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
         id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
         return true;
+}
+
+/* Data goes into the request as it is, so it must be one value: else it could close the request's own brackets. */
+static bool event_is_valid(const struct nilo_event *e)
+{
+        return e->is_binary || !e->data_size || nilo_json_is_valid(e->data, e->data_size);
 }
 
 static bool event_to_json(const struct nilo_event *e, struct json_out *j)
@@ -463,18 +508,25 @@ enum nilo_result nilo_client_append(struct nilo_client *c, const char *stream, i
         struct json_out j = {.out = &body};
         struct reply r = {.silence_seconds_max = SILENCE_SECONDS_MAX};
         char *path = stream_path(stream, "/events");
-        bool has_ids = true;
-        enum nilo_result result = NILO_ERROR;
+        enum nilo_result result = NILO_OK;
 
         expect_header(expected, expect, sizeof expect);
         json_array_begin(&j);
-        for (unsigned i = 0; i < count; i++)
-                has_ids = has_ids && event_to_json(&events[i], &j);
-        json_array_end(&j);
-        if (has_ids)
+        for (unsigned i = 0; i < count && !result; i++) {
+                if (!event_is_valid(&events[i])) {
+                        result = NILO_INVALID;
+                        problem_text(&c->problem, "the data of event %u (%s) is no JSON", i, events[i].type);
+                        problem_text(&c->next_step, "Correct it, or append it as binary.");
+                } else if (!event_to_json(&events[i], &j)) {
+                        result = NILO_ERROR;
+                        problem_text(&c->problem, "no random bytes for event ids: %s", strerror(errno));
+                        problem_text(&c->next_step, "%s", "");
+                }
+        }
+        if (!result) {
+                json_array_end(&j);
                 result = send_until_known(c, path, headers, buffer_bytes(&body), &r);
-        else
-                problem_text(&c->problem, "no random bytes for event ids: %s", strerror(errno));
+        }
         if (result == NILO_CONFLICT && ret)
                 ret->actual_revision = c->actual_revision;
         if (!result && ret)
@@ -571,37 +623,54 @@ enum nilo_result nilo_client_read(struct nilo_client *c, const struct nilo_read_
 
 /* One connection of server-sent events after another; the id of the last event says where the next begins. */
 struct follow {
+        struct nilo_client *client;
         bool (*each)(void *arg, const char *json, size_t size);
         void *arg;
         struct sse sse;
         uint64_t next; /* revision or position of the first event that was not given */
         uint64_t given;
-        bool is_too_large;
+        enum nilo_result end; /* what a mark before the end said; NILO_OK: nothing */
 };
+
+/* Only what has an id and data is an event. An id alone says that all up to it was looked at. `deleted` and `problem` come
+ * before an end that coming back does not mend; other marks are news without meaning here. */
+static bool on_frame(struct follow *f)
+{
+        struct bytes data = buffer_bytes(&f->sse.data);
+        char *end = f->sse.id;
+        uint64_t number = strtoull(f->sse.id, &end, 10);
+
+        if (strcmp(f->sse.event, "deleted") == 0 || strcmp(f->sse.event, "problem") == 0) {
+                uint64_t status = 500;
+
+                nilo_json_number((const char *)data.data, data.size, "status", &status);
+                f->end = problem_read((long)status, data, &f->client->problem, &f->client->next_step,
+                        &f->client->actual_revision);
+                return false;
+        }
+        if (!*f->sse.id || *end || *f->sse.event)
+                return true;
+        f->next = number + 1;
+        f->given++;
+        return !data.size || f->each(f->arg, (const char *)data.data, data.size);
+}
 
 static bool on_follow_line(void *arg, const char *line, size_t size)
 {
         struct follow *f = arg;
         enum sse_outcome outcome = sse_line(&f->sse, line, size);
         bool goes_on = true;
-        char *end = f->sse.id;
-        uint64_t number;
 
-        f->is_too_large = outcome == SSE_TOO_LARGE;
-        if (outcome != SSE_EVENT)
-                return outcome == SSE_MORE;
-        number = strtoull(f->sse.id, &end, 10);
-        if (*f->sse.id && !*end) {
-                /* A mark with an id moves on without an event: all up to it were looked at. */
-                bool is_event = f->sse.data.size && (!*f->sse.event || strcmp(f->sse.event, "event") == 0 ||
-                                                            strcmp(f->sse.event, "message") == 0);
-
-                f->next = number + 1;
-                f->given++;
-                if (is_event)
-                        goes_on = f->each(f->arg, (const char *)f->sse.data.data, f->sse.data.size);
+        if (outcome == SSE_TOO_LARGE) {
+                f->end = NILO_TOO_LARGE;
+                problem_text(&f->client->problem, "%s: an event is larger than %d MiB", f->client->url,
+                        SSE_DATA_SIZE_MAX >> 20);
+                return false;
         }
-        sse_next(&f->sse);
+        if (outcome == SSE_EVENT) {
+                goes_on = on_frame(f);
+                sse_next(&f->sse);
+        }
         return goes_on;
 }
 
@@ -663,7 +732,7 @@ enum nilo_result nilo_client_follow(struct nilo_client *c, const struct nilo_rea
         bool (*each)(void *arg, const char *json, size_t size), bool (*on_wait)(void *arg, const char *why),
         void *arg)
 {
-        struct follow f = {.each = each, .arg = arg, .next = options->from};
+        struct follow f = {.client = c, .each = each, .arg = arg, .next = options->from};
         struct nilo_read_options forward = *options;
         unsigned wait_ms = RETRY_AFTER_MS_MIN;
         bool knows_place = !options->from_end;
@@ -679,7 +748,7 @@ enum nilo_result nilo_client_follow(struct nilo_client *c, const struct nilo_rea
                 if (!result)
                         result = follow_once(c, &forward, &f, &is_stopped);
                 if (is_stopped || c->is_interrupted) {
-                        result = f.is_too_large ? NILO_TOO_LARGE : NILO_OK;
+                        result = f.end;
                         break;
                 }
                 if (result != NILO_OK && result != NILO_UNAVAILABLE && result != NILO_BUSY)

@@ -85,7 +85,7 @@ enum nilo_result problem_read(
         const char *title = json_string_value(json_object_get(json, "title"));
         const char *step = json_string_value(json_object_get(json, "next"));
         const char *type = json_string_value(json_object_get(json, "type"));
-        const json_t *actual = json_object_get(json, "actual_revision");
+        const json_t *actual = json_object_get(json, "actual");
         enum nilo_result result = result_of_type(type, result_of_status(status));
 
         if (text)

@@ -1,0 +1,211 @@
+/* The command line: one table of commands gives the parser, the usage errors and the help. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+
+enum { OUTPUT_SIZE = 64 * 1024 };
+
+/* clang-format off */
+#define FLAGS_OF_FILTERS                                             \
+        {"stream-prefix", "TEXT", "of $all: only streams that begin so"},    \
+        {"stream-regex", "PATTERN", "of $all: only streams that match"},     \
+        {"type-prefix", "TEXT", "of $all: only event types that begin so"},  \
+        {"type-regex", "PATTERN", "of $all: only event types that match"}
+
+static const struct cli_command commands[] = {
+        {"stream", "ls", "[PREFIX]", "list streams, categories or types", command_stream_ls, {
+                {"categories", NULL, "categories (text before the first '-')"},
+                {"types", NULL, "event types"},
+                {"limit", "N", "at most N names"},
+                {"after", "NAME", "begin behind this name"},
+                {"system", NULL, "system names too (they begin with $)"}}},
+        {"stream", "show", "STREAM", "state, revisions and metadata of a stream", command_stream_show, {{0}}},
+        {"stream", "read", "STREAM", "read a stream, or $all", command_stream_read, {
+                {"from", "N", "first revision (of $all: position), or start, end"},
+                {"limit", "N", "at most N events"},
+                {"backward", NULL, "newest first"},
+                FLAGS_OF_FILTERS}},
+        {"stream", "append", "STREAM TYPE [DATA]", "append an event; data as an argument, from @FILE or standard input",
+                command_stream_append, {
+                {"expect", "REVISION", "any (default), none, exists, or the revision of the last event"},
+                {"metadata", "JSON", "metadata of the event, or @FILE"},
+                {"id", "UUID", "id of the event: a retry with the same id writes once"},
+                {"binary", NULL, "the data is no JSON"}}},
+        {"stream", "tail", "STREAM", "follow a stream, or $all: the last events, then new ones", command_stream_tail, {
+                {"last", "N", "begin with the last N events (default 10)"},
+                {"from", "N", "begin at this revision (of $all: position), or start, end"},
+                {"limit", "N", "end after N events"},
+                FLAGS_OF_FILTERS}},
+        {"stream", "truncate", "STREAM", "hide the events before a revision", command_stream_truncate, {
+                {"before", "REVISION", "first revision that stays"},
+                {"dry-run", NULL, "say what would go, do nothing"},
+                {"yes", NULL, "do not ask"}}},
+        {"stream", "delete", "STREAM", "delete a stream (an append brings it back, without its old events)",
+                command_stream_delete, {
+                {"expect", "REVISION", "any (default), exists, or the revision of the last event"},
+                {"tombstone", NULL, "for good: the name can never be used again"},
+                {"dry-run", NULL, "say what would go, do nothing"},
+                {"yes", NULL, "do not ask"}}},
+        {"event", "show", "POSITION|STREAM@REVISION", "one event", command_event_show, {{0}}},
+        {"fact", "watch", "", "what the server does, live", command_fact_watch, {
+                {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
+                {"level", "NAME", "error, warning, info, debug or trace (default)"},
+                {"from-oldest", NULL, "begin with what the server still remembers"},
+                {"limit", "N", "end after N facts"}}},
+        {"log", "level", "[SUBSYSTEM [LEVEL]]", "show or change what the loggers show", command_log_level, {{0}}},
+        {"import", NULL, "[FILE]", "append events from NDJSON, or standard input; run again, it goes on", command_import, {
+                {"batch", "N", "events of one append at most (default 2000)"},
+                {"name", "NAME", "remember the progress under this name"}}},
+        {"export", NULL, "", "write events as NDJSON", command_export, {
+                {"stream", "STREAM", "only this stream"},
+                {"output", "FILE", "to a file; run again, it goes on where the file ends"},
+                {"from", "N", "first position (with --stream: revision)"},
+                {"limit", "N", "at most N events"},
+                {"system", NULL, "system streams too (their names begin with $)"}}},
+        {"verify", NULL, "[DIRECTORY]", "check every byte of a data directory (./nilo-data) that no server uses",
+                command_verify, {{0}}},
+};
+/* clang-format on */
+
+/* ---- help ---- */
+
+static void usage_of(const struct cli_command *c, char *to, size_t size)
+{
+        snprintf(to, size, "nilo %s%s%s%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "",
+                *c->arguments ? " " : "", c->arguments);
+}
+
+static void print_usage_of(const struct cli_command *c)
+{
+        char usage[96];
+
+        usage_of(c, usage, sizeof usage);
+        printf("%s\n  %s\n", usage, c->text);
+        cli_print_flags(c->flags, CLI_FLAGS_MAX);
+        cli_print_common_flags();
+}
+
+static void print_overview(void)
+{
+        printf("nilo %s, an event store.\n\n", NILO_VERSION);
+        printf("  %-44s %s\n", "nilo [FLAGS]", "start a server (nilo serve --help: its flags)");
+        for (size_t i = 0; i < COUNT_OF(commands); i++) {
+                char usage[96];
+
+                usage_of(&commands[i], usage, sizeof usage);
+                printf("  %-44s %s\n", usage, commands[i].text);
+        }
+        printf("  %-44s %s\n", "nilo version", "the version of this program");
+        printf("\nnilo help NOUN VERB lists the flags of a command. Every command takes:\n");
+        cli_print_common_flags();
+}
+
+static int print_help(const char *noun, const char *verb)
+{
+        bool is_known = !noun;
+
+        if (!noun)
+                print_overview();
+        for (size_t i = 0; noun && i < COUNT_OF(commands); i++) {
+                const struct cli_command *c = &commands[i];
+
+                if (strcmp(c->noun, noun) != 0 || (verb && c->verb && strcmp(c->verb, verb) != 0))
+                        continue;
+                if (is_known)
+                        putchar('\n');
+                print_usage_of(c);
+                is_known = true;
+        }
+        return is_known ? CLI_OK
+                        : cli_problem(CLI_USAGE, "no command \"%s%s%s\"; `nilo help` lists them all", noun,
+                                  verb ? " " : "", verb ? verb : "");
+}
+
+/* ---- finding the command ---- */
+
+static const struct cli_command *find(const char *noun, const char *verb)
+{
+        for (size_t i = 0; i < COUNT_OF(commands); i++)
+                if (strcmp(commands[i].noun, noun) == 0 &&
+                        (!commands[i].verb || (verb && strcmp(commands[i].verb, verb) == 0)))
+                        return &commands[i];
+        return NULL;
+}
+
+static int unknown(const char *noun, const char *verb)
+{
+        const char *names[COUNT_OF(commands)];
+        size_t count = 0;
+
+        for (size_t i = 0; i < COUNT_OF(commands); i++)
+                if (strcmp(commands[i].noun, noun) == 0)
+                        names[count++] = commands[i].verb;
+        if (count && !verb)
+                return cli_problem(CLI_USAGE, "%s needs a verb; `nilo help %s` lists them", noun, noun);
+        if (count)
+                return cli_problem(CLI_USAGE, "no command \"%s %s\"; nearest is \"%s %s\". `nilo help %s` lists them", noun,
+                        verb, noun, cli_nearest(verb, names, count), noun);
+        for (size_t i = 0; i < COUNT_OF(commands); i++)
+                names[i] = commands[i].noun;
+        return cli_problem(CLI_USAGE, "no command \"%s\"; nearest is \"%s\". `nilo help` lists them all", noun,
+                cli_nearest(noun, names, COUNT_OF(commands)));
+}
+
+static bool is_help(const char *word)
+{
+        return strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static int run(int argc, char **argv)
+{
+        struct cli_line line = {.url = getenv("NILO_URL")};
+        const char *no_color = getenv("NO_COLOR");
+        const char *noun = argc > 1 ? argv[1] : "help";
+        const char *verb = argc > 2 ? argv[2] : NULL;
+        int code;
+
+        if (is_help(noun))
+                return print_help(verb, argc > 3 ? argv[3] : NULL);
+        if (strcmp(noun, "--version") == 0 || strcmp(noun, "version") == 0) {
+                printf("nilo %s\n", NILO_VERSION);
+                return CLI_OK;
+        }
+        line.command = find(noun, verb);
+        if (!line.command && verb && is_help(verb))
+                return print_help(noun, NULL);
+        if (!line.command)
+                return unknown(noun, verb);
+        if (!line.url || !*line.url)
+                line.url = "http://127.0.0.1:2113";
+        code = cli_parse(&line, argc, argv, line.command->verb ? 3 : 2);
+        if (code)
+                return code;
+        if (line.wants_help) {
+                print_usage_of(line.command);
+                return CLI_OK;
+        }
+        line.is_terminal = isatty(STDOUT_FILENO);
+        line.is_json |= !line.is_terminal;
+        line.has_color = line.is_terminal && !(no_color && *no_color);
+        return line.command->run(&line);
+}
+
+int cli_main(int argc, char **argv)
+{
+        static char output[OUTPUT_SIZE];
+        int code;
+
+        /* A pipe that is closed early is no fault: `nilo stream read | head`. */
+        signal(SIGPIPE, SIG_IGN);
+        setvbuf(stdout, output, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof output);
+        code = run(argc, argv);
+        if (!cli_flush() && !code)
+                code = cli_is_reader_gone() ? CLI_OK
+                                            : cli_problem(CLI_UNEXPECTED, "standard output cannot be written");
+        return code;
+}
