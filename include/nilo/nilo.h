@@ -1,7 +1,7 @@
 /* libnilo: a Nilometer store inside your own process. The same files as the server's; one process at a time.
  *
- * Every call blocks and may be made from any thread; the library has a thread of its own. What an append returns as
- * NILO_OK is on stable storage. Link with -lnilo (pkg-config nilo). */
+ * Every call blocks and may be made from any thread, a reader's by one thread at a time; the library has a thread of its
+ * own. What an append returns as NILO_OK is on stable storage. Link with -lnilo (pkg-config nilo). */
 #ifndef NILO_NILO_H
 #define NILO_NILO_H
 
@@ -32,7 +32,7 @@ enum nilo_result {
         NILO_IN_USE,         /* another process has the data directory */
         NILO_CORRUPT,        /* damaged bytes; nilo_problem says where */
         NILO_UNAVAILABLE,    /* closing, or the server cannot be reached */
-        NILO_DISK_FAULT,     /* the disk failed: close and look at the disk */
+        NILO_DISK_FAULT,     /* the disk failed: nothing more is written or read; close and look at the disk */
         NILO_ERROR,          /* anything else; nilo_problem says what */
         NILO_DENIED,         /* not allowed */
 };
@@ -46,8 +46,8 @@ struct nilo_options {
         const char *data;        /* directory; made if absent unless must_exist; NULL with memory_only */
         bool must_exist;
         bool memory_only;        /* nothing survives nilo_close */
-        uint64_t memory_size;    /* cap of caches and buffers in bytes; 0: 256 MiB */
-        uint64_t segment_size;   /* 0: 256 MiB */
+        uint64_t memory_size;    /* cap of caches and buffers in bytes; 0: 256 MiB; at least 1 MiB is used */
+        uint64_t segment_size;   /* 64 KiB to 2 GiB; 0: 256 MiB */
 };
 NILO_API enum nilo_result nilo_open(const struct nilo_options *options, struct nilo **ret);
 NILO_API void nilo_close(struct nilo **nilo); /* waits for what is under way; readers must be closed; NULL is fine */
@@ -117,8 +117,9 @@ struct nilo_read_options {
         const char *type_regex;
 };
 NILO_API enum nilo_result nilo_read(struct nilo *nilo, const struct nilo_read_options *options, struct nilo_reader **ret);
-/* The next event. NILO_END: no more now. NILO_NOT_FOUND: the stream does not exist (now). With `wait_ms` above zero at the end of a forward read: waits for new events up
- * to that long (-1: for ever), so a reader follows: history first, then live, no gap. */
+/* The next event. NILO_END: no more now, or the limit is reached. NILO_NOT_FOUND: the stream does not exist (now). With
+ * `wait_ms` above zero at the end of a forward read: waits for new events up to that long (-1: for ever), so a reader
+ * follows: history first, then live, no gap; a stream that does not exist yet is waited for too. */
 NILO_API enum nilo_result nilo_next(struct nilo_reader *reader, int wait_ms, struct nilo_recorded *ret);
 NILO_API void nilo_reader_close(struct nilo_reader **reader); /* NULL is fine */
 

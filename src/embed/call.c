@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 static _Thread_local char newest_problem[512];
 
@@ -24,9 +25,14 @@ const char *nilo_problem(void)
 
 void call_init(struct call *call, struct nilo *nilo, void (*fn)(struct call *call))
 {
+        pthread_condattr_t monotonic;
+
         *call = (struct call){.fn = fn, .nilo = nilo};
         pthread_mutex_init(&call->mutex, NULL);
-        pthread_cond_init(&call->changed, NULL);
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_cond_init(&call->changed, &monotonic);
+        pthread_condattr_destroy(&monotonic);
 }
 
 static void run(void *arg)
@@ -69,6 +75,14 @@ void call_end(struct call *call, enum nilo_result result)
         /* Signalled under the lock: the caller destroys the condition as soon as it sees the end. */
         pthread_cond_signal(&call->changed);
         pthread_mutex_unlock(&call->mutex);
+}
+
+enum nilo_result call_result(struct call *call, enum nilo_result result)
+{
+        if (!*call->nilo->disk_fault)
+                return result;
+        call_problem(call, "%s", call->nilo->disk_fault);
+        return NILO_DISK_FAULT;
 }
 
 void call_problem(struct call *call, const char *format, ...)

@@ -8,7 +8,12 @@
 #include "cluster/cluster.h"
 #include "embed/call.h"
 
-enum { MEMORY_SIZE_DEFAULT_MIB = 256 };
+#define SEGMENT_SIZE_MAX (2 * GIB)
+enum {
+        MEMORY_SIZE_DEFAULT_MIB = 256,
+        MEMORY_SIZE_MIN_MIB = 1,
+        SEGMENT_SIZE_MIN = 64 * 1024,
+};
 
 const char *nilo_version(void)
 {
@@ -52,25 +57,32 @@ static enum nilo_result result_of_open(int r)
 
 static void on_open(void *arg, int result, const char *problem)
 {
-        struct call *call = arg;
+        struct nilo *nilo = arg;
+        struct call *call = nilo->opening;
 
+        nilo->opening = NULL;
         if (result)
                 call_problem(call, "%s", problem);
-        call_end(call, result_of_open(result));
+        call_end(call, call_result(call, result_of_open(result)));
 }
 
 static void on_disk_fault(void *arg, const char *problem)
 {
-        (void)arg;
-        fault_exit(EXIT_CODE_DISK_FAULT,
-                "libnilo: the disk failed: %s. Nothing was acknowledged that is not on it.", problem);
+        struct nilo *nilo = arg;
+
+        snprintf(nilo->disk_fault, sizeof nilo->disk_fault,
+                "the disk failed: %s. Nothing was acknowledged that is not on it: close the store, look at "
+                "the disk",
+                problem);
+        readers_wake(nilo);
 }
 
 static void open_on_loop(struct call *call)
 {
         struct opening *o = CONTAINER_OF(call, struct opening, call);
-        uint64_t memory_size =
-                o->options->memory_size ? o->options->memory_size : MEMORY_SIZE_DEFAULT_MIB * MIB;
+        uint64_t memory_size = o->options->memory_size
+                                       ? MAX(o->options->memory_size, MEMORY_SIZE_MIN_MIB * MIB)
+                                       : MEMORY_SIZE_DEFAULT_MIB * MIB;
         struct store_options options = {
                 .os = call->nilo->os,
                 .control = call->nilo->control,
@@ -82,15 +94,17 @@ static void open_on_loop(struct call *call)
                 .open_on_loop = true,
                 .on_open = on_open,
                 .on_disk_fault = on_disk_fault,
-                .arg = call,
+                .arg = call->nilo,
         };
         const char *path = o->options->memory_only ? "memory" : o->options->data;
         int r = persistence_node_open(call->nilo->os, path, o->options->must_exist, &call->nilo->node);
 
         options.node = call->nilo->node;
+        call->nilo->opening = call;
         if (!r)
                 r = store_open(&options, &call->nilo->store);
         if (r) {
+                call->nilo->opening = NULL;
                 call_problem(call, "%s: %s", path, r > 0 ? persistence_problem() : fault_last());
                 call_end(call, result_of_open(r));
         }
@@ -154,6 +168,9 @@ enum nilo_result nilo_open(const struct nilo_options *options, struct nilo **ret
                 return problem_set(NILO_ERROR, "the loaded libraft is not exactly 0.22.1");
         if (!options->memory_only && (!options->data || !*options->data))
                 return problem_set(NILO_INVALID, "nilo_open: name a data directory, or say memory_only");
+        if (options->segment_size &&
+                (options->segment_size < SEGMENT_SIZE_MIN || options->segment_size > SEGMENT_SIZE_MAX))
+                return problem_set(NILO_INVALID, "nilo_open: segment_size lies between 64 KiB and 2 GiB");
         nilo = MEMORY_NEW(struct nilo);
         list_init(&nilo->waiting);
         if (os_real_new(&nilo->os)) {
@@ -212,14 +229,14 @@ static void describe(struct appending *a, const struct store_append_result *r)
 {
         struct bytes stream = a->is_delete ? a->del.stream : a->append.streams[r->stream].stream;
 
-        if (r->problem && *r->problem)
-                call_problem(&a->call, "%.*s: %s", (int)stream.size, stream.data, r->problem);
-        else if (r->verdict == STORE_CONFLICT && r->streams && r->streams[r->stream].has_revision)
+        if (r->verdict == STORE_CONFLICT && r->streams && r->streams[r->stream].has_revision)
                 call_problem(&a->call,
                         "conflict: %.*s is at revision %" PRIu64 ". Read from there and retry.",
                         (int)stream.size, stream.data, r->streams[r->stream].revision);
         else if (r->verdict == STORE_CONFLICT)
                 call_problem(&a->call, "conflict: %.*s does not exist.", (int)stream.size, stream.data);
+        else if (r->problem && *r->problem)
+                call_problem(&a->call, "%.*s: %s", (int)stream.size, stream.data, r->problem);
         else
                 call_problem(&a->call, "%.*s: %s", (int)stream.size, stream.data,
                         nilo_result_name(result_of_append(r)));
@@ -242,7 +259,8 @@ static void on_appended(void *arg, const struct store_append_result *r)
                         .actual_revision = revision,
                 };
         }
-        call_end(&a->call, result_of_append(r));
+        call_end(&a->call, r->verdict == STORE_NOT_READY ? call_result(&a->call, NILO_UNAVAILABLE)
+                                                         : result_of_append(r));
 }
 
 static void append_on_loop(struct call *call)
@@ -278,13 +296,35 @@ static bool expected_of(int64_t n, struct expected *ret)
         return n >= 0 || ret->kind != EXPECTED_EXACT;
 }
 
+/* What a caller can get wrong in C; the rest is the store's to judge. NULL: nothing. */
+static const char *what_is_wrong(const struct nilo_write *write)
+{
+        struct expected unused;
+
+        if (!write->stream)
+                return "name a stream";
+        if (!expected_of(write->expected, &unused))
+                return "expect NILO_ANY, NILO_NONE, NILO_EXISTS or a revision from 0";
+        if (write->count && !write->events)
+                return "a count without events";
+        for (unsigned i = 0; i < write->count; i++) {
+                const struct nilo_event *e = &write->events[i];
+
+                if (!e->type)
+                        return "every event has a type";
+                if ((!e->data && e->data_size) || (!e->metadata && e->metadata_size))
+                        return "a size without bytes";
+        }
+        return NULL;
+}
+
 static struct event_draft draft_of(struct nilo *nilo, const struct nilo_event *e)
 {
         struct event_draft draft = {
-                .type = e->type ? bytes_of_string(e->type) : BYTES_EMPTY,
+                .type = bytes_of_string(e->type),
                 .content_type = e->is_binary ? CONTENT_BINARY : CONTENT_JSON,
                 .data = bytes_of(e->data, e->data_size),
-                .metadata = bytes_of(e->metadata, e->metadata ? e->metadata_size : 0),
+                .metadata = bytes_of(e->metadata, e->metadata_size),
         };
 
         if (e->id) {
@@ -306,16 +346,16 @@ enum nilo_result nilo_append_all(struct nilo *nilo, const struct nilo_write *wri
         enum nilo_result result;
         unsigned n = 0;
 
-        if (!count)
-                return problem_set(NILO_INVALID, "an append needs at least one stream");
+        if (!count || count > LIMIT_APPEND_STREAMS_MAX)
+                return problem_set(count ? NILO_TOO_LARGE : NILO_INVALID, "an append is to 1 to %d streams",
+                        LIMIT_APPEND_STREAMS_MAX);
         for (unsigned i = 0; i < count; i++) {
-                struct expected unused;
+                const char *what = what_is_wrong(&writes[i]);
 
-                if (!writes[i].stream || !expected_of(writes[i].expected, &unused))
-                        return problem_set(NILO_INVALID,
-                                "write %u: name a stream, and expect NILO_ANY, NILO_NONE, NILO_EXISTS or "
-                                "a revision from 0",
-                                i);
+                if (ret_failed)
+                        *ret_failed = i;
+                if (what)
+                        return problem_set(NILO_INVALID, "write %u: %s", i, what);
                 event_count += writes[i].count;
         }
         if (event_count > LIMIT_APPEND_EVENTS_MAX)
@@ -351,13 +391,15 @@ enum nilo_result nilo_append(struct nilo *nilo, const char *stream, int64_t expe
 
 enum nilo_result nilo_delete(struct nilo *nilo, const char *stream, int64_t expected, bool is_tombstone)
 {
+        const struct nilo_write write = {.stream = stream, .expected = expected};
         struct appending a = {.is_delete = true};
+        const char *what = what_is_wrong(&write);
 
+        if (what)
+                return problem_set(NILO_INVALID, "nilo_delete: %s", what);
         a.del.stream = bytes_of_string(stream);
         a.del.is_tombstone = is_tombstone;
-        if (!expected_of(expected, &a.del.expected))
-                return problem_set(
-                        NILO_INVALID, "expect NILO_ANY, NILO_NONE, NILO_EXISTS or a revision from 0");
+        expected_of(expected, &a.del.expected);
         call_init(&a.call, nilo, append_on_loop);
         return call_run(&a.call);
 }
@@ -375,6 +417,8 @@ enum nilo_result nilo_verify(const char *data,
         uint64_t problems = 0;
         int r;
 
+        if (!data || !*data)
+                return problem_set(NILO_INVALID, "nilo_verify: name a data directory");
         r = os_real_new(&options.os);
         if (r)
                 return problem_set(NILO_ERROR, "%s", fault_last());

@@ -35,6 +35,7 @@ struct nilo_reader {
         unsigned slot_at;
         bool is_forward;
         bool has_given;       /* an event, ever */
+        uint64_t left;        /* of the limit; UINT64_MAX: none */
         struct buffer stream; /* empty: all */
         /* loop */
         struct list waiting; /* in nilo.waiting while somebody waits for news */
@@ -46,6 +47,7 @@ struct reading {
         struct nilo_reader *reader;
         const struct nilo_read_options *options;
         struct filter *filter;
+        struct reading *other; /* to be stopped */
         bool may_wait;
 };
 
@@ -92,8 +94,7 @@ static void page_add(struct nilo_reader *r, const struct event_view *e)
         r->slot_count++;
 }
 
-/* Fills the page as far as it goes. Yields are not passed on: the loop of an embedded store has no clients to
- * be fair to but the callers, and each of them waits for its page. */
+/* Fills the page as far as it goes. */
 static int page_fill(struct nilo_reader *r)
 {
         int result = 0;
@@ -105,8 +106,6 @@ static int page_fill(struct nilo_reader *r)
                 struct store_read_item item;
 
                 result = store_reader_next(r->reader, &item);
-                if (result == STORE_READ_YIELD)
-                        continue;
                 if (result)
                         break;
                 page_add(r, &item.event);
@@ -118,18 +117,15 @@ static int page_fill(struct nilo_reader *r)
 
 static void page_or_wait(struct call *call);
 
-static void on_facts(struct control_watcher *watcher)
+static void page_again(void *arg)
 {
-        struct nilo *nilo = watcher->arg;
-        struct list due;
-        struct fact fact;
-        uint64_t missed;
-        bool has_news = false;
+        page_or_wait(arg);
+}
 
-        while (control_take(watcher, &fact, &missed))
-                has_news |= missed || fact.type == FACT_events_persisted;
-        if (!has_news)
-                return;
+void readers_wake(struct nilo *nilo)
+{
+        struct list due;
+
         list_init(&due);
         LIST_EACH_SAFE (at, &nilo->waiting) {
                 list_remove(at);
@@ -143,10 +139,22 @@ static void on_facts(struct control_watcher *watcher)
                 r->waiter = NULL;
                 page_or_wait(waiter);
         }
-        if (list_is_empty(&nilo->waiting)) {
+        if (nilo->is_watching && list_is_empty(&nilo->waiting)) {
                 control_unwatch(&nilo->watcher);
                 nilo->is_watching = false;
         }
+}
+
+static void on_facts(struct control_watcher *watcher)
+{
+        struct fact fact;
+        uint64_t missed;
+        bool has_news = false;
+
+        while (control_take(watcher, &fact, &missed))
+                has_news |= missed || fact.type == FACT_events_persisted;
+        if (has_news)
+                readers_wake(watcher->arg);
 }
 
 static void wait_for_news(struct nilo_reader *r, struct call *call)
@@ -208,15 +216,27 @@ static void page_or_wait(struct call *call)
         struct reading *reading = CONTAINER_OF(call, struct reading, call);
         struct nilo_reader *r = reading->reader;
 
-        int end = page_fill(r);
+        int end;
 
-        if (end == STORE_READ_END && !r->slot_count && reading->may_wait) {
+        if (*call->nilo->disk_fault) {
+                call_end(call, call_result(call, NILO_DISK_FAULT));
+                return;
+        }
+        end = page_fill(r);
+        /* A filter that finds nothing for long lets the calls of other threads in between (G18). */
+        if (end == STORE_READ_YIELD && !r->slot_count) {
+                os_post(call->nilo->os, page_again, call);
+                return;
+        }
+        if (end == STORE_READ_END && !r->slot_count && reading->may_wait && r->left) {
                 wait_for_news(r, call);
                 return;
         }
         if (end == STORE_READ_END && is_absent(r))
                 end = STORE_READ_NOT_FOUND;
         r->has_given |= r->slot_count > 0;
+        if (r->left != UINT64_MAX)
+                r->left -= r->slot_count;
         call_end(call, r->slot_count ? NILO_OK : result_of_read(call, r, end));
 }
 
@@ -225,6 +245,7 @@ static void stop_waiting(struct call *call)
         struct reading *reading = CONTAINER_OF(call, struct reading, call);
         struct nilo_reader *r = reading->reader;
 
+        reading->other->may_wait = false; /* it may still be examining */
         if (r->waiter) {
                 list_remove(&r->waiting);
                 call_end(r->waiter, NILO_END);
@@ -244,7 +265,7 @@ static void open_on_loop(struct call *call)
                 .is_backward = o->is_backward,
                 .from = o->from_end ? FROM_END : FROM_NUMBER,
                 .number = o->from,
-                .limit = o->limit ? o->limit : UINT64_MAX,
+                .limit = reading->reader->left,
                 .filter = reading->filter,
                 .is_follow = !o->is_backward,
         };
@@ -291,13 +312,17 @@ enum nilo_result nilo_read(
         struct nilo *nilo, const struct nilo_read_options *options, struct nilo_reader **ret)
 {
         struct reading reading = {.options = options};
-        enum nilo_result result = filter_of(options, &reading.filter);
+        enum nilo_result result;
 
+        if (options->stream && !*options->stream)
+                return problem_set(NILO_INVALID, "nilo_read: name a stream, or give NULL for all of them");
+        result = filter_of(options, &reading.filter);
         if (result)
                 return result;
         reading.reader = MEMORY_NEW(struct nilo_reader);
         reading.reader->nilo = nilo;
         reading.reader->is_forward = !options->is_backward;
+        reading.reader->left = options->limit ? options->limit : UINT64_MAX;
         reading.reader->slots = memory_new_array(PAGE_EVENTS_MAX, sizeof *reading.reader->slots);
         list_init(&reading.reader->waiting);
         if (options->stream)
@@ -341,12 +366,12 @@ void nilo_reader_close(struct nilo_reader **reader)
  * page counts. */
 static enum nilo_result run_for(struct reading *reading, int wait_ms)
 {
-        struct reading stop = {.reader = reading->reader};
+        struct reading stop = {.reader = reading->reader, .other = reading};
         struct call *call = &reading->call;
         struct timespec until;
         bool has_ended;
 
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += wait_ms / 1000;
         until.tv_nsec += wait_ms % 1000 * 1000000l;
         if (until.tv_nsec >= 1000000000l) {
