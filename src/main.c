@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "server/present.h"
 #include "server/server.h"
 
 int main(int argc, char **argv)
@@ -14,10 +13,6 @@ int main(int argc, char **argv)
                 return server_main(argc - 2, argv + 2, environ);
         if (argv[1][0] != '-' || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
                 strcmp(argv[1], "--version") == 0)
-#if SERVER_WITH_CLI
                 return cli_main(argc, argv);
-#else
-                return 2;
-#endif
         return server_main(argc - 1, argv + 1, environ);
 }

@@ -1,5 +1,5 @@
-/* Streams of facts: one watcher of the bus each, pulled by the room of its connection. A slow reader misses facts and is told
- * how many; it costs the server its cursor and nothing else (G18). */
+/* Streams of facts: one watcher of the bus each, pulled by the room of its connection. A slow reader misses
+ * facts and is told how many; it costs the server its cursor and nothing else (G18). */
 #include "ops/room.h"
 
 #include <inttypes.h>
@@ -26,7 +26,8 @@ static void fact_stream_free(struct fact_stream *s)
         free(s);
 }
 
-static void add_line(struct fact_stream *s, struct buffer *out, const char *event, const char *id, struct bytes json)
+static void add_line(
+        struct fact_stream *s, struct buffer *out, const char *event, const char *id, struct bytes json)
 {
         if (s->is_sse) {
                 buffer_format(out, "event: %s\n", event);
@@ -100,7 +101,8 @@ static void on_facts(struct control_watcher *watcher)
         gateway_stream_wake(CONTAINER_OF(watcher, struct fact_stream, watcher)->request);
 }
 
-/* A comment now and then shows proxies that the stream lives, and us that the client is gone. NDJSON has no comments. */
+/* A comment now and then shows proxies that the stream lives, and us that the client is gone. NDJSON has no
+ * comments. */
 static void on_keep_alive(struct os_timer *timer)
 {
         struct ops *ops = timer->arg;
@@ -120,8 +122,10 @@ static void on_keep_alive(struct os_timer *timer)
 static void refuse(struct gateway_request *r, const char *what, struct bytes value, const char *names)
 {
         gateway_reply_problem(r,
-                &(struct gateway_problem){.status = 400, .code = "invalid", .title = "The query makes no sense"},
-                "%s: \"%.*s\" is none of %s", what, (int)MIN(value.size, (size_t)64), (const char *)value.data, names);
+                &(struct gateway_problem){
+                        .status = 400, .code = "invalid", .title = "The query makes no sense"},
+                "%s: \"%.*s\" is none of %s", what, (int)MIN(value.size, (size_t)64),
+                (const char *)value.data, names);
 }
 
 /* Adds the categories of a comma-separated list. */
@@ -151,11 +155,13 @@ static bool read_query(struct gateway_request *r, struct fact_stream *s, bool *r
         for (unsigned i = 0; gateway_query_at(r, i, &name, &value); i++) {
                 char text[32];
 
-                snprintf(text, sizeof text, "%.*s", (int)MIN(value.size, sizeof text), (const char *)value.data);
+                snprintf(text, sizeof text, "%.*s", (int)MIN(value.size, sizeof text),
+                        (const char *)value.data);
                 if (bytes_equal_string(name, "category")) {
                         if (!add_categories(value, &s->watcher.categories)) {
                                 refuse(r, "category", value,
-                                        "system, cluster, leadership, persistence, gateway, coordination, subscriptions");
+                                        "system, cluster, leadership, persistence, gateway, coordination, "
+                                        "subscriptions");
                                 return false;
                         }
                 } else if (bytes_equal_string(name, "level")) {
@@ -179,8 +185,8 @@ static bool read_query(struct gateway_request *r, struct fact_stream *s, bool *r
         return true;
 }
 
-/* A client that comes back names the last fact it saw. If that was of this life of the server it goes on behind it, else
- * with whatever the bus still holds. */
+/* A client that comes back names the last fact it saw. If that was of this life of the server it goes on
+ * behind it, else with whatever the bus still holds. */
 static void resume(struct gateway_request *r, struct fact_stream *s, bool *ret_from_oldest)
 {
         struct bytes value;
@@ -231,7 +237,8 @@ void facts_get(void *arg, struct gateway_request *r)
                                 .title = "No more watchers are taken",
                                 .next = "close another stream of facts, or try again in a second",
                         },
-                        ops->facts.is_stopping ? "the server is stopping" : "at most %d streams of facts are open at one time",
+                        ops->facts.is_stopping ? "the server is stopping"
+                                               : "at most %d streams of facts are open at one time",
                         OPS_FACT_STREAMS_MAX);
                 free(s);
                 return;

@@ -125,7 +125,10 @@ static void add_option(struct json_out *j, const char *name, json_t *option)
         json_out_null(j);
         json_key(j, "schema");
         json_object_begin(j);
-        json_field_string(j, "type", json_is_boolean(value) ? "boolean" : json_is_integer(value) ? "integer" : "string");
+        json_field_string(j, "type",
+                json_is_boolean(value)   ? "boolean"
+                : json_is_integer(value) ? "integer"
+                                         : "string");
         json_object_end(j);
         json_object_end(j);
         free(text);
@@ -147,8 +150,7 @@ void info_get_options(void *arg, struct gateway_request *r)
         assert(root);
         j = (struct json_out){.out = &out};
         json_array_begin(&j);
-        json_object_foreach (root, name, option)
-                add_option(&j, name, option);
+        json_object_foreach(root, name, option) add_option(&j, name, option);
         json_array_end(&j);
         json_decref(root);
         ops_reply_json(r, 200, &out);
@@ -158,9 +160,9 @@ static void add_uuid(struct json_out *j, const char *key, const uint8_t uuid[16]
 {
         char text[37];
 
-        snprintf(text, sizeof text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", uuid[0],
-                uuid[1], uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7], uuid[8], uuid[9], uuid[10], uuid[11],
-                uuid[12], uuid[13], uuid[14], uuid[15]);
+        snprintf(text, sizeof text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                uuid[0], uuid[1], uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7], uuid[8], uuid[9],
+                uuid[10], uuid[11], uuid[12], uuid[13], uuid[14], uuid[15]);
         json_field_string(j, key, text);
 }
 

@@ -1,7 +1,7 @@
 /* Log levels at run time; subsystems and their workers.
  *
- * Supervisors are had only where they were made, but what happens to a worker is a fact, so the table of workers is kept from
- * the facts. */
+ * Supervisors are had only where they were made, but what happens to a worker is a fact, so the table of
+ * workers is kept from the facts. */
 #include "ops/room.h"
 
 #include <jansson.h>
@@ -88,7 +88,10 @@ static void add_workers(const struct ops *ops, enum subsystem subsystem, struct 
                         continue;
                 json_object_begin(j);
                 json_field_string(j, "name", w->name);
-                json_field_string(j, "state", w->is_given_up ? "given up" : w->is_running ? "running" : "failed");
+                json_field_string(j, "state",
+                        w->is_given_up  ? "given up"
+                        : w->is_running ? "running"
+                                        : "failed");
                 json_field_u64(j, "failures", w->failures);
                 json_field_u64(j, "restarts", w->restarts);
                 if (*w->reason)
@@ -153,9 +156,10 @@ static bool read_subsystem(struct gateway_request *r, bool allows_all, enum subs
         for (enum subsystem s = 0; s < SUBSYSTEMS; s++)
                 buffer_format(&names, "%s%s", s ? ", " : "", subsystem_name(s));
         gateway_reply_problem(r,
-                &(struct gateway_problem){.status = 404, .code = "not-found", .title = "There is no such subsystem"},
-                "\"%.*s\" is none of %.*s%s", (int)MIN(name.size, (size_t)64), (const char *)name.data, (int)names.size,
-                (const char *)names.data, allows_all ? ", all" : "");
+                &(struct gateway_problem){
+                        .status = 404, .code = "not-found", .title = "There is no such subsystem"},
+                "\"%.*s\" is none of %.*s%s", (int)MIN(name.size, (size_t)64), (const char *)name.data,
+                (int)names.size, (const char *)names.data, allows_all ? ", all" : "");
         buffer_fini(&names);
         return false;
 }
@@ -195,7 +199,8 @@ static bool read_level(struct bytes body, enum log_level *ret)
         if (json_is_string(value))
                 snprintf(text, sizeof text, "%s", json_string_value(value));
         else
-                snprintf(text, sizeof text, "%.*s", (int)MIN(body.size, sizeof text), (const char *)body.data);
+                snprintf(
+                        text, sizeof text, "%.*s", (int)MIN(body.size, sizeof text), (const char *)body.data);
         is_known = log_level_parse(text, ret);
         json_decref(root);
         return is_known;

@@ -1,5 +1,6 @@
-/* /metrics in the Prometheus text format 0.0.4. Counters are kept where things happen; here they are only looked at, when
- * somebody asks. The table is metrics.def; one family beside it, nilo_facts_total, has a row for every type of fact. */
+/* /metrics in the Prometheus text format 0.0.4. Counters are kept where things happen; here they are only
+ * looked at, when somebody asks. The table is metrics.def; one family beside it, nilo_facts_total, has a row
+ * for every type of fact. */
 #include "ops/room.h"
 
 enum kind { COUNTER, GAUGE };
@@ -40,7 +41,8 @@ static void look_around(struct ops *ops, struct look *l)
 
 static void add_family(struct buffer *out, const char *name, enum kind kind, const char *help)
 {
-        buffer_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind == COUNTER ? "counter" : "gauge");
+        buffer_format(
+                out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind == COUNTER ? "counter" : "gauge");
 }
 
 static void add(struct buffer *out, const char **family, const char *name, enum kind kind, const char *labels,
@@ -56,7 +58,8 @@ static void add_facts(const struct look *l, struct buffer *out)
 {
         add_family(out, "nilo_facts_total", COUNTER, "Facts published, by type");
         for (unsigned i = 0; i < FACTS; i++)
-                buffer_format(out, "nilo_facts_total{type=\"%s\"} %llu\n", fact_describe((enum fact_type)i)->name,
+                buffer_format(out, "nilo_facts_total{type=\"%s\"} %llu\n",
+                        fact_describe((enum fact_type)i)->name,
                         (unsigned long long)l->control.published_by_type[i]);
 }
 
@@ -69,9 +72,9 @@ void metrics_get(void *arg, struct gateway_request *r)
 
         look_around(arg, &all);
 #define METRIC(name, kind, labels, value, help) add(&out, &family, name, kind, labels, (double)(value), help);
-#define STORE_METRIC(name, kind, labels, value, help)                                                                  \
-        if (l->has_store)                                                                                              \
-                METRIC(name, kind, labels, value, help)
+#define STORE_METRIC(name, kind, labels, value, help)                                                        \
+        if (l->has_store)                                                                                    \
+        METRIC(name, kind, labels, value, help)
 #include "ops/metrics.def"
 #undef STORE_METRIC
 #undef METRIC

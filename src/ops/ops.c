@@ -62,11 +62,13 @@ static void get_live(void *arg, struct gateway_request *r)
         if (gateway_query(r, "liveCode", &text)) {
                 status = 0;
                 for (size_t i = 0; i < text.size && i < 4; i++)
-                        status = text.data[i] >= '0' && text.data[i] <= '9' ? status * 10 + text.data[i] - '0' : 1000;
+                        status = text.data[i] >= '0' && text.data[i] <= '9' ? status * 10 + text.data[i] - '0'
+                                                                            : 1000;
                 if (status < 200 || status > 599) {
                         gateway_reply_problem(r,
-                                &(struct gateway_problem){
-                                        .status = 400, .code = "invalid", .title = "liveCode is no HTTP status"},
+                                &(struct gateway_problem){.status = 400,
+                                        .code = "invalid",
+                                        .title = "liveCode is no HTTP status"},
                                 "liveCode must be a number from 200 to 599");
                         return;
                 }
@@ -90,8 +92,8 @@ static void get_ready(void *arg, struct gateway_request *r)
 static void get_ping(void *arg, struct gateway_request *r)
 {
         (void)arg;
-        gateway_reply(r, 200, "application/json", BYTES_LITERAL("{\"text\":\"Ping request successfully handled\"}"),
-                NULL, 0);
+        gateway_reply(r, 200, "application/json",
+                BYTES_LITERAL("{\"text\":\"Ping request successfully handled\"}"), NULL, 0);
 }
 
 /* ---- the list of routes ---- */
@@ -147,25 +149,28 @@ void ops_open(const struct ops_options *options, struct ops **ret)
 {
         static const struct gateway_route routes[] = {
                 {"GET", "/", "this list", get_index, .when_not_ready = true},
-                {"GET", "/health/live", "204 when ready, else 503; ?liveCode= chooses another status", get_live,
-                        .when_not_ready = true},
+                {"GET", "/health/live", "204 when ready, else 503; ?liveCode= chooses another status",
+                        get_live, .when_not_ready = true},
                 {"GET", "/health/ready", "200 when ready, else 503 with what is pending", get_ready,
                         .when_not_ready = true},
                 {"GET", "/ping", "whether anybody is there", get_ping, .when_not_ready = true},
                 {"GET", "/info", "version, state, limits and options with their origin", info_get,
                         .when_not_ready = true},
-                {"GET", "/info/options", "options as KurrentDB lists them", info_get_options, .when_not_ready = true},
+                {"GET", "/info/options", "options as KurrentDB lists them", info_get_options,
+                        .when_not_ready = true},
                 {"GET", "/gossip", "the members of the cluster, as KurrentDB lists them", info_get_gossip,
                         .when_not_ready = true},
                 {"GET", "/metrics", "metrics for Prometheus", metrics_get, .when_not_ready = true},
                 {"GET", "/v1/subsystems", "readiness, log level and workers of every subsystem",
                         levels_get_subsystems, .when_not_ready = true},
-                {"GET", "/v1/facts", "what the server does, live (SSE or NDJSON; ?category= ?level= ?from=oldest)",
+                {"GET", "/v1/facts",
+                        "what the server does, live (SSE or NDJSON; ?category= ?level= ?from=oldest)",
                         facts_get, .when_not_ready = true},
                 {"GET", "/v1/log/levels", "what the loggers show", levels_get_all, .when_not_ready = true},
-                {"GET", "/v1/log/levels/{subsystem}", "what one logger shows", levels_get, .when_not_ready = true},
-                {"PUT", "/v1/log/levels/{subsystem}", "changes what a logger shows: {\"level\": \"debug\"}", levels_put,
-                        .when_not_ready = true, .body_size_max = OPS_BODY_SIZE_MAX},
+                {"GET", "/v1/log/levels/{subsystem}", "what one logger shows", levels_get,
+                        .when_not_ready = true},
+                {"PUT", "/v1/log/levels/{subsystem}", "changes what a logger shows: {\"level\": \"debug\"}",
+                        levels_put, .when_not_ready = true, .body_size_max = OPS_BODY_SIZE_MAX},
         };
         struct ops *ops = MEMORY_NEW(struct ops);
 

@@ -18,7 +18,6 @@
 #include "os/os.h"
 #include "persistence/persistence.h"
 #include "server/config.h"
-#include "server/present.h"
 #include "server/process.h"
 #include "server/server.h"
 #include "store/store.h"
@@ -84,12 +83,8 @@ static void on_gateway_closed(void *arg)
         struct server *s = arg;
 
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_GATEWAY, "");
-#if SERVER_WITH_KURRENT
         kurrent_close(&s->kurrent);
-#endif
-#if SERVER_WITH_API
         api_close(&s->api);
-#endif
         ops_close(&s->ops);
         notification_free(&s->notification);
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_NOTIFICATION, "");
@@ -107,7 +102,8 @@ static void stop(struct server *s, const char *why)
                 return;
         s->is_stopping = true;
         publish(s, FACT_system_stopping, SUBSYSTEM_SERVER, why);
-        /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open. */
+        /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open.
+         */
         ops_stop(s->ops);
         publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
         if (s->notification)
@@ -132,7 +128,8 @@ static void on_facts(struct control_watcher *watcher)
                 if (fact.type != FACT_restarts_exhausted)
                         continue;
                 fail(s, EXIT_CODE_RESTARTS_EXHAUSTED,
-                        "a worker of %s failed too often: %.*s. What was acknowledged is safe; start again, and look "
+                        "a worker of %s failed too often: %.*s. What was acknowledged is safe; start again, "
+                        "and look "
                         "at the log above for the reason",
                         subsystem_name((enum subsystem)fact.payload.subsystem), (int)fact.payload.text_size,
                         fact.payload.text);
@@ -160,7 +157,8 @@ static void fail_data(struct server *s, int result, const char *problem)
         switch (result) {
         case PERSISTENCE_IN_USE:
                 fail(s, EXIT_CODE_DATA_IN_USE,
-                        "the data directory %s is in use by another process. Stop that one, or choose another with "
+                        "the data directory %s is in use by another process. Stop that one, or choose "
+                        "another with "
                         "--data DIRECTORY",
                         s->config.data);
                 break;
@@ -217,8 +215,8 @@ static void on_store_open(void *arg, int result, const char *problem)
 static void start_persistence(void *arg)
 {
         struct server *s = arg;
-        /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed, and what the
-         * sessions have read and not yet sent. */
+        /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed, and
+         * what the sessions have read and not yet sent. */
         struct store_options options = {
                 .os = s->os,
                 .control = s->control,
@@ -352,7 +350,8 @@ static int open_gateway(struct server *s)
                         "port %u of %s is in use. Choose another with --port N, or --port 0 for any free one",
                         (unsigned)s->config.port, s->config.listen);
         else if (r)
-                fail(s, EXIT_CODE_CONFIGURATION, "--listen %s: %s", s->config.listen, r > 0 ? why : fault_last());
+                fail(s, EXIT_CODE_CONFIGURATION, "--listen %s: %s", s->config.listen,
+                        r > 0 ? why : fault_last());
         return r;
 }
 
@@ -390,16 +389,8 @@ static void open_routes(struct server *s)
 
         memcpy(kurrent.node_uuid, s->node_uuid, sizeof kurrent.node_uuid);
         memcpy(ops.node_uuid, s->node_uuid, sizeof ops.node_uuid);
-#if SERVER_WITH_KURRENT
         kurrent_open(&kurrent, &s->kurrent);
-#else
-        (void)kurrent;
-#endif
-#if SERVER_WITH_API
         api_open(&api, &s->api);
-#else
-        (void)api;
-#endif
         ops_open(&ops, &s->ops);
 }
 
@@ -460,8 +451,8 @@ static int start(struct server *s)
 
 /* ---- the process ---- */
 
-/* A failed assertion has said what it was. The process ends here and at once, with the code that says "a bug": nothing more
- * is written, so what is on the disk is what was acknowledged. */
+/* A failed assertion has said what it was. The process ends here and at once, with the code that says "a
+ * bug": nothing more is written, so what is on the disk is what was acknowledged. */
 static void on_abort(int number)
 {
         (void)number;
@@ -473,7 +464,8 @@ static void set_up_process(void)
         struct sigaction action = {.sa_handler = on_abort};
 
         sigaction(SIGABRT, &action, NULL);
-        /* Arenas of malloc are for programs whose threads allocate in parallel; here the loop does nearly all of it. */
+        /* Arenas of malloc are for programs whose threads allocate in parallel; here the loop does nearly all
+         * of it. */
         mallopt(M_ARENA_MAX, 2);
 }
 
@@ -489,8 +481,9 @@ static int print_help(void)
 {
         struct buffer text = {0};
 
-        buffer_add_string(&text, "nilo [FLAGS]\n  starts a server. Flags win over the environment (NILO_PORT for --port), "
-                                 "that over the file of --config.\n");
+        buffer_add_string(&text,
+                "nilo [FLAGS]\n  starts a server. Flags win over the environment (NILO_PORT for --port), "
+                "that over the file of --config.\n");
         config_help(&text);
         fwrite(text.data, 1, text.size, stdout);
         buffer_fini(&text);
@@ -507,11 +500,13 @@ int server_main(int count, char **arguments, char **environment)
         set_up_process();
         if (cluster_engine_version() != CLUSTER_ENGINE_VERSION)
                 fail(&s, EXIT_CODE_WRONG_LIBRARY,
-                        "the loaded libraft has version number %d, this program needs exactly %d (0.22.1): others lose "
+                        "the loaded libraft has version number %d, this program needs exactly %d (0.22.1): "
+                        "others lose "
                         "data or corrupt memory. Install libraft 0.22.1",
                         cluster_engine_version(), CLUSTER_ENGINE_VERSION);
         else if (config_read(count, arguments, environment, &s.config, &problems))
-                fail(&s, EXIT_CODE_CONFIGURATION, "the configuration has problems, and the server did not start");
+                fail(&s, EXIT_CODE_CONFIGURATION,
+                        "the configuration has problems, and the server did not start");
         else if (!start(&s)) {
                 open_routes(&s);
                 run(&s);

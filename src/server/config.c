@@ -286,8 +286,8 @@ static void read_flags(struct config *c, int count, char **arguments, struct buf
         }
 }
 
-/* Others may use names that begin with ours (NILO_URL is the command line's), so only what is nearly an option is taken for a
- * slip of the pen. */
+/* Others may use names that begin with ours (NILO_URL is the command line's), so only what is nearly an
+ * option is taken for a slip of the pen. */
 static void read_variable(struct config *c, const char *variable, const char *equals, struct buffer *problems)
 {
         char given[NAME_SIZE_MAX];

@@ -50,8 +50,8 @@ static void publish_too_many(struct world *w)
 
 TEST(facts, a_late_watcher_sees_the_start_in_order)
 {
-        static const char *const chain[] = {"initialization_started", "subsystem_starting", "log_opened", "leader_changed",
-                "store_opened", "system_ready"};
+        static const char *const chain[] = {"initialization_started", "subsystem_starting", "log_opened",
+                "leader_changed", "store_opened", "system_ready"};
         struct world w = {0};
         const char *at;
         int fd;
@@ -198,8 +198,8 @@ TEST(facts, go_on_behind_the_last_one_that_was_seen)
 
 TEST(facts, a_question_that_makes_no_sense_is_refused_with_what_would)
 {
-        static const char *const queries[] = {"?category=kitchen", "?category=gateway,kitchen", "?level=loud", "?from=yesterday",
-                "?colour=red", "?level="};
+        static const char *const queries[] = {"?category=kitchen", "?category=gateway,kitchen", "?level=loud",
+                "?from=yesterday", "?colour=red", "?level="};
         struct world w = {0};
 
         world_open(&w);

@@ -1,5 +1,4 @@
 /* The routes of ops, over HTTP: what they say of a server that runs and of one that is not ready. */
-#include <ctype.h>
 #include <jansson.h>
 
 #include "test.h"
@@ -97,8 +96,8 @@ TEST(ping, answers_what_clients_compare)
         struct world w = {0};
 
         world_open(&w);
-        assert_string_equal(
-                http_body(http_ask(w.port, "GET", "/ping", "", "")), "{\"text\":\"Ping request successfully handled\"}");
+        assert_string_equal(http_body(http_ask(w.port, "GET", "/ping", "", "")),
+                "{\"text\":\"Ping request successfully handled\"}");
         world_close(&w);
 }
 
@@ -125,7 +124,8 @@ TEST(info, has_the_fields_of_kurrentdb_and_ours)
         assert_string_equal(text_at(nilo, "version"), NILO_VERSION);
         assert_true(json_is_true(json_object_get(nilo, "memory_only")));
         assert_true(json_is_true(json_object_get(nilo, "ready")));
-        assert_int_equal(json_integer_value(json_object_get(json_object_get(nilo, "limits"), "event_size")), 16767216);
+        assert_int_equal(
+                json_integer_value(json_object_get(json_object_get(nilo, "limits"), "event_size")), 16767216);
         port = json_object_get(json_object_get(nilo, "options"), "port");
         assert_int_equal(json_integer_value(json_object_get(port, "value")), 7);
         assert_string_equal(text_at(port, "origin"), "flag");
@@ -175,8 +175,9 @@ TEST(gossip, shows_one_live_leader_where_clients_reach_it)
 
 TEST(index, lists_every_route)
 {
-        static const char *const paths[] = {"/", "/health/live", "/health/ready", "/ping", "/info", "/info/options", "/gossip",
-                "/metrics", "/v1/subsystems", "/v1/facts", "/v1/log/levels", "/v1/log/levels/{subsystem}"};
+        static const char *const paths[] = {"/", "/health/live", "/health/ready", "/ping", "/info",
+                "/info/options", "/gossip", "/metrics", "/v1/subsystems", "/v1/facts", "/v1/log/levels",
+                "/v1/log/levels/{subsystem}"};
         struct world w = {0};
         json_t *root;
 
@@ -188,226 +189,12 @@ TEST(index, lists_every_route)
                 bool is_there = false;
                 size_t at;
 
-                json_array_foreach (routes, at, route)
-                        is_there |= strcmp(text_at(route, "path"), paths[i]) == 0 && *text_at(route, "summary");
+                json_array_foreach(routes, at, route) is_there |=
+                        strcmp(text_at(route, "path"), paths[i]) == 0 && *text_at(route, "summary");
                 if (!is_there)
                         fail_msg("%s is not listed", paths[i]);
         }
         json_decref(root);
-        world_close(&w);
-}
-
-/* ---- metrics ---- */
-
-/* The value of a sample, named with its labels; fails if it is not there. */
-static double metric(const char *body, const char *sample)
-{
-        char line[256];
-        const char *at;
-
-        snprintf(line, sizeof line, "\n%s ", sample);
-        at = strstr(body, line);
-        if (!at)
-                fail_msg("no sample %s", sample);
-        return strtod(at + strlen(line), NULL);
-}
-
-static bool is_name(const char *s, size_t size)
-{
-        for (size_t i = 0; i < size; i++)
-                if (!isalpha((unsigned char)s[i]) && s[i] != '_' && (i == 0 || !isdigit((unsigned char)s[i])))
-                        return false;
-        return size > 0;
-}
-
-/* {a="x",b="y"}; gives what follows, or NULL. */
-static const char *skip_labels(const char *at)
-{
-        if (*at != '{')
-                return at;
-        do {
-                const char *equals = strchr(++at, '=');
-                const char *end;
-
-                if (!equals || !is_name(at, (size_t)(equals - at)) || equals[1] != '"')
-                        return NULL;
-                end = strchr(equals + 2, '"');
-                if (!end)
-                        return NULL;
-                at = end + 1;
-        } while (*at == ',');
-        return *at == '}' ? at + 1 : NULL;
-}
-
-/* The grammar of the format: HELP and TYPE before the samples of a family, each family once and in one piece. */
-static void check_format(const char *body)
-{
-        char *text = strdup(body);
-        char family[128] = "";
-        char seen[64 * 1024] = "";
-        char *rest = text;
-        const char *line;
-
-        while ((line = strsep(&rest, "\n"))) {
-                char name[128];
-                char kind[16];
-                const char *at;
-                char *end;
-
-                if (!*line)
-                        continue;
-                if (sscanf(line, "# HELP %127s", name) == 1) {
-                        char marked[160];
-
-                        assert_true(strlen(line) > strlen("# HELP  ") + strlen(name));
-                        snprintf(marked, sizeof marked, " %s ", name);
-                        assert_null(strstr(seen, marked));
-                        strncat(seen, marked, sizeof seen - strlen(seen) - 1);
-                        strcpy(family, name);
-                        continue;
-                }
-                if (sscanf(line, "# TYPE %127s %15s", name, kind) == 2) {
-                        assert_string_equal(name, family);
-                        assert_true(strcmp(kind, "counter") == 0 || strcmp(kind, "gauge") == 0);
-                        if (strcmp(kind, "counter") == 0)
-                                assert_string_equal(name + strlen(name) - strlen("_total"), "_total");
-                        continue;
-                }
-                assert_true(*family);
-                assert_int_equal(strncmp(line, family, strlen(family)), 0);
-                at = skip_labels(line + strlen(family));
-                if (!at || *at != ' ')
-                        fail_msg("not a sample: %s", line);
-                strtod(at + 1, &end);
-                assert_true(end > at + 1 && !*end);
-        }
-        free(text);
-}
-
-static char *get_metrics(struct world *w)
-{
-        const char *answer = http_ask(w->port, "GET", "/metrics", "", "");
-
-        assert_int_equal(http_status(answer), 200);
-        assert_non_null(strcasestr(answer, "\r\ncontent-type: text/plain; version=0.0.4"));
-        return strdup(http_body(answer));
-}
-
-static void add_sample_name(char ret[256], const char *name, const char *labels)
-{
-        snprintf(ret, 256, "%s%s%s%s", name, *labels ? "{" : "", labels, *labels ? "}" : "");
-}
-
-TEST(metrics, every_metric_of_the_table_is_there_once_and_well_formed)
-{
-        struct world w = {0};
-        char *body;
-        char name[256];
-
-        world_open(&w);
-        body = get_metrics(&w);
-        check_format(body);
-#define METRIC(family, kind, labels, value, help)                                                                      \
-        add_sample_name(name, family, labels);                                                                         \
-        metric(body, name);
-#define STORE_METRIC METRIC
-#include "ops/metrics.def"
-#undef STORE_METRIC
-#undef METRIC
-        for (unsigned i = 0; i < FACTS; i++) {
-                snprintf(name, sizeof name, "nilo_facts_total{type=\"%s\"}", fact_describe((enum fact_type)i)->name);
-                metric(body, name);
-        }
-        free(body);
-        world_close(&w);
-}
-
-TEST(metrics, a_server_that_is_not_ready_has_those_that_it_can_know)
-{
-        struct world w = {.is_never_ready = true};
-        char *body;
-
-        world_open(&w);
-        body = get_metrics(&w);
-        check_format(body);
-        assert_true(metric(body, "nilo_ready") == 0);
-        assert_true(metric(body, "kurrentdb_statuses{name=\"Node\",status=\"Leader\"}") == 0);
-        assert_null(strstr(body, "nilo_appends_total"));
-        free(body);
-        world_close(&w);
-}
-
-static void on_appended(void *arg, const struct store_append_result *result)
-{
-        struct world *w = arg;
-
-        if (result->verdict != STORE_OK && result->verdict != STORE_CONFLICT)
-                abort();
-        sem_post(&w->is_up);
-}
-
-/* Two events that fit, then one that does not. */
-static void append(struct world *w)
-{
-        const struct store_append_stream stream = {
-                .stream = BYTES_LITERAL("order-1"),
-                .expected = {.kind = EXPECTED_NONE},
-        };
-        struct store_append_event events[2] = {0};
-        struct store_append a = {.streams = &stream, .stream_count = 1, .events = events, .event_count = 2};
-
-        for (unsigned i = 0; i < COUNT_OF(events); i++) {
-                events[i].draft.type = BYTES_LITERAL("OrderPlaced");
-                events[i].draft.content_type = CONTENT_JSON;
-                events[i].draft.data = BYTES_LITERAL("{}");
-                os_random(w->os, &events[i].draft.id, sizeof events[i].draft.id);
-        }
-        a.write_id = control_next_write_id(w->control);
-        store_append(w->store, &a, on_appended, w);
-        os_random(w->os, &events[0].draft.id, sizeof events[0].draft.id);
-        a.event_count = 1;
-        a.write_id = control_next_write_id(w->control);
-        store_append(w->store, &a, on_appended, w);
-}
-
-TEST(metrics, counters_follow_what_happens)
-{
-        struct world w = {0};
-        char *before;
-        char *after;
-
-        world_open(&w);
-        before = get_metrics(&w);
-        http_ask(w.port, "GET", "/nothing/here", "", "");
-        world_do(&w, append);
-        sem_wait(&w.is_up);
-        sem_wait(&w.is_up);
-        after = get_metrics(&w);
-#define GREW(name, by) assert_true(metric(after, name) - metric(before, name) == (by))
-        GREW("nilo_appends_total{result=\"ok\"}", 1);
-        GREW("nilo_appends_total{result=\"conflict\"}", 1);
-        GREW("kurrentdb_io_events_total{activity=\"written\"}", 2);
-        GREW("kurrentdb_checkpoints{name=\"writer\",read=\"non-flushed\"}", 2);
-        GREW("nilo_log_events", 2);
-        GREW("nilo_http_requests_total", 2);
-        GREW("nilo_http_responses_total{class=\"4xx\"}", 1);
-        GREW("nilo_connections_total{result=\"accepted\"}", 2);
-        GREW("nilo_facts_total{type=\"write_acknowledged\"}", 1);
-        GREW("nilo_facts_total{type=\"write_rejected\"}", 1);
-#undef GREW
-        assert_true(metric(after, "kurrentdb_io_bytes_total{activity=\"written\"}") >
-                    metric(before, "kurrentdb_io_bytes_total{activity=\"written\"}"));
-        assert_true(metric(after, "nilo_sync_total") > metric(before, "nilo_sync_total"));
-        assert_true(metric(after, "nilo_network_bytes_total{direction=\"sent\"}") >
-                    metric(before, "nilo_network_bytes_total{direction=\"sent\"}"));
-        assert_true(metric(after, "nilo_ready") == 1);
-        assert_true(metric(after, "kurrentdb_statuses{name=\"Node\",status=\"Leader\"}") > 1.7e9);
-        assert_true(metric(after, "kurrentdb_elections_count_total") == 1);
-        assert_true(metric(after, "kurrentdb_kestrel_connections") >= 1);
-        assert_true(metric(after, "kurrentdb_proc_mem_bytes{kind=\"working-set\"}") == 1001);
-        assert_true(metric(after, "kurrentdb_sys_load_avg{period=\"15m\"}") == 0.75);
-        free(before);
-        free(after);
         world_close(&w);
 }
 
@@ -430,9 +217,11 @@ TEST(levels, are_shown_and_changed_at_run_time)
                 const char *answer = http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", bodies[i]);
 
                 assert_int_equal(http_status(answer), 200);
-                snprintf(expected, sizeof expected, "{\"subsystem\":\"gateway\",\"level\":\"%s\"}", levels[i]);
+                snprintf(
+                        expected, sizeof expected, "{\"subsystem\":\"gateway\",\"level\":\"%s\"}", levels[i]);
                 assert_string_equal(http_body(answer), expected);
-                assert_string_equal(http_body(http_ask(w.port, "GET", "/v1/log/levels/gateway", "", "")), expected);
+                assert_string_equal(
+                        http_body(http_ask(w.port, "GET", "/v1/log/levels/gateway", "", "")), expected);
                 assert_string_equal(http_body(http_ask(w.port, "GET", "/v1/log/levels/store", "", "")),
                         "{\"subsystem\":\"store\",\"level\":\"info\"}");
         }
@@ -446,14 +235,16 @@ TEST(levels, are_shown_and_changed_at_run_time)
 
 TEST(levels, nonsense_changes_nothing)
 {
-        static const char *const bodies[] = {"", "loud", "{}", "{\"level\": 3}", "[\"debug\"]", "{\"level\":\"debug\"", "null"};
+        static const char *const bodies[] = {
+                "", "loud", "{}", "{\"level\": 3}", "[\"debug\"]", "{\"level\":\"debug\"", "null"};
         struct world w = {0};
         char *large = calloc(1, 5000);
         const char *answer;
 
         world_open(&w);
         for (unsigned i = 0; i < COUNT_OF(bodies); i++)
-                assert_int_equal(http_status(http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", bodies[i])), 400);
+                assert_int_equal(
+                        http_status(http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", bodies[i])), 400);
         memset(large, 'x', 4999);
         assert_int_equal(http_status(http_ask(w.port, "PUT", "/v1/log/levels/gateway", "", large)), 413);
         free(large);
@@ -500,7 +291,8 @@ static void assert_weaver(struct world *w, const char *state, int failures, int 
 {
         for (unsigned tries = 0; tries < 200; tries++) {
                 json_t *root = get_json(w, "/v1/subsystems");
-                const json_t *gateway = json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_GATEWAY);
+                const json_t *gateway =
+                        json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_GATEWAY);
                 const json_t *weaver = json_array_get(json_object_get(gateway, "workers"), 0);
                 bool is_so = weaver && strcmp(text_at(weaver, "state"), state) == 0 &&
                              json_integer_value(json_object_get(weaver, "failures")) == failures &&
@@ -548,7 +340,8 @@ TEST(subsystems, of_a_server_that_starts_are_starting)
         root = get_json(&w, "/v1/subsystems");
         assert_true(json_is_false(json_object_get(root, "ready")));
         assert_string_equal(
-                text_at(json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_STORE), "readiness"), "starting");
+                text_at(json_array_get(json_object_get(root, "subsystems"), SUBSYSTEM_STORE), "readiness"),
+                "starting");
         json_decref(root);
         world_close(&w);
 }
@@ -564,9 +357,6 @@ int main(void)
                 TEST_ROW(info, lists_options_as_kurrentdb_does),
                 TEST_ROW(gossip, shows_one_live_leader_where_clients_reach_it),
                 TEST_ROW(index, lists_every_route),
-                TEST_ROW(metrics, every_metric_of_the_table_is_there_once_and_well_formed),
-                TEST_ROW(metrics, a_server_that_is_not_ready_has_those_that_it_can_know),
-                TEST_ROW(metrics, counters_follow_what_happens),
                 TEST_ROW(levels, are_shown_and_changed_at_run_time),
                 TEST_ROW(levels, nonsense_changes_nothing),
                 TEST_ROW(subsystems, show_readiness_and_what_became_of_workers),

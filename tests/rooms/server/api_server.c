@@ -1,4 +1,5 @@
-/* The server as a process: how it starts, what it says, how it ends. Each test runs server_main in a child. */
+/* The server as a process: how it starts, what it says, how it ends. Each test runs server_main in a child.
+ */
 #include "server/server.h"
 
 #include <errno.h>
@@ -176,9 +177,11 @@ TEST(server, one_line_of_json_says_where_it_listens)
         assert_true(c.port > 0);
         snprintf(expected, sizeof expected, "{\"url\":\"http://127.0.0.1:%u\",\"port\":%u,", c.port, c.port);
         assert_non_null(strstr(c.said, expected));
-        snprintf(expected, sizeof expected, "\"connection\":\"kurrentdb://127.0.0.1:%u?tls=false\",\"data\":\"%s\"", c.port, data);
+        snprintf(expected, sizeof expected,
+                "\"connection\":\"kurrentdb://127.0.0.1:%u?tls=false\",\"data\":\"%s\"", c.port, data);
         assert_non_null(strstr(c.said, expected));
-        snprintf(expected, sizeof expected, "\"memory_only\":false,\"pid\":%d,\"version\":\"" NILO_VERSION "\"}\n", (int)c.pid);
+        snprintf(expected, sizeof expected,
+                "\"memory_only\":false,\"pid\":%d,\"version\":\"" NILO_VERSION "\"}\n", (int)c.pid);
         assert_non_null(strstr(c.said, expected));
         assert_int_equal(http_status(http_ask(c.port, "GET", "/health/live", "", "")), 204);
         assert_int_equal(child_stop(&c, SIGTERM), 0);
@@ -197,16 +200,17 @@ TEST(server, people_are_told_what_to_do_next)
         url = strstr(c.said, "http://127.0.0.1:");
         assert_non_null(url);
         assert_non_null(strstr(c.said, "nothing survives a stop"));
-        snprintf(expected, sizeof expected, "nilo stream append order-42 OrderPlaced --expect none --url %.*s\n",
-                (int)strcspn(url, "\n"), url);
+        snprintf(expected, sizeof expected,
+                "nilo stream append order-42 OrderPlaced --expect none --url %.*s\n", (int)strcspn(url, "\n"),
+                url);
         assert_int_equal(child_stop(&c, SIGINT), 0);
         assert_non_null(strstr(c.said, expected));
 }
 
 TEST(server, the_chain_of_start_and_stop_is_logged_in_order)
 {
-        static const char *const chain[] = {"system_startup_initiated", "initialization_started", "subsystem_starting",
-                "subsystem_ready", "system_ready", "system_stopping", "store_closed"};
+        static const char *const chain[] = {"system_startup_initiated", "initialization_started",
+                "subsystem_starting", "subsystem_ready", "system_ready", "system_stopping", "store_closed"};
         const char *at;
         struct child c;
 

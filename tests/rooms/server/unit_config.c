@@ -1,5 +1,5 @@
-/* The configuration: which source wins, that every problem is told at once with what was meant, and that its documentation is
- * true. */
+/* The configuration: which source wins, that every problem is told at once with what was meant, and that its
+ * documentation is true. */
 #include "server/config.h"
 
 #include <stdio.h>
@@ -33,7 +33,8 @@ static void end(struct reading *r)
         buffer_fini(&r->problems);
 }
 
-#define READ(r, environment, ...) read_config((r), (const char *[]){__VA_ARGS__ __VA_OPT__(, ) NULL}, (environment))
+#define READ(r, environment, ...)                                                                            \
+        read_config((r), (const char *[]){__VA_ARGS__ __VA_OPT__(, ) NULL}, (environment))
 
 static void assert_says(const struct reading *r, const char *text)
 {
@@ -82,10 +83,12 @@ TEST(config, flags_win_over_environment_over_file_over_defaults)
 {
         char path[64];
         char variable[96];
-        const char *environment[] = {variable, "NILO_PORT=2000", "NILO_MEMORY=64MiB", "NILO_URL=http://x", "OTHER=1", NULL};
+        const char *environment[] = {
+                variable, "NILO_PORT=2000", "NILO_MEMORY=64MiB", "NILO_URL=http://x", "OTHER=1", NULL};
         struct reading r;
 
-        write_file(path, "# a comment\nport: 1000\nmemory: 48MiB\nsegment-size: 8MiB\nlog-level: \"debug\"\njson: true\n");
+        write_file(path, "# a comment\nport: 1000\nmemory: 48MiB\nsegment-size: 8MiB\nlog-level: "
+                         "\"debug\"\njson: true\n");
         snprintf(variable, sizeof variable, "NILO_CONFIG=%s", path);
         READ(&r, environment, "--port", "3000");
         assert_string_equal((const char *)r.problems.data, "");
@@ -120,8 +123,8 @@ TEST(config, both_forms_of_flags_and_sizes)
 {
         struct reading r;
 
-        READ(&r, no_environment, "--segment-size=64MiB", "--memory", "1GiB", "--memory-only", "--json=off", "--sync=lane",
-                "--space-reserve", "16777216");
+        READ(&r, no_environment, "--segment-size=64MiB", "--memory", "1GiB", "--memory-only", "--json=off",
+                "--sync=lane", "--space-reserve", "16777216");
         assert_int_equal(r.result, 0);
         assert_int_equal(r.config.segment_size, 64 * MIB);
         assert_int_equal(r.config.memory, GIB);
@@ -136,13 +139,14 @@ TEST(config, every_problem_is_told_at_once)
 {
         char path[64];
         char where[128];
-        const char *environment[] = {"NILO_PROT=1", "NILO_LOG_LEVEL=loud", "NILO_TEST_DIR=/tmp", "NILO_URL=x", NULL};
+        const char *environment[] = {
+                "NILO_PROT=1", "NILO_LOG_LEVEL=loud", "NILO_TEST_DIR=/tmp", "NILO_URL=x", NULL};
         struct reading r;
 
         write_file(path, "port: many\nsegmentsize: 8MiB\n");
-        READ(&r, environment, "--prot", "1", "stray", "--memory=1MiB", "--streams-max", "0", "--json=perhaps", "--sync",
-                "never", "--segment-size", "4QiB", "--connections-max", "99999999999999999999999", "--config", path,
-                "--data");
+        READ(&r, environment, "--prot", "1", "stray", "--memory=1MiB", "--streams-max", "0", "--json=perhaps",
+                "--sync", "never", "--segment-size", "4QiB", "--connections-max", "99999999999999999999999",
+                "--config", path, "--data");
         assert_int_equal(r.result, CONFIG_INVALID);
         assert_says(&r, "--prot: unknown flag; nearest is --port\n");
         assert_says(&r, "NILO_PROT: unknown variable; nearest is NILO_PORT\n");
@@ -250,8 +254,10 @@ TEST(config, json_shows_value_and_origin_of_each)
         buffer_add_u8(&out, 0);
         assert_non_null(strstr((const char *)out.data, "\"port\":{\"value\":0,\"origin\":\"flag\""));
         assert_non_null(strstr((const char *)out.data, "\"sync\":{\"value\":\"inline\",\"origin\":\"flag\""));
-        assert_non_null(strstr((const char *)out.data, "\"memory\":{\"value\":268435456,\"origin\":\"default\""));
-        assert_non_null(strstr((const char *)out.data, "\"memory-only\":{\"value\":false,\"origin\":\"default\""));
+        assert_non_null(
+                strstr((const char *)out.data, "\"memory\":{\"value\":268435456,\"origin\":\"default\""));
+        assert_non_null(
+                strstr((const char *)out.data, "\"memory-only\":{\"value\":false,\"origin\":\"default\""));
         buffer_fini(&out);
         end(&r);
 }
