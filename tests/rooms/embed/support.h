@@ -2,7 +2,6 @@
 #ifndef TESTS_EMBED_SUPPORT_H
 #define TESTS_EMBED_SUPPORT_H
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -116,31 +115,36 @@ static inline uint64_t now_ms(void)
         return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* The first file below `directory` whose name ends so; false if there is none. */
+/* The first file below `directory`, by name, whose name ends so. */
+struct file_search {
+        const char *ending;
+        char path[1024];
+        bool is_found;
+};
+static struct file_search file_search;
+
+static inline int file_search_look(const char *path, const struct stat *s, int type, struct FTW *ftw)
+{
+        size_t size = strlen(path), ending = strlen(file_search.ending);
+
+        (void)s;
+        (void)ftw;
+        if (type != FTW_F || size <= ending || size >= sizeof file_search.path ||
+                strcmp(path + size - ending, file_search.ending) != 0)
+                return 0;
+        if (!file_search.is_found || strcmp(path, file_search.path) < 0)
+                memcpy(file_search.path, path, size + 1);
+        file_search.is_found = true;
+        return 0;
+}
+
 static inline bool find_file(const char *directory, const char *ending, char *ret, size_t size)
 {
-        struct dirent **entries;
-        int n = scandir(directory, &entries, NULL, alphasort);
-        bool is_found = false;
-
-        for (int i = 0; i < n; i++) {
-                const char *name = entries[i]->d_name;
-                char path[1024];
-                struct stat s;
-
-                snprintf(path, sizeof path, "%s/%s", directory, name);
-                if (!is_found && name[0] != '.' && !lstat(path, &s)) {
-                        if (S_ISDIR(s.st_mode))
-                                is_found = find_file(path, ending, ret, size);
-                        else if (strlen(name) > strlen(ending) &&
-                                 strcmp(name + strlen(name) - strlen(ending), ending) == 0)
-                                is_found = snprintf(ret, size, "%s", path) > 0;
-                }
-                free(entries[i]);
-        }
-        if (n >= 0)
-                free(entries);
-        return is_found;
+        file_search = (struct file_search){.ending = ending};
+        nftw(directory, file_search_look, 16, FTW_PHYS);
+        assert_true(size >= sizeof file_search.path);
+        memcpy(ret, file_search.path, sizeof file_search.path);
+        return file_search.is_found;
 }
 
 #endif
