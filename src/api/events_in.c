@@ -30,7 +30,7 @@ struct body {
         struct write_in *to;
         struct json_in in;
         struct line_streams *by_line; /* NULL: the events of a stream stand together */
-        bool is_refused; /* the call has its answer */
+        bool is_refused;              /* the call has its answer */
         unsigned random_left;
         struct event_id random[RANDOM_BATCH];
 };
@@ -212,8 +212,8 @@ static bool read_expected(struct body *b, struct expected *ret)
         if (is_string ? !json_in_string(&b->in, call_arena(b->call), &text) : !json_in_value(&b->in, &text))
                 return false;
         return expected_parse(text, ret) ||
-               json_in_fail(&b->in, start, "'%.*s' is no expectation: \"any\", \"none\", \"exists\" or a revision",
-                       SHOWN(text));
+               json_in_fail(&b->in, start,
+                       "'%.*s' is no expectation: \"any\", \"none\", \"exists\" or a revision", SHOWN(text));
 }
 
 /* A field that is none of the event's own. */
@@ -258,7 +258,8 @@ static bool read_fields(struct body *b, struct event_draft *e, unsigned *ret_see
         return true;
 }
 
-/* The stream of the line just read: found by its name, or a new one. What is expected of it may be said once. */
+/* The stream of the line just read: found by its name, or a new one. What is expected of it may be said once.
+ */
 static bool find_stream(struct body *b, const uint8_t *start, unsigned *ret)
 {
         struct line_streams *l = b->by_line;
@@ -266,8 +267,8 @@ static bool find_stream(struct body *b, const uint8_t *start, unsigned *ret)
         size_t slot = name_hash(l->stream) % LINE_SLOTS;
 
         if (!l->stream.size)
-                return json_in_fail(
-                        &b->in, start, "a line needs the name of its stream, such as \"stream\":\"order-42\"");
+                return json_in_fail(&b->in, start,
+                        "a line needs the name of its stream, such as \"stream\":\"order-42\"");
         while (l->slots[slot] && !bytes_equal(w->streams[l->slots[slot] - 1].stream, l->stream))
                 slot = (slot + 1) % LINE_SLOTS;
         if (!l->slots[slot]) {
@@ -277,7 +278,8 @@ static bool find_stream(struct body *b, const uint8_t *start, unsigned *ret)
                         (struct store_append_stream){.stream = l->stream, .expected = l->expected};
                 l->slots[slot] = w->stream_count;
         } else if (l->has_expected) {
-                return json_in_fail(&b->in, start, "\"expect\" stands with the first event of its stream only");
+                return json_in_fail(
+                        &b->in, start, "\"expect\" stands with the first event of its stream only");
         }
         *ret = l->slots[slot] - 1;
         return true;

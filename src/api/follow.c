@@ -269,6 +269,15 @@ static bool follow_options(struct call *c, struct read_query *q, struct subscrip
         return true;
 }
 
+/* A browser comes back to a stream that has ended, but not to one that is refused. */
+static bool is_tombstoned(struct call *c)
+{
+        struct store_stream_info info;
+
+        return c->stream.size && !store_stream_info(c->store, c->stream, &info) &&
+               info.state == STREAM_TOMBSTONED;
+}
+
 void follow_begin(struct call *c, struct read_query *q)
 {
         static const struct gateway_stream_handler handler = {
@@ -280,6 +289,10 @@ void follow_begin(struct call *c, struct read_query *q)
         int r;
 
         *f = (struct follow){.call = c, .left = q->limit, .keep_alive = {.fn = on_keep_alive, .arg = f}};
+        if (is_tombstoned(c)) {
+                call_refuse_state(c);
+                return;
+        }
         if (!follow_options(c, q, &options))
                 return;
         fact_set_stream(&payload, c->stream.size ? c->stream : BYTES_LITERAL("$all"), name_hash(c->stream));

@@ -52,13 +52,20 @@ static void finish_with_problem(struct lines *l, int outcome)
         finish(l);
 }
 
+static void add_event(struct lines *l, const struct store_read_item *item)
+{
+        struct json_out j = {.out = &l->piece};
+
+        event_to_json(&j, item, true);
+        buffer_add_u8(&l->piece, '\n');
+}
+
 static void on_writable(void *arg, struct gateway_request *request)
 {
         struct lines *l = arg;
 
         while (gateway_stream_room(request) > 0) {
                 while (l->piece.size < PIECE_SIZE) {
-                        struct json_out j = {.out = &l->piece};
                         struct store_read_item item;
                         int r = reading_next(&l->reading, &item);
 
@@ -74,8 +81,7 @@ static void on_writable(void *arg, struct gateway_request *request)
                                 finish_with_problem(l, r);
                                 return;
                         }
-                        event_to_json(&j, &item, true);
-                        buffer_add_u8(&l->piece, '\n');
+                        add_event(l, &item);
                 }
                 send_piece(l);
         }
@@ -96,16 +102,30 @@ void lines_begin(struct call *c, struct read_query *q)
                 .on_writable = on_writable, .on_close = on_close};
         struct lines *l = arena_get(call_arena(c), sizeof *l);
         struct store_read_options options = read_options(c, q);
+        struct store_read_item item;
         int r;
 
         *l = (struct lines){.call = c};
         r = reading_open(&l->reading, c, &options, lines_wake, l);
         if (r) {
                 call_refuse_read(c, r, "");
-        } else if (call_is_head(c)) {
+                return;
+        }
+        if (call_is_head(c)) {
                 reading_close(&l->reading);
                 gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, NULL, 0);
-        } else {
-                gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, l);
+                return;
         }
+        /* What fails at once can still be told by the status. */
+        r = reading_next(&l->reading, &item);
+        if (r && r != READING_LATER && r != STORE_READ_END) {
+                struct store_reader *reader = l->reading.reader;
+
+                call_refuse_read(c, r, store_reader_problem(reader));
+                store_reader_close(&reader);
+                return;
+        }
+        if (!r)
+                add_event(l, &item);
+        gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, l);
 }

@@ -50,7 +50,8 @@ void nearest_name(struct bytes name, const char *names, char *ret, size_t size)
 
         snprintf(ret, size, "%s", "");
         while (next_word(&names, &word)) {
-                unsigned d = distance(name, word);
+                bool is_begun = name.size > 1 && bytes_starts_with(word, name);
+                unsigned d = is_begun ? 0 : distance(name, word);
 
                 if (d >= best)
                         continue;
