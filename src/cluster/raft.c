@@ -2,6 +2,7 @@
  * 0.22.1: arrays that are submitted stay ours until the update is handled, the automatic barrier of a new
  * leader is given to us, configurations that are passed in go to the library. */
 #include <errno.h>
+#include <pthread.h>
 #include <raft.h>
 #include <stdlib.h>
 
@@ -176,6 +177,19 @@ static void take_state(struct cluster_raft *c, struct cluster_update *ret)
         ret->leader_id = leader;
 }
 
+/* The library writes its messages into a buffer of the whole process, and a process may have stores in several
+ * threads (libnilo), so its steps take turns. */
+static int step_alone(struct cluster_raft *c, struct raft_event *event, struct raft_update *ret)
+{
+        static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+        int r;
+
+        pthread_mutex_lock(&turn);
+        r = raft_step(&c->raft, event, ret);
+        pthread_mutex_unlock(&turn);
+        return r;
+}
+
 static int step(struct cluster_raft *c, uint64_t now_us, struct raft_event *event, struct cluster_update *ret)
 {
         struct raft_update update = {0};
@@ -183,7 +197,7 @@ static int step(struct cluster_raft *c, uint64_t now_us, struct raft_event *even
         int r;
 
         event->time = guard_time_ms(now_us, &c->last_ms);
-        r = raft_step(&c->raft, event, &update);
+        r = step_alone(c, event, &update);
         *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
         if (r)
                 return r;
