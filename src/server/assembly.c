@@ -41,10 +41,10 @@ struct server {
         bool is_stopping;
 };
 
-static void fail(struct server *s, int exit_code, const char *format, ...) PRINTF_LIKE(3, 4);
+static void fail_with(struct server *s, int exit_code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* The first reason counts: what follows from it says less. */
-static void fail(struct server *s, int exit_code, const char *format, ...)
+static void fail_with(struct server *s, int exit_code, const char *format, ...)
 {
         char text[1024];
         va_list arguments;
@@ -127,7 +127,7 @@ static void on_facts(struct control_watcher *watcher)
         while (control_take(watcher, &fact, &missed)) {
                 if (fact.type != FACT_restarts_exhausted)
                         continue;
-                fail(s, EXIT_CODE_RESTARTS_EXHAUSTED,
+                fail_with(s, EXIT_CODE_RESTARTS_EXHAUSTED,
                         "a worker of %s failed too often: %.*s. What was acknowledged is safe; start again, "
                         "and look "
                         "at the log above for the reason",
@@ -156,18 +156,17 @@ static void fail_data(struct server *s, int result, const char *problem)
 {
         switch (result) {
         case PERSISTENCE_IN_USE:
-                fail(s, EXIT_CODE_DATA_IN_USE,
+                fail_with(s, EXIT_CODE_DATA_IN_USE,
                         "the data directory %s is in use by another process. Stop that one, or choose "
-                        "another with "
-                        "--data DIRECTORY",
+                        "another with --data DIRECTORY",
                         s->config.data);
                 break;
         case PERSISTENCE_FULL:
-                fail(s, EXIT_CODE_DISK_FAULT, "the disk of %s is full: make space, then start again",
+                fail_with(s, EXIT_CODE_DISK_FAULT, "the disk of %s is full: make space, then start again",
                         s->config.data);
                 break;
         default:
-                fail(s, exit_code_of(result), "the data directory %s: %s", s->config.data, problem);
+                fail_with(s, exit_code_of(result), "the data directory %s: %s", s->config.data, problem);
         }
 }
 
@@ -203,7 +202,7 @@ static void on_store_open(void *arg, int result, const char *problem)
                 return;
         }
         if (notification_open(&options, &s->notification)) {
-                fail(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
+                fail_with(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
         }
@@ -346,11 +345,11 @@ static int open_gateway(struct server *s)
         memcpy(options.node_uuid, s->node_uuid, sizeof options.node_uuid);
         r = gateway_open(&options, &s->gateway, &why);
         if (r == GATEWAY_ADDRESS_IN_USE)
-                fail(s, EXIT_CODE_CONFIGURATION,
+                fail_with(s, EXIT_CODE_CONFIGURATION,
                         "port %u of %s is in use. Choose another with --port N, or --port 0 for any free one",
                         (unsigned)s->config.port, s->config.listen);
         else if (r)
-                fail(s, EXIT_CODE_CONFIGURATION, "--listen %s: %s", s->config.listen,
+                fail_with(s, EXIT_CODE_CONFIGURATION, "--listen %s: %s", s->config.listen,
                         r > 0 ? why : fault_last());
         return r;
 }
@@ -415,7 +414,7 @@ static void run(struct server *s)
         os_on_stop_signal(s->os, on_stop_signal, s);
         control_start(s->control, subsystems, COUNT_OF(subsystems), on_started, s);
         if (os_run(s->os))
-                fail(s, EXIT_CODE_BUG, "the loop ended: %s", fault_last());
+                fail_with(s, EXIT_CODE_BUG, "the loop ended: %s", fault_last());
         control_unwatch(&s->watcher);
 }
 
@@ -430,12 +429,14 @@ static int start(struct server *s)
         int r = os_real_new(&s->os);
 
         if (r) {
-                fail(s, EXIT_CODE_BUG, "the machine's loop did not start: %s", fault_last());
+                fail_with(s, EXIT_CODE_BUG, "the machine's loop did not start: %s", fault_last());
                 return r;
         }
         if (s->config.memory_only)
                 os_memory_disk(s->os);
         os_random(s->os, s->node_uuid, sizeof s->node_uuid);
+        s->node_uuid[6] = (s->node_uuid[6] & 0x0f) | 0x40; /* RFC 9562: version 4, at random */
+        s->node_uuid[8] = (s->node_uuid[8] & 0x3f) | 0x80;
         if (*s->config.node_name)
                 snprintf(s->node_name, sizeof s->node_name, "%s", s->config.node_name);
         else if (gethostname(s->node_name, sizeof s->node_name - 1))
@@ -443,7 +444,7 @@ static int start(struct server *s)
         control.os = s->os;
         r = control_open(&control, &s->control);
         if (r) {
-                fail(s, EXIT_CODE_BUG, "the control system did not start: %s", fault_last());
+                fail_with(s, EXIT_CODE_BUG, "the control system did not start: %s", fault_last());
                 return r;
         }
         return open_gateway(s);
@@ -490,6 +491,22 @@ static int print_help(void)
         return 0;
 }
 
+/* Takes apart what is left, says why it did not run, and gives the exit code. */
+static int finish(struct server *s, struct buffer *problems)
+{
+        int exit_code = s->exit_code;
+
+        control_close(&s->control);
+        os_free(&s->os);
+        fprintf(stderr, "%.*s", (int)problems->size, problems->size ? (const char *)problems->data : "");
+        if (exit_code)
+                fprintf(stderr, "nilo: %.*s\n", (int)s->problem.size, (const char *)s->problem.data);
+        buffer_fini(problems);
+        buffer_fini(&s->problem);
+        config_fini(&s->config);
+        return exit_code;
+}
+
 int server_main(int count, char **arguments, char **environment)
 {
         struct server s = {0};
@@ -499,25 +516,17 @@ int server_main(int count, char **arguments, char **environment)
                 return print_help();
         set_up_process();
         if (cluster_engine_version() != CLUSTER_ENGINE_VERSION)
-                fail(&s, EXIT_CODE_WRONG_LIBRARY,
+                fail_with(&s, EXIT_CODE_WRONG_LIBRARY,
                         "the loaded libraft has version number %d, this program needs exactly %d (0.22.1): "
                         "others lose "
                         "data or corrupt memory. Install libraft 0.22.1",
                         cluster_engine_version(), CLUSTER_ENGINE_VERSION);
         else if (config_read(count, arguments, environment, &s.config, &problems))
-                fail(&s, EXIT_CODE_CONFIGURATION,
+                fail_with(&s, EXIT_CODE_CONFIGURATION,
                         "the configuration has problems, and the server did not start");
         else if (!start(&s)) {
                 open_routes(&s);
                 run(&s);
         }
-        control_close(&s.control);
-        os_free(&s.os);
-        fprintf(stderr, "%.*s", (int)problems.size, problems.size ? (const char *)problems.data : "");
-        if (s.exit_code)
-                fprintf(stderr, "nilo: %.*s\n", (int)s.problem.size, (const char *)s.problem.data);
-        buffer_fini(&problems);
-        buffer_fini(&s.problem);
-        config_fini(&s.config);
-        return s.exit_code;
+        return finish(&s, &problems);
 }

@@ -246,6 +246,29 @@ TEST(server, a_second_signal_changes_nothing)
         }
 }
 
+/* G12: a stop in the middle of the start is a stop like any other. */
+TEST(server, a_signal_during_the_start_is_obeyed_and_breaks_nothing)
+{
+        char data[128];
+        struct child c;
+
+        data_path(data, "early");
+        for (unsigned i = 0; i < 30; i++) {
+                int code;
+
+                START(&c, "--data", data, "--port", "0", "--json");
+                usleep(i * 500);
+                code = child_stop(&c, SIGTERM);
+                /* Before the signal is watched it ends the process as it ends any other. */
+                if (code != 0 && code != -1)
+                        fail_msg("%u: exit code %d:\n%s", i, code, c.logged);
+                assert_null(strstr(c.logged, "subsystem_failed"));
+        }
+        START(&c, "--data", data, "--port", "0", "--json");
+        child_wait_ready(&c);
+        assert_int_equal(child_stop(&c, SIGTERM), 0);
+}
+
 /* A client that follows the facts must not hold up the stop. */
 TEST(server, an_open_stream_of_facts_ends_with_the_stop)
 {
@@ -425,6 +448,7 @@ int main(void)
                 TEST_ROW(server, people_are_told_what_to_do_next),
                 TEST_ROW(server, the_chain_of_start_and_stop_is_logged_in_order),
                 TEST_ROW(server, a_second_signal_changes_nothing),
+                TEST_ROW(server, a_signal_during_the_start_is_obeyed_and_breaks_nothing),
                 TEST_ROW(server, an_open_stream_of_facts_ends_with_the_stop),
                 TEST_ROW(server, memory_stays_small_and_the_start_is_quick),
                 TEST_ROW(server, every_option_is_shown_with_its_origin),
