@@ -33,7 +33,7 @@ static void add_line(struct json_out *j, struct bytes json)
 static void add_value(struct json_out *j, const char *key, const char *base64_key, struct bytes value,
         bool is_json, bool is_line)
 {
-        if (!is_json || !json_is_valid(value)) {
+        if (!is_json || !json_in_is_valid(value)) {
                 json_key(j, base64_key);
                 json_base64(j, value);
                 return;

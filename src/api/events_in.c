@@ -481,7 +481,7 @@ static bool read_raw(struct body *b, struct bytes type)
         event->draft.content_type =
                 media_is(media_type(c), "application/json") ? CONTENT_JSON : CONTENT_BINARY;
         gateway_header(c->request, "nilo-event-metadata", &event->draft.metadata);
-        if (event->draft.content_type == CONTENT_JSON && !json_is_valid(event->draft.data)) {
+        if (event->draft.content_type == CONTENT_JSON && !json_in_is_valid(event->draft.data)) {
                 call_refuse_bad(c, "send valid JSON, or Content-Type: application/octet-stream",
                         "the body says that it is JSON, and is not");
                 return false;

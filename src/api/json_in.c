@@ -368,7 +368,7 @@ bool json_in_end(struct json_in *s)
         return s->at == s->end || json_in_fail(s, s->at, "something follows behind the value");
 }
 
-bool json_is_valid(struct bytes text)
+bool json_in_is_valid(struct bytes text)
 {
         struct json_in s;
         struct bytes value;
@@ -379,10 +379,10 @@ bool json_is_valid(struct bytes text)
         return json_in_value(&s, &value) && json_in_end(&s);
 }
 
-bool json_is_object(struct bytes text)
+bool json_in_is_object(struct bytes text)
 {
         struct json_in s;
 
         json_in_begin(&s, text, 1);
-        return json_in_kind(&s) == JSON_OBJECT_IN && json_is_valid(text);
+        return json_in_kind(&s) == JSON_OBJECT_IN && json_in_is_valid(text);
 }

@@ -37,7 +37,7 @@ bool json_in_string(struct json_in *s, struct arena *arena, struct bytes *ret);
 bool json_in_end(struct json_in *s);
 
 /* True if the text is one valid JSON value and UTF-8. */
-bool json_is_valid(struct bytes text);
-bool json_is_object(struct bytes text);
+bool json_in_is_valid(struct bytes text);
+bool json_in_is_object(struct bytes text);
 
 #endif

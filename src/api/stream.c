@@ -194,7 +194,7 @@ static bool refuse_meta(struct call *c)
 static void reply_metadata(void *arg, int outcome, const struct store_read_item *item, const char *problem)
 {
         struct call *c = arg;
-        bool has_body = !outcome && json_is_object(item->event.data);
+        bool has_body = !outcome && json_in_is_object(item->event.data);
         struct gateway_header_field header = {"nilo-revision", "none"};
         char revision[24];
 
@@ -235,7 +235,6 @@ struct metadata_write {
         bool is_truncation;
         unsigned tries;
         uint64_t truncate_before;
-        uint64_t first_revision;
 };
 
 static void truncate_again(struct metadata_write *m);
@@ -245,6 +244,7 @@ static void on_metadata_written(void *arg, const struct store_append_result *res
         struct metadata_write *m = arg;
         struct refusal refusal = {
                 .streams = &m->stream, .events = &m->event, .has_made_ids = m->has_made_ids};
+        struct store_stream_info info;
         struct buffer body = {0};
         struct json_out j = {.out = &body};
 
@@ -261,7 +261,8 @@ static void on_metadata_written(void *arg, const struct store_append_result *res
         json_field_u64(&j, "metadata_revision", result->streams[0].revision);
         if (m->is_truncation) {
                 json_field_u64(&j, "truncate_before", m->truncate_before);
-                json_field_u64(&j, "first_revision", m->first_revision);
+                if (!store_stream_info(m->call->store, m->call->stream, &info))
+                        json_field_u64(&j, "first_revision", info.first_revision);
         }
         if (result->has_position)
                 json_field_u64(&j, "position", result->position);
@@ -301,7 +302,7 @@ void handle_metadata_put(struct call *c)
                 call_refuse_media(c, "application/json");
                 return;
         }
-        problem = json_is_object(body) ? stream_metadata_check(body) : "the body is no JSON object";
+        problem = json_in_is_object(body) ? stream_metadata_check(body) : "the body is no JSON object";
         if (problem) {
                 call_refuse_bad(c, "send an object such as {\"$maxCount\":1000}", "%s", problem);
                 return;
@@ -392,6 +393,5 @@ void handle_truncate(struct call *c)
         };
         if (!query_before(c, s, &m->truncate_before))
                 return;
-        m->first_revision = m->truncate_before;
         truncate_again(m);
 }

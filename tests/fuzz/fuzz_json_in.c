@@ -55,10 +55,10 @@ static void walk(struct bytes text, struct arena *arena)
                         !json_in_more(&s, '{', &has_more))
                         return;
                 require(value.data >= text.data && value.data + value.size <= text.data + text.size);
-                require(!bytes_is_utf8(text) || json_is_valid(value));
+                require(!bytes_is_utf8(text) || json_in_is_valid(value));
         }
         if (json_in_end(&s))
-                require(json_is_object(text) || !bytes_is_utf8(text));
+                require(json_in_is_object(text) || !bytes_is_utf8(text));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct bytes text = bytes_of(data, size);
         struct arena arena = {0};
         struct json_in s;
-        bool is_valid = json_is_valid(text);
+        bool is_valid = json_in_is_valid(text);
 
         walk(text, &arena);
         json_in_begin(&s, text, 1);

@@ -227,6 +227,19 @@ TEST(lines, a_long_read_is_whole)
         reply_free(&r);
 }
 
+TEST(page, that_takes_too_long_is_given_as_it_is_and_the_next_goes_on)
+{
+        json_t *page =
+                call(server, 200, "GET /v1/all/events?stream-regex=%5Enobody%24&timeout-ms=1", "", NULL);
+
+        assert_int_equal(json_array_size(json_object_get(page, "events")), 0);
+        json_decref(page);
+        assert_int_equal(walk("/v1/all/events?stream-regex=%5Eorder-1%24&timeout-ms=1", 0, 1, 100), 25);
+        assert_int_equal(walk("/v1/all/events?stream-regex=%5Eorder-1%24&timeout-ms=1&direction=backward", 24,
+                                 -1, 100),
+                25);
+}
+
 /* The same path again and again, with the client going away while the server still has much to send (G18). */
 TEST(lines, clients_that_go_away_leave_nothing_behind)
 {
@@ -488,6 +501,7 @@ int main(void)
                 TEST_ROW(lines, one_event_stands_in_each_line),
                 TEST_ROW(lines, line_ends_inside_of_data_become_spaces),
                 TEST_ROW(lines, a_long_read_is_whole),
+                TEST_ROW(page, that_takes_too_long_is_given_as_it_is_and_the_next_goes_on),
                 TEST_ROW(lines, clients_that_go_away_leave_nothing_behind),
                 TEST_ROW(refusal, of_reads_name_the_mistake),
                 TEST_ROW(refusal, a_costly_pattern_ends_the_read_and_is_told),

@@ -5,7 +5,7 @@
 
 static bool valid(const char *text)
 {
-        return json_is_valid(bytes_of_string(text));
+        return json_in_is_valid(bytes_of_string(text));
 }
 
 TEST(json_in, valid_texts_are_taken)
@@ -95,8 +95,8 @@ TEST(json_in, invalid_texts_are_refused)
 
         for (unsigned i = 0; i < COUNT_OF(texts); i++)
                 assert_false(valid(texts[i]));
-        assert_false(json_is_valid(bytes_of("1\0", 2)));
-        assert_false(json_is_valid(bytes_of("\"\0\"", 3)));
+        assert_false(json_in_is_valid(bytes_of("1\0", 2)));
+        assert_false(json_in_is_valid(bytes_of("\"\0\"", 3)));
 }
 
 TEST(json_in, no_beginning_of_a_text_is_taken_for_the_text)
@@ -105,7 +105,7 @@ TEST(json_in, no_beginning_of_a_text_is_taken_for_the_text)
                 "{\"type\":\"A\\u00e9\\ud83d\\ude00\",\"data\":[1.5e3,true,null,{\"x\":\"\\n\"}],\"n\":-7}";
 
         for (size_t n = 0; n < sizeof text - 1; n++)
-                assert_false(json_is_valid(bytes_of(text, n)));
+                assert_false(json_in_is_valid(bytes_of(text, n)));
         assert_true(valid(text));
 }
 
@@ -120,12 +120,12 @@ TEST(json_in, depth_is_bounded)
                 buffer_add_string(&text, "1");
                 for (unsigned i = depth; i-- > 0;)
                         buffer_add_string(&text, i % 2 ? "}" : "]");
-                assert_int_equal(json_is_valid(buffer_bytes(&text)), depth <= JSON_IN_DEPTH_MAX);
+                assert_int_equal(json_in_is_valid(buffer_bytes(&text)), depth <= JSON_IN_DEPTH_MAX);
         }
         buffer_clear(&text);
         for (unsigned i = 0; i < 1000000; i++)
                 buffer_add_u8(&text, '[');
-        assert_false(json_is_valid(buffer_bytes(&text)));
+        assert_false(json_in_is_valid(buffer_bytes(&text)));
         buffer_fini(&text);
 }
 
@@ -234,10 +234,10 @@ TEST(json_in, kinds_are_told_by_the_first_byte)
                 json_in_begin(&s, bytes_of_string(cases[i].text), 1);
                 assert_int_equal(json_in_kind(&s), cases[i].kind);
         }
-        assert_true(json_is_object(BYTES_LITERAL(" {} ")));
-        assert_false(json_is_object(BYTES_LITERAL("[]")));
-        assert_false(json_is_object(BYTES_LITERAL("{")));
-        assert_false(json_is_object(BYTES_EMPTY));
+        assert_true(json_in_is_object(BYTES_LITERAL(" {} ")));
+        assert_false(json_in_is_object(BYTES_LITERAL("[]")));
+        assert_false(json_in_is_object(BYTES_LITERAL("{")));
+        assert_false(json_in_is_object(BYTES_EMPTY));
 }
 
 int main(void)
