@@ -32,6 +32,15 @@ static void on_turn_end(struct os_turn_hook *hook);
 
 /* ---- the end of it all ---- */
 
+static void end_open(struct store *s, int result, const char *problem)
+{
+        if (s->has_open_ended)
+                return;
+        s->has_open_ended = true;
+        if (s->options.on_open)
+                s->options.on_open(s->options.arg, result, problem);
+}
+
 void store_fail(struct store *s, const char *what)
 {
         char problem[256];
@@ -43,16 +52,8 @@ void store_fail(struct store *s, const char *what)
         if (!s->options.on_disk_fault)
                 fault_exit(EXIT_CODE_DISK_FAULT, "store %s: %s", s->name, problem);
         pendings_give_up(s);
+        end_open(s, fault_raise(-EIO), problem); /* whoever waits for the opening must not wait for ever */
         s->options.on_disk_fault(s->options.arg, problem);
-}
-
-static void end_open(struct store *s, int result, const char *problem)
-{
-        if (s->has_open_ended)
-                return;
-        s->has_open_ended = true;
-        if (s->options.on_open)
-                s->options.on_open(s->options.arg, result, problem);
 }
 
 static void tell_phase(struct store *s, enum subsystem phase)
@@ -564,7 +565,6 @@ static void start_on_loop(struct store *s)
         }
         if (r) {
                 store_fail(s, "start");
-                end_open(s, fault_fold(r), fault_last());
                 return;
         }
         persistence_on_sealed(s->persistence, on_sealed, s);
