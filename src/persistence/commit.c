@@ -284,7 +284,10 @@ static void seal_take_index(struct persistence *p, struct seal_job *seal)
         seal_publish(p, seal);
         s->is_sealing = false;
         s->end_offset = s->index->summary.end_offset;
-        p->open_files++; /* it counts among the files of sealed segments now */
+        /* Its file counts among those of sealed segments now. */
+        log_make_room_for_file(p);
+        s->last_used = ++p->use_clock;
+        p->open_files++;
         tail_free(&s->tail);
         free(s->records);
         s->records = NULL;
@@ -304,6 +307,14 @@ static void seal_finish(struct job *job)
                 /* Sealing can wait for space; the timer tries again. */
                 seal->segment->is_sealing = false;
                 log_timer_arm(p);
+                return;
+        }
+        /* The segment is damaged as well as its index file: that range is refused, everything else goes on
+         * (G13). */
+        if (seal->is_rebuild && seal->result > 0) {
+                seal->segment->is_beyond_repair = true;
+                log_publish_text(p, FACT_corruption_found, seal->header.first_position, 0,
+                        "while building an index file anew");
                 return;
         }
         if (seal->result) {
@@ -374,7 +385,8 @@ void log_index_damaged(struct persistence *p, size_t number)
 
         log_publish_text(
                 p, FACT_corruption_found, p->segments[number]->header.first_position, 0, "in an index file");
-        if (p->rebuilding || p->read_only || !p->is_started || atomic_load(&p->has_failed))
+        if (p->rebuilding || p->read_only || !p->is_started || atomic_load(&p->has_failed) ||
+                p->segments[number]->is_beyond_repair)
                 return;
         seal = seal_new(p, number, true);
         p->rebuilding = &seal->job;

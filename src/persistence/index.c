@@ -82,10 +82,10 @@ static bool footer_is_valid(struct index *x, const uint8_t *from, const struct s
 }
 
 /* Reads exactly `size` bytes. An error of the device counts as damage of what was to be read (G15). */
-static int index_read(struct index *x, uint64_t offset, void *to, size_t size)
+static int index_read_from(struct os_file *file, uint64_t offset, void *to, size_t size)
 {
         size_t got;
-        int r = os_file_read(x->file, to, size, offset, &got);
+        int r = os_file_read(file, to, size, offset, &got);
 
         if (r == -EIO)
                 return INDEX_CORRUPT;
@@ -94,19 +94,31 @@ static int index_read(struct index *x, uint64_t offset, void *to, size_t size)
         return got == size ? 0 : INDEX_CORRUPT;
 }
 
-static int index_verify(struct index *x, const struct segment_header *h)
+static int index_read(struct index *x, uint64_t offset, void *to, size_t size)
+{
+        struct os_file *file = NULL;
+        int r = os_file_open(x->os, x->path, OS_OPEN_READ, &file);
+
+        if (r)
+                return r == OS_NOT_FOUND ? INDEX_CORRUPT : fault_fold(r);
+        r = index_read_from(file, offset, to, size);
+        os_file_close(&file);
+        return r;
+}
+
+static int index_verify(struct index *x, struct os_file *file, const struct segment_header *h)
 {
         uint8_t header[INDEX_HEADER_SIZE], footer[INDEX_FOOTER_SIZE];
         int r;
 
-        r = os_file_size(x->file, &x->file_size);
+        r = os_file_size(file, &x->file_size);
         if (r)
                 return fault_fold(r);
         if (x->file_size < INDEX_HEADER_SIZE + INDEX_FOOTER_SIZE)
                 return INDEX_CORRUPT;
-        r = index_read(x, 0, header, sizeof header);
+        r = index_read_from(file, 0, header, sizeof header);
         if (!r)
-                r = index_read(x, x->file_size - INDEX_FOOTER_SIZE, footer, sizeof footer);
+                r = index_read_from(file, x->file_size - INDEX_FOOTER_SIZE, footer, sizeof footer);
         if (r)
                 return r;
         return header_is_valid(header, h) && footer_is_valid(x, footer, h) ? 0 : INDEX_CORRUPT;
@@ -114,16 +126,19 @@ static int index_verify(struct index *x, const struct segment_header *h)
 
 int index_open(struct os *os, const char *log_path, const struct segment_header *header, struct index **ret)
 {
-        CLEANUP(text_freep) char *path = segment_path(log_path, header->first_index, "idx");
         struct index *x = MEMORY_NEW(struct index);
+        struct os_file *file = NULL;
         int r;
 
+        x->os = os;
+        x->path = segment_path(log_path, header->first_index, "idx");
         x->number = atomic_fetch_add(&index_numbers, 1);
-        r = os_file_open(os, path, OS_OPEN_READ, &x->file);
+        r = os_file_open(os, x->path, OS_OPEN_READ, &file);
         if (r)
                 r = r == OS_NOT_FOUND ? INDEX_ABSENT : fault_fold(r);
         else
-                r = index_verify(x, header);
+                r = index_verify(x, file, header);
+        os_file_close(&file);
         if (r) {
                 index_close(&x);
                 return r;
@@ -136,7 +151,7 @@ void index_close(struct index **index)
 {
         if (!*index)
                 return;
-        os_file_close(&(*index)->file);
+        free((*index)->path);
         free(*index);
         *index = NULL;
 }

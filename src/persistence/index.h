@@ -63,8 +63,11 @@ struct index_summary {
         struct record_chain last_chain;
 };
 
+/* The file is open only while it is read: a store may have more segments than a process may have open files,
+ * and what is read often is in the cache. */
 struct index {
-        struct os_file *file;
+        struct os *os;
+        char *path;
         uint64_t number; /* of this open file in this process: key of its blocks in the cache */
         uint64_t file_size;
         struct index_summary summary;

@@ -42,6 +42,7 @@
  *   508  4  CRC-32C of the bytes before */
 #include "persistence/index.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/crc32c.h"
@@ -130,7 +131,7 @@ static int build_scan(struct builder *b, struct index_source *source, struct os_
         while (!r && b->summary.last_index < source->last_index) {
                 source->problem_offset = scan.offset;
                 r = segment_scan_next(&scan, &h, &payload);
-                if (r > 0)
+                if (r > 0 || r == -EIO) /* what cannot be read is damaged (G15) */
                         r = INDEX_CORRUPT;
                 else if (!r)
                         r = build_record(b, source, &h, payload, source->problem_offset);

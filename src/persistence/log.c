@@ -95,12 +95,14 @@ size_t log_segment_of_position(const struct persistence *p, uint64_t position)
         return low;
 }
 
-/* Sealed segments are opened when they are read; the one used longest ago is closed for it. */
-static void log_close_one(struct persistence *p)
+/* The one used longest ago is closed for it. Nothing is written to a sealed segment any more. */
+void log_make_room_for_file(struct persistence *p)
 {
         struct log_segment *oldest = NULL;
         size_t i;
 
+        if (p->open_files < LOG_OPEN_FILES_MAX)
+                return;
         for (i = 0; i < p->sealed_count; i++) {
                 struct log_segment *s = p->segments[i];
 
@@ -110,6 +112,7 @@ static void log_close_one(struct persistence *p)
         if (!oldest)
                 return;
         os_file_close(&oldest->file);
+        oldest->writer = NULL;
         p->open_files--;
 }
 
@@ -121,8 +124,7 @@ int log_segment_file(struct persistence *p, struct log_segment *s, struct os_fil
         s->last_used = ++p->use_clock;
         if (!s->file) {
                 assert(s->index);
-                if (p->open_files >= LOG_OPEN_FILES_MAX)
-                        log_close_one(p);
+                log_make_room_for_file(p);
                 path = segment_path(p->log_path, s->header.first_index, "seg");
                 r = os_file_open(p->os, path, OS_OPEN_READ, &s->file);
                 if (r == OS_NOT_FOUND)

@@ -50,6 +50,7 @@ struct log_segment {
         struct tail *tail;   /* unsealed: of committed events */
         struct index *index; /* sealed */
         bool is_sealing;
+        bool is_beyond_repair; /* its index file is damaged, and so are its records */
         struct os_file *file; /* NULL: not open */
         unsigned pins;        /* cold reads under way */
         uint64_t last_used;
@@ -179,6 +180,8 @@ size_t log_segment_of_index(const struct persistence *p, uint64_t index);
 size_t log_segment_of_position(const struct persistence *p, uint64_t position);
 /* The open file of a segment. 0, PERSISTENCE_CORRUPT when it is gone, or a fault. */
 MUST_CHECK int log_segment_file(struct persistence *p, struct log_segment *s, struct os_file **ret);
+/* Before one more file of a sealed segment is open. */
+void log_make_room_for_file(struct persistence *p);
 void log_settle_writes(struct persistence *p);
 
 /* commit.c: seals the oldest unsealed segment when it is committed through its end. */

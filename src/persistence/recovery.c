@@ -31,6 +31,9 @@ struct recovery {
         uint64_t *index_files;
         size_t index_count;
         size_t index_capacity;
+        uint64_t *checkpoints; /* of the id window */
+        size_t checkpoint_count;
+        size_t checkpoint_capacity;
         char **leftovers; /* paths */
         size_t leftover_count;
         uint64_t entry_capacity;
@@ -72,6 +75,8 @@ static int recovery_note_file(void *arg, const char *name, bool is_dir)
                 numbers_add(&rec->first_indexes, &rec->segment_count, &rec->segment_capacity, n);
         else if (name_is(name, "idx", &n))
                 numbers_add(&rec->index_files, &rec->index_count, &rec->index_capacity, n);
+        else if (name_is(name, "ids", &n))
+                numbers_add(&rec->checkpoints, &rec->checkpoint_count, &rec->checkpoint_capacity, n);
         else if (strcmp(name, "new") == 0 || strcmp(name, "spare") == 0 ||
                  (size > 4 && strcmp(name + size - 4, ".tmp") == 0)) {
                 rec->leftovers = memory_resize(rec->leftovers, (rec->leftover_count + 1) * sizeof(char *));
@@ -582,6 +587,25 @@ static int recovery_load_ids(struct persistence *p)
         return r || p->read_only ? r : recovery_save_ids(p, p->segments[p->sealed_count - 1]);
 }
 
+/* Only the newest checkpoint counts. A crash while a segment was sealed leaves the one before it as well. */
+static int recovery_remove_old_ids(struct recovery *rec)
+{
+        struct persistence *p = rec->p;
+        uint64_t newest = p->sealed_count ? p->segments[p->sealed_count - 1]->header.first_index : 0;
+        size_t i;
+        int r = 0;
+
+        for (i = 0; i < rec->checkpoint_count && !r; i++) {
+                CLEANUP(text_freep) char *path = segment_path(p->log_path, rec->checkpoints[i], "ids");
+
+                if (rec->checkpoints[i] == newest)
+                        continue;
+                r = os_remove(p->os, path);
+                r = r == OS_NOT_FOUND ? 0 : fault_fold(r);
+        }
+        return r;
+}
+
 /* ---- all together ---- */
 
 static int recovery_make_first(struct persistence *p)
@@ -631,6 +655,8 @@ static int recovery_run(struct recovery *rec)
                         r = recovery_scan_segment(rec, i);
         if (!r)
                 r = recovery_load_ids(p);
+        if (!r && !p->read_only)
+                r = recovery_remove_old_ids(rec);
         return r;
 }
 
@@ -648,6 +674,7 @@ int log_recover(struct persistence *p)
         free(rec.leftovers);
         free(rec.first_indexes);
         free(rec.index_files);
+        free(rec.checkpoints);
         if (r)
                 return r;
         p->synced_index = p->last_index;

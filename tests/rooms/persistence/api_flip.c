@@ -258,6 +258,39 @@ TEST(flip, of_an_index_found_while_running_is_repaired_in_the_background)
         assert_true(repaired > 0);
 }
 
+/* Then its range is refused, and everything else goes on. */
+TEST(flip, of_an_index_and_of_its_records_stops_nothing_else_G13)
+{
+        enum { IN_ENTRIES = 100, IN_FIRST_RECORD = 4096 + 90 };
+        struct files files = {0};
+        struct wakeup wakeup = {0};
+        struct persistence_reader *r;
+        struct event_view e;
+        struct fixture f;
+        unsigned file, n;
+
+        make_store(&f);
+        add_files(f.os, "/data", &files);
+        fixture_open(&f);
+        fixture_commit(&f, f.entry_count);
+        for (file = 0; file < files.count && !strstr(files.paths[file], ".idx"); file++)
+                ;
+        assert_int_equal(os_sim_flip_bit(f.os, files.paths[file], IN_ENTRIES * 8), 0);
+        memcpy(strrchr(files.paths[file], '.'), ".seg", 5);
+        assert_int_equal(os_sim_flip_bit(f.os, files.paths[file], IN_FIRST_RECORD * 8), 0);
+        for (n = 0; n < 3; n++) {
+                assert_false(read_all(&f));
+                fixture_settle(&f);
+        }
+        r = open_reader(&f, BYTES_EMPTY, f.event_count - 1, true, &wakeup);
+        assert_int_equal(next_event(&f, r, &wakeup, &e), 0);
+        persistence_reader_close(&r);
+        fixture_put(&f, 3);
+        assert_int_equal(f.acknowledged, f.entry_count);
+        check_log(&f, f.event_count - 3, false);
+        fixture_fini(&f);
+}
+
 TEST(missing, files_are_rebuilt_or_reported)
 {
         struct files files = {0};
@@ -297,6 +330,7 @@ int main(void)
                 TEST_ROW(flip, of_any_bit_is_harmless_or_reported_G14),
                 TEST_ROW(flip, of_an_index_or_vote_is_repaired_by_the_next_start),
                 TEST_ROW(flip, of_an_index_found_while_running_is_repaired_in_the_background),
+                TEST_ROW(flip, of_an_index_and_of_its_records_stops_nothing_else_G13),
                 TEST_ROW(missing, files_are_rebuilt_or_reported),
         };
 
