@@ -318,7 +318,8 @@ static int verify_small_files(struct verify *v)
         else if (vote.damaged_slots)
                 verify_problem(v, vote_path, 0, "one of the two slots; the next start repairs it");
         vote_close(&vote);
-        if (!p->sealed_count)
+        /* While a segment is being sealed its checkpoint takes the place of the one before. */
+        if (!p->sealed_count || p->sealing)
                 return 0;
         newest = p->segments[p->sealed_count - 1];
         ids_path = segment_path(p->log_path, newest->header.first_index, "ids");
