@@ -1,12 +1,9 @@
-/* The life of the room; health, ping, the list of routes. */
+/* The life of the room; ping, the list of routes. */
 #include "ops/room.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-
-#include "model/limits.h"
 
 void ops_reply_json(struct gateway_request *r, int status, struct buffer *out)
 {
@@ -39,55 +36,7 @@ const char *ops_pending(struct ops *ops)
         return *pending || ops_is_ready(ops) ? pending : "gateway";
 }
 
-/* ---- health ---- */
-
-static void reply_not_ready(struct ops *ops, struct gateway_request *r)
-{
-        gateway_reply_problem(r,
-                &(struct gateway_problem){
-                        .status = 503,
-                        .code = "not-ready",
-                        .title = "The server is not ready",
-                        .next = "try again in a second",
-                },
-                "pending: %s", ops_pending(ops));
-}
-
-static void get_live(void *arg, struct gateway_request *r)
-{
-        struct ops *ops = arg;
-        struct bytes text;
-        int status = 204;
-
-        if (gateway_query(r, "liveCode", &text)) {
-                status = 0;
-                for (size_t i = 0; i < text.size && i < 4; i++)
-                        status = text.data[i] >= '0' && text.data[i] <= '9' ? status * 10 + text.data[i] - '0'
-                                                                            : 1000;
-                if (status < 200 || status > 599) {
-                        gateway_reply_problem(r,
-                                &(struct gateway_problem){.status = 400,
-                                        .code = "invalid",
-                                        .title = "liveCode is no HTTP status"},
-                                "liveCode must be a number from 200 to 599");
-                        return;
-                }
-        }
-        if (!ops_is_ready(ops))
-                reply_not_ready(ops, r);
-        else
-                gateway_reply(r, status, NULL, BYTES_EMPTY, NULL, 0);
-}
-
-static void get_ready(void *arg, struct gateway_request *r)
-{
-        struct ops *ops = arg;
-
-        if (!ops_is_ready(ops))
-                reply_not_ready(ops, r);
-        else
-                gateway_reply(r, 200, "application/json", BYTES_LITERAL("{\"status\":\"ready\"}"), NULL, 0);
-}
+/* ---- ping ---- */
 
 static void get_ping(void *arg, struct gateway_request *r)
 {
@@ -150,8 +99,10 @@ void ops_open(const struct ops_options *options, struct ops **ret)
         static const struct gateway_route routes[] = {
                 {"GET", "/", "this list", get_index, .when_not_ready = true},
                 {"GET", "/health/live", "204 when ready, else 503; ?liveCode= chooses another status",
-                        get_live, .when_not_ready = true},
-                {"GET", "/health/ready", "200 when ready, else 503 with what is pending", get_ready,
+                        health_get_live, .when_not_ready = true},
+                {"GET", "/health/ready", "200 when ready, else 503 with what is pending", health_get_ready,
+                        .when_not_ready = true},
+                {"GET", "/v1/health", "healthy, degraded or unhealthy, and why", health_get,
                         .when_not_ready = true},
                 {"GET", "/ping", "whether anybody is there", get_ping, .when_not_ready = true},
                 {"GET", "/info", "version, state, limits and options with their origin", info_get,

@@ -4,6 +4,7 @@
  *   GET /                              the list of all routes
  *   GET /health/live                   204, or the status of ?liveCode=; 503 while starting (KurrentDB's meaning)
  *   GET /health/ready                  200, or 503 with what is pending; both as JSON
+ *   GET /v1/health                     healthy, degraded (200) or unhealthy (503), with every check
  *   GET /ping  /info  /info/options  /gossip     KurrentDB's bodies; /info has more fields of ours
  *   GET /metrics                       Prometheus text format 0.0.4; the names are in metrics.c
  *   GET /v1/subsystems                 readiness, log level and workers of every subsystem

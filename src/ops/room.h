@@ -1,6 +1,7 @@
 /* What the files of this room share.
  *
- * ops.c       the life of the room; health, ping, the list of routes
+ * ops.c       the life of the room; ping, the list of routes
+ * health.c    /health/live, /health/ready, /v1/health
  * info.c      /info, /info/options, /gossip
  * metrics.c   /metrics, from the table metrics.def
  * facts.c     /v1/facts
@@ -87,6 +88,7 @@ bool ops_is_ready(const struct ops *ops);
 /* Names of what is missing; "" when ready. Valid until the next call. */
 const char *ops_pending(struct ops *ops);
 
+gateway_handler health_get_live, health_get_ready, health_get;
 gateway_handler info_get, info_get_options, info_get_gossip;
 gateway_handler metrics_get;
 gateway_handler facts_get;

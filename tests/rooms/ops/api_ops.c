@@ -91,6 +91,68 @@ TEST(health, a_server_that_is_not_ready_answers_at_once_with_what_is_missing)
         world_close(&w);
 }
 
+/* The status of one check of /v1/health. */
+static void assert_check(json_t *health, const char *name, const char *status)
+{
+        json_t *checks = json_object_get(health, "checks");
+        const json_t *check;
+        size_t at;
+
+        json_array_foreach(checks, at, check)
+        {
+                if (strcmp(text_at(check, "name"), name) == 0) {
+                        assert_string_equal(text_at(check, "status"), status);
+                        assert_true(*text_at(check, "detail"));
+                        return;
+                }
+        }
+        fail_msg("no check %s", name);
+}
+
+TEST(health, the_verdict_is_the_worst_of_the_checks)
+{
+        static const struct {
+                uint64_t resident_bytes; /* of 5005 */
+                const char *verdict;
+                int status;
+        } cases[] = {{3700, "healthy", 200}, {3754, "degraded", 200}, {4504, "degraded", 200},
+                {4505, "unhealthy", 503}};
+        struct world w = {0};
+
+        world_open(&w);
+        for (unsigned i = 0; i < COUNT_OF(cases); i++) {
+                const char *answer;
+                json_t *health;
+
+                w.resident_bytes = cases[i].resident_bytes;
+                answer = http_ask(w.port, "GET", "/v1/health", "", "");
+                assert_int_equal(http_status(answer), cases[i].status);
+                health = body_of(answer);
+                assert_string_equal(text_at(health, "status"), cases[i].verdict);
+                assert_check(health, "memory", cases[i].verdict);
+                assert_check(health, "subsystems", "healthy");
+                assert_check(health, "workers", "healthy");
+                assert_check(health, "disk", "healthy");
+                json_decref(health);
+        }
+        world_close(&w);
+}
+
+TEST(health, a_server_that_is_not_ready_is_not_healthy)
+{
+        struct world w = {.is_never_ready = true};
+        const char *answer;
+        json_t *health;
+
+        world_open(&w);
+        answer = http_ask(w.port, "GET", "/v1/health", "", "");
+        assert_int_equal(http_status(answer), 503);
+        health = body_of(answer);
+        assert_check(health, "subsystems", "unhealthy");
+        json_decref(health);
+        world_close(&w);
+}
+
 TEST(ping, answers_what_clients_compare)
 {
         struct world w = {0};
@@ -175,9 +237,9 @@ TEST(gossip, shows_one_live_leader_where_clients_reach_it)
 
 TEST(index, lists_every_route)
 {
-        static const char *const paths[] = {"/", "/health/live", "/health/ready", "/ping", "/info",
-                "/info/options", "/gossip", "/metrics", "/v1/subsystems", "/v1/facts", "/v1/log/levels",
-                "/v1/log/levels/{subsystem}"};
+        static const char *const paths[] = {"/", "/health/live", "/health/ready", "/v1/health", "/ping",
+                "/info", "/info/options", "/gossip", "/metrics", "/v1/subsystems", "/v1/facts",
+                "/v1/log/levels", "/v1/log/levels/{subsystem}"};
         struct world w = {0};
         json_t *root;
 
@@ -313,6 +375,7 @@ TEST(subsystems, show_readiness_and_what_became_of_workers)
         json_t *root;
         const json_t *subsystems;
         const json_t *notification;
+        const char *answer;
 
         world_open(&w);
         root = get_json(&w, "/v1/subsystems");
@@ -328,6 +391,11 @@ TEST(subsystems, show_readiness_and_what_became_of_workers)
         assert_weaver(&w, "running", 1, 1, "a thread broke");
         world_do(&w, fail_again);
         assert_weaver(&w, "given up", 2, 1, "another one");
+        answer = http_ask(w.port, "GET", "/v1/health", "", "");
+        assert_int_equal(http_status(answer), 503);
+        root = body_of(answer);
+        assert_check(root, "workers", "unhealthy");
+        json_decref(root);
         world_close(&w);
 }
 
@@ -352,6 +420,8 @@ int main(void)
                 TEST_ROW(health, a_ready_server_says_so),
                 TEST_ROW(health, a_status_that_is_none_is_refused),
                 TEST_ROW(health, a_server_that_is_not_ready_answers_at_once_with_what_is_missing),
+                TEST_ROW(health, the_verdict_is_the_worst_of_the_checks),
+                TEST_ROW(health, a_server_that_is_not_ready_is_not_healthy),
                 TEST_ROW(ping, answers_what_clients_compare),
                 TEST_ROW(info, has_the_fields_of_kurrentdb_and_ours),
                 TEST_ROW(info, lists_options_as_kurrentdb_does),

@@ -218,12 +218,64 @@ TEST(metrics, counters_follow_what_happens)
         world_close(&w);
 }
 
+static FILE *open_documentation(void)
+{
+        char path[512];
+        FILE *file = fopen("docs/monitoring.md", "r");
+
+        if (!file) {
+                snprintf(path, sizeof path, "%s", __FILE__);
+                *strrchr(path, '/') = 0;
+                strncat(path, "/../../../docs/monitoring.md", sizeof path - strlen(path) - 1);
+                file = fopen(path, "r");
+        }
+        return file;
+}
+
+TEST(metrics, the_documentation_has_each_with_its_kind_and_nothing_else)
+{
+        static const struct {
+                const char *name;
+                const char *kind;
+        } metrics[] = {
+#define METRIC(family, kind, labels, value, help) {family, #kind},
+#define STORE_METRIC                              METRIC
+#include "ops/metrics.def"
+#undef STORE_METRIC
+#undef METRIC
+                {"nilo_facts_total", "COUNTER"},
+        };
+        FILE *file = open_documentation();
+        bool is_documented[COUNT_OF(metrics)] = {0};
+        char line[512];
+
+        assert_non_null(file);
+        while (fgets(line, sizeof line, file)) {
+                char name[128];
+                char kind[16];
+                bool is_known = false;
+
+                if (sscanf(line, "| `%127[a-z_]` | %15s |", name, kind) != 2)
+                        continue;
+                for (unsigned i = 0; i < COUNT_OF(metrics); i++)
+                        if (strcmp(name, metrics[i].name) == 0)
+                                is_known = is_documented[i] = strcasecmp(kind, metrics[i].kind) == 0;
+                if (!is_known)
+                        fail_msg("there is no %s %s", kind, name);
+        }
+        fclose(file);
+        for (unsigned i = 0; i < COUNT_OF(metrics); i++)
+                if (!is_documented[i])
+                        fail_msg("%s is not documented", metrics[i].name);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(metrics, every_metric_of_the_table_is_there_once_and_well_formed),
                 TEST_ROW(metrics, a_server_that_is_not_ready_has_those_that_it_can_know),
                 TEST_ROW(metrics, counters_follow_what_happens),
+                TEST_ROW(metrics, the_documentation_has_each_with_its_kind_and_nothing_else),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 
 struct world {
         bool is_never_ready; /* the store does not open */
+        _Atomic uint64_t resident_bytes; /* of 5005 that the machine has; 0: 1001 */
         uint16_t port;
         pthread_t thread;
         sem_t is_up;
@@ -43,11 +44,12 @@ static void world_config(void *arg, struct json_out *j)
 
 static void world_process(void *arg, struct ops_process *ret)
 {
-        (void)arg;
+        const struct world *w = arg;
+
         *ret = (struct ops_process){
                 .cpu_seconds = 1.5,
                 .load_average = {0.25, 0.5, 0.75},
-                .resident_bytes = 1001,
+                .resident_bytes = w->resident_bytes ? w->resident_bytes : 1001,
                 .threads = 3,
                 .machine_memory_bytes = 5005,
                 .machine_memory_free_bytes = 4004,
@@ -115,6 +117,7 @@ static void *world_run(void *arg)
                 .is_memory_only = true,
                 .config_to_json = world_config,
                 .process = world_process,
+                .arg = w,
         };
         const struct control_subsystem subsystems[] = {
                 {SUBSYSTEM_PERSISTENCE, world_start_store, w},
