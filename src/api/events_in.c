@@ -1,5 +1,5 @@
-/* Bodies of appends: an event, an array of events, lines of events, the bytes of one event, or several
- * streams with theirs.
+/* Bodies of appends: an event, an array of events, lines of events, the bytes of one event, several streams
+ * with theirs, or lines of events that name their streams.
  *
  * An event is an object: type; id; data or data_base64; metadata or metadata_base64; tags; content_type. What
  * a read adds (stream, revision, position, time ...) is passed over, so that what was read can be appended as
@@ -167,35 +167,26 @@ static bool read_tags(struct body *b, struct event_draft *e)
 
 /* ---- one event ---- */
 
-enum field {
-        FIELD_ID,
-        FIELD_TYPE,
-        FIELD_DATA,
-        FIELD_DATA_64,
-        FIELD_META,
-        FIELD_META_64,
-        FIELD_TAGS,
-        FIELD_CONTENT
-};
+enum field { IN_ID, IN_TYPE, IN_DATA, IN_DATA_64, IN_META, IN_META_64, IN_TAGS, IN_CONTENT };
 
 static bool read_field(struct body *b, enum field field, struct event_draft *e, struct bytes *content_type)
 {
         struct arena *arena = call_arena(b->call);
 
         switch (field) {
-        case FIELD_ID:
+        case IN_ID:
                 return read_id(b, &e->id);
-        case FIELD_TYPE:
+        case IN_TYPE:
                 return json_in_string(&b->in, arena, &e->type);
-        case FIELD_DATA:
+        case IN_DATA:
                 return json_in_value(&b->in, &e->data);
-        case FIELD_DATA_64:
+        case IN_DATA_64:
                 return read_base64(b, &e->data);
-        case FIELD_META:
+        case IN_META:
                 return json_in_value(&b->in, &e->metadata);
-        case FIELD_META_64:
+        case IN_META_64:
                 return read_base64(b, &e->metadata);
-        case FIELD_TAGS:
+        case IN_TAGS:
                 return read_tags(b, e);
         default:
                 return json_in_string(&b->in, arena, content_type);
@@ -221,6 +212,9 @@ static bool read_other_field(struct body *b, struct bytes key)
 {
         struct bytes value;
 
+        if (b->by_line && ((b->by_line->stream.size && bytes_equal_string(key, "stream")) ||
+                                  (b->by_line->has_expected && bytes_equal_string(key, "expect"))))
+                return json_in_fail(&b->in, b->in.at, "'%.*s' stands twice", SHOWN(key));
         if (b->by_line && bytes_equal_string(key, "stream"))
                 return json_in_string(&b->in, call_arena(b->call), &b->by_line->stream);
         if (b->by_line && bytes_equal_string(key, "expect")) {
@@ -303,14 +297,14 @@ static bool read_event(struct body *b)
         b->to->event_counts[ordinal]++;
         if (!e->type.size)
                 return json_in_fail(&b->in, start, "an event needs a type, such as \"type\":\"OrderPlaced\"");
-        if ((seen & 1u << FIELD_DATA && seen & 1u << FIELD_DATA_64) ||
-                (seen & 1u << FIELD_META && seen & 1u << FIELD_META_64))
+        if ((seen & 1u << IN_DATA && seen & 1u << IN_DATA_64) ||
+                (seen & 1u << IN_META && seen & 1u << IN_META_64))
                 return json_in_fail(
                         &b->in, start, "an event has its data, and its metadata, in one form only");
-        if (!(seen & 1u << FIELD_ID))
+        if (!(seen & 1u << IN_ID))
                 make_id(b, &e->id);
-        e->content_type = seen & 1u << FIELD_DATA_64 ? CONTENT_BINARY : CONTENT_JSON;
-        if (seen & 1u << FIELD_CONTENT)
+        e->content_type = seen & 1u << IN_DATA_64 ? CONTENT_BINARY : CONTENT_JSON;
+        if (seen & 1u << IN_CONTENT)
                 e->content_type =
                         bytes_equal_string(content_type, "application/json") ? CONTENT_JSON : CONTENT_BINARY;
         return true;

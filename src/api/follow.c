@@ -8,6 +8,8 @@
  * an event of the log. */
 #include "api/room.h"
 
+#include <stdio.h>
+
 struct follow {
         struct call *call;
         struct subscription *subscription;
@@ -57,19 +59,20 @@ static void add_item(struct follow *f, const struct subscription_item *item)
         }
 }
 
-static void add_problem(struct follow *f, const char *event, const char *code, int status, const char *title,
-        const char *detail)
+static void add_problem(
+        struct follow *f, const char *event, const struct gateway_problem *problem, const char *detail)
 {
         struct json_out j = {.out = &f->piece};
+        char type[64];
 
+        snprintf(type, sizeof type, "urn:nilo:%s", problem->code);
         buffer_format(&f->piece, "event: %s\ndata: ", event);
         json_object_begin(&j);
-        json_key(&j, "type");
-        buffer_format(&f->piece, "\"urn:nilo:%s\"", code);
-        j.after_key = false;
-        json_field_string(&j, "title", title);
-        json_field_u64(&j, "status", (uint64_t)status);
+        json_field_string(&j, "type", type);
+        json_field_string(&j, "title", problem->title);
+        json_field_u64(&j, "status", (uint64_t)problem->status);
         json_field_string(&j, "detail", detail);
+        json_field_string(&j, "next", problem->next);
         json_object_end(&j);
         buffer_add_string(&f->piece, "\n\n");
 }
@@ -122,23 +125,47 @@ static void finish(struct follow *f)
 
 static void finish_for(struct follow *f, int outcome)
 {
+        static const struct gateway_problem deleted = {
+                .status = 410,
+                .code = "stream-deleted",
+                .title = "The stream is deleted for good",
+                .next = "Choose another name",
+        };
+        static const struct gateway_problem costly = {
+                .status = 422,
+                .code = "filter-too-costly",
+                .title = "The filter takes too long",
+                .next = "simplify the pattern or use a prefix",
+        };
+        static const struct gateway_problem corrupt = {
+                .status = 500,
+                .code = "corrupt",
+                .title = "Stored bytes are damaged",
+                .next = "run `nilo verify`; everything outside the damaged range is readable",
+        };
+        static const struct gateway_problem fault = {
+                .status = 500,
+                .code = "fault",
+                .title = "The read failed",
+                .next = "see the server's log",
+        };
+
         switch (outcome) {
         case SUBSCRIPTION_STOPPED:
                 buffer_add_string(&f->piece, ": the server stops; come back with Last-Event-ID\n\n");
                 break;
         case SUBSCRIPTION_DELETED:
-                add_problem(f, "deleted", "stream-deleted", 410, "The stream is deleted for good",
-                        "it was tombstoned; no event will ever follow");
+                add_problem(f, "deleted", &deleted, "it was tombstoned; no event will ever follow");
                 break;
         case SUBSCRIPTION_TOO_COSTLY:
-                add_problem(f, "problem", "filter-too-costly", 422, "The filter takes too long",
-                        "the regular expression exceeds the match limit on an event");
+                add_problem(
+                        f, "problem", &costly, "the regular expression exceeds the match limit on an event");
                 break;
         case SUBSCRIPTION_CORRUPT:
-                add_problem(f, "problem", "corrupt", 500, "Stored bytes are damaged", "run `nilo verify`");
+                add_problem(f, "problem", &corrupt, "what follows cannot be read");
                 break;
         default:
-                add_problem(f, "problem", "fault", 500, "The read failed", fault_last());
+                add_problem(f, "problem", &fault, fault_last());
         }
         finish(f);
 }

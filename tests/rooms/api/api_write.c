@@ -255,6 +255,58 @@ TEST(atomic, bad_bodies_are_refused)
                 "Content-Type: text/plain\r\n", "x");
 }
 
+#define AS_NDJSON "Content-Type: application/x-ndjson\r\n"
+
+TEST(atomic, lines_that_name_their_streams_keep_their_order_over_all_of_them)
+{
+        json_t *json, *streams;
+        int64_t first;
+        char line[100];
+
+        json = call(server, 201, "POST /v1/append", AS_NDJSON,
+                "{\"stream\":\"l-1\",\"expect\":\"none\",\"type\":\"A\"}\n{\"stream\":\"l-2\",\"type\":\"B\"}"
+                "\n"
+                "{\"type\":\"C\",\"stream\":\"l-1\"}\n");
+        streams = json_object_get(json, "streams");
+        assert_int_equal(json_array_size(streams), 2);
+        assert_string_equal(text(json_array_get(streams, 0), "stream"), "l-1");
+        assert_int_equal(number(json_array_get(streams, 0), "last_revision"), 1);
+        assert_int_equal(number(json_array_get(streams, 1), "last_revision"), 0);
+        first = number(json, "first_position");
+        json_decref(json);
+        for (unsigned i = 0; i < 3; i++) {
+                snprintf(line, sizeof line, "GET /v1/all/events/%lld", (long long)first + i);
+                json = call(server, 200, line, "", NULL);
+                assert_string_equal(text(json, "type"), i == 0 ? "A" : i == 1 ? "B" : "C");
+                json_decref(json);
+        }
+        refuse(server, 409, "conflict", "l-2 is at revision 0, you expected 7.", "POST /v1/append", AS_NDJSON,
+                "{\"stream\":\"l-1\",\"type\":\"A\"}\n{\"stream\":\"l-2\",\"expect\":7,\"type\":\"A\"}\n");
+        refuse(server, 400, "invalid", "line 2, column 1: a line needs the name of its stream",
+                "POST /v1/append", AS_NDJSON, "{\"stream\":\"l-1\",\"type\":\"A\"}\n{\"type\":\"A\"}\n");
+        refuse(server, 400, "invalid", "first event of its stream only", "POST /v1/append", AS_NDJSON,
+                "{\"stream\":\"l-1\",\"type\":\"A\"}\n{\"stream\":\"l-1\",\"expect\":1,\"type\":\"A\"}\n");
+        refuse(server, 400, "invalid", "'stream' stands twice", "POST /v1/append", AS_NDJSON,
+                "{\"stream\":\"l-1\",\"stream\":\"l-2\",\"type\":\"A\"}\n");
+        json = call(server, 200, "GET /v1/streams/l-1", "", NULL);
+        assert_int_equal(number(json, "last_revision"), 1);
+        json_decref(json);
+}
+
+TEST(atomic, more_streams_than_fit_are_refused)
+{
+        struct buffer body = {0};
+
+        for (unsigned i = 0; i <= LIMIT_APPEND_STREAMS_MAX; i++)
+                buffer_format(&body, "{\"stream\":\"wide-%u\",\"type\":\"T\"}\n", i);
+        buffer_add_u8(&body, 0);
+        refuse(server, 413, "too-large", "at most 1000 streams", "POST /v1/append", AS_NDJSON,
+                (char *)body.data);
+        *strstr((char *)body.data, "{\"stream\":\"wide-1000\"") = 0;
+        json_decref(call(server, 201, "POST /v1/append", AS_NDJSON, (char *)body.data));
+        buffer_fini(&body);
+}
+
 /* ---- refusals ---- */
 
 TEST(refusal, bad_events_are_told_with_line_and_column)
@@ -638,6 +690,8 @@ int main(void)
                 TEST_ROW(conflict, says_where_the_stream_is_what_was_expected_who_came_last_and_what_to_do),
                 TEST_ROW(conflict, of_a_stream_that_is_not_there_names_no_revision),
                 TEST_ROW(atomic, all_streams_are_written_or_none),
+                TEST_ROW(atomic, lines_that_name_their_streams_keep_their_order_over_all_of_them),
+                TEST_ROW(atomic, more_streams_than_fit_are_refused),
                 TEST_ROW(atomic, bad_bodies_are_refused),
                 TEST_ROW(refusal, bad_events_are_told_with_line_and_column),
                 TEST_ROW(refusal, bad_requests_are_told_with_the_next_step),
