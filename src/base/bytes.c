@@ -56,11 +56,17 @@ static size_t utf8_sequence(const uint8_t *p, size_t left)
 
 bool bytes_is_utf8(struct bytes b)
 {
+        const uint64_t high_bits = 0x8080808080808080u;
         size_t at = 0;
 
         while (at < b.size) {
-                size_t n = utf8_sequence(b.data + at, b.size - at);
+                size_t n;
 
+                if (b.size - at >= 8 && !(get_u64(b.data + at) & high_bits)) {
+                        at += 8; /* all of ASCII */
+                        continue;
+                }
+                n = utf8_sequence(b.data + at, b.size - at);
                 if (!n)
                         return false;
                 at += n;

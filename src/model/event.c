@@ -5,43 +5,60 @@
 
 /* ---- event ids ---- */
 
-/* Value of a hexadecimal digit, 16 for anything else. */
-static unsigned hex_value(uint8_t c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        if (c >= 'a' && c <= 'f')
-                return c - 'a' + 10;
-        if (c >= 'A' && c <= 'F')
-                return c - 'A' + 10;
-        return 16;
-}
+/* Value of a hexadecimal digit + 1; 0 for anything else. */
+static const uint8_t hex_values[256] = {
+        ['0'] = 1,
+        ['1'] = 2,
+        ['2'] = 3,
+        ['3'] = 4,
+        ['4'] = 5,
+        ['5'] = 6,
+        ['6'] = 7,
+        ['7'] = 8,
+        ['8'] = 9,
+        ['9'] = 10,
+        ['a'] = 11,
+        ['b'] = 12,
+        ['c'] = 13,
+        ['d'] = 14,
+        ['e'] = 15,
+        ['f'] = 16,
+        ['A'] = 11,
+        ['B'] = 12,
+        ['C'] = 13,
+        ['D'] = 14,
+        ['E'] = 15,
+        ['F'] = 16,
+};
 
-static bool is_hyphen_before(unsigned byte)
-{
-        return byte == 4 || byte == 6 || byte == 8 || byte == 10;
-}
+/* Where the two digits of each byte stand in the text, without hyphens and with them. */
+static const uint8_t id_places[2][16] = {
+        {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30},
+        {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34},
+};
 
 bool event_id_parse(struct bytes text, struct event_id *ret)
 {
-        struct event_id id;
-        const uint8_t *at = text.data;
         bool has_hyphens = text.size == EVENT_ID_TEXT_SIZE;
+        const uint8_t *at = text.data;
+        struct event_id id;
+        unsigned bad = 0;
 
         if (!has_hyphens && text.size != 2 * sizeof id.bytes)
                 return false;
+        if (has_hyphens && (at[8] != '-' || at[13] != '-' || at[18] != '-' || at[23] != '-'))
+                return false;
+        /* Without a branch for each digit: ids of clients are random. */
         for (unsigned i = 0; i < sizeof id.bytes; i++) {
-                unsigned high;
-                unsigned low;
+                const uint8_t *digits = at + id_places[has_hyphens][i];
+                unsigned high = hex_values[digits[0]];
+                unsigned low = hex_values[digits[1]];
 
-                if (has_hyphens && is_hyphen_before(i) && *at++ != '-')
-                        return false;
-                high = hex_value(*at++);
-                low = hex_value(*at++);
-                if (high > 15 || low > 15)
-                        return false;
-                id.bytes[i] = (uint8_t)(high << 4 | low);
+                bad |= !high | !low;
+                id.bytes[i] = (uint8_t)((high - 1) << 4 | (low - 1));
         }
+        if (bad)
+                return false;
         *ret = id;
         return true;
 }
@@ -51,12 +68,11 @@ void event_id_format(const struct event_id *id, char ret[EVENT_ID_TEXT_SIZE + 1]
         static const char digits[] = "0123456789abcdef";
 
         for (unsigned i = 0; i < sizeof id->bytes; i++) {
-                if (is_hyphen_before(i))
-                        *ret++ = '-';
-                *ret++ = digits[id->bytes[i] >> 4];
-                *ret++ = digits[id->bytes[i] & 15];
+                ret[id_places[1][i]] = digits[id->bytes[i] >> 4];
+                ret[id_places[1][i] + 1] = digits[id->bytes[i] & 15];
         }
-        *ret = 0;
+        ret[8] = ret[13] = ret[18] = ret[23] = '-';
+        ret[EVENT_ID_TEXT_SIZE] = 0;
 }
 
 void event_id_from_halves(int64_t most, int64_t least, struct event_id *ret)

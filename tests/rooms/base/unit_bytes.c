@@ -53,6 +53,25 @@ TEST(utf8, follows_rfc_3629)
                 assert_false(bytes_is_utf8(bytes_of_string(bad[i])));
 }
 
+TEST(utf8, is_judged_alike_wherever_it_stands)
+{
+        uint8_t space[40];
+
+        for (size_t size = 1; size <= sizeof space; size++) {
+                for (size_t at = 0; at < size; at++) {
+                        memset(space, 'a', sizeof space);
+                        assert_true(bytes_is_utf8(bytes_of(space, size)));
+                        space[at] = 0x80;
+                        assert_false(bytes_is_utf8(bytes_of(space, size)));
+                        if (at + 1 == size)
+                                continue;
+                        space[at] = 0xc3;
+                        space[at + 1] = 0xa4;
+                        assert_true(bytes_is_utf8(bytes_of(space, size)));
+                }
+        }
+}
+
 TEST(crc32c, knows_the_sums_of_rfc_3720)
 {
         uint8_t zeros[32] = {0};
@@ -150,6 +169,7 @@ int main(void)
                 TEST_ROW(varint, every_length_comes_back),
                 TEST_ROW(varint, more_than_64_bits_is_refused),
                 TEST_ROW(utf8, follows_rfc_3629),
+                TEST_ROW(utf8, is_judged_alike_wherever_it_stands),
                 TEST_ROW(crc32c, knows_the_sums_of_rfc_3720),
                 TEST_ROW(crc32c, hardware_and_table_agree_on_every_length),
                 TEST_ROW(base64, round_trip_and_refusals),

@@ -1,3 +1,5 @@
+#include <ctype.h>
+
 #include "test.h"
 
 #include "model/event.h"
@@ -47,6 +49,26 @@ TEST(event_id, what_is_no_uuid_is_refused)
                 assert_false(event_id_parse(text(forms[i]), &id));
         assert_false(event_id_parse(BYTES_EMPTY, &id));
         assert_int_equal(id.bytes[0], 0);
+}
+
+TEST(event_id, every_byte_at_every_place_is_a_digit_or_refused)
+{
+        static const char *const forms[] = {
+                "0fa1c2d3-e4f5-4678-9abc-def012345678", "0fa1c2d3e4f546789abcdef012345678"};
+
+        for (unsigned i = 0; i < COUNT_OF(forms); i++) {
+                for (size_t at = 0; at < strlen(forms[i]); at++) {
+                        for (unsigned c = 1; c < 256; c++) {
+                                char changed[64];
+                                struct event_id id;
+                                bool is_good = forms[i][at] == '-' ? c == '-' : isxdigit((int)c);
+
+                                strcpy(changed, forms[i]);
+                                changed[at] = (char)c;
+                                assert_int_equal(event_id_parse(text(changed), &id), is_good);
+                        }
+                }
+        }
 }
 
 TEST(event_id, halves_are_big_endian_and_signed)
@@ -218,6 +240,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST_ROW(event_id, text_comes_back_in_lower_case),
                 TEST_ROW(event_id, what_is_no_uuid_is_refused),
+                TEST_ROW(event_id, every_byte_at_every_place_is_a_digit_or_refused),
                 TEST_ROW(event_id, halves_are_big_endian_and_signed),
                 TEST_ROW(event_id, random_stamp_leaves_122_bits),
                 TEST_ROW(event_draft, size_is_kurrentdbs_formula_and_tags),
