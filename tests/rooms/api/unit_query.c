@@ -2,6 +2,7 @@
 #include "api/room.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "test.h"
 
@@ -78,6 +79,23 @@ TEST(time, is_told_in_utc_to_the_microsecond)
         assert_string_equal(text, "2026-11-24T06:00:00.123456Z");
         time_format(951782400000001u, text);
         assert_string_equal(text, "2000-02-29T00:00:00.000001Z");
+        time_format(253402300799999999u, text);
+        assert_string_equal(text, "9999-12-31T23:59:59.999999Z");
+}
+
+TEST(time, is_what_the_library_makes_of_it)
+{
+        char text[TIME_TEXT_SIZE], want[80];
+
+        for (uint64_t day = 0; day < 200000; day++) {
+                time_t seconds = (time_t)(day * 86400 + day % 86400);
+                struct tm t;
+
+                gmtime_r(&seconds, &t);
+                strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S.000000Z", &t);
+                time_format((uint64_t)seconds * 1000000, text);
+                assert_string_equal(text, want);
+        }
 }
 
 /* An event as it may have been written by any client: JSON that is none goes out under a name that says so.
@@ -130,6 +148,7 @@ int main(void)
                 TEST_ROW(expected, words_and_revisions),
                 TEST_ROW(nearest, is_the_name_that_was_begun_or_the_one_with_the_fewest_changes),
                 TEST_ROW(time, is_told_in_utc_to_the_microsecond),
+                TEST_ROW(time, is_what_the_library_makes_of_it),
                 TEST_ROW(event, data_that_is_no_json_is_told_apart),
         };
 
