@@ -63,7 +63,7 @@ struct subscription_item {
         bool has_revision;
         uint64_t time_us; /* wall clock, of checkpoint and caught up */
 };
-/* 0, SUBSCRIPTION_LIMIT, _INVALID, _DELETED, _CORRUPT or a fault. */
+/* 0, SUBSCRIPTION_LIMIT, _INVALID, _DELETED, _CORRUPT, _STOPPED or a fault. */
 MUST_CHECK int subscription_open(
         struct notification *n, struct subscription_options *options, struct subscription **ret);
 /* The next item: 0, an outcome above, or a fault. ITEM_CAUGHT_UP comes exactly once for each move from
