@@ -328,7 +328,7 @@ static bool keep(struct gateway_request *r, struct bytes data)
 {
         if (!data.size)
                 return true;
-        if (gateway_is_short_of_memory(r->gateway)) {
+        if (request_must_yield(r)) {
                 fail(r, GRPC_RESOURCE_EXHAUSTED, "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)r->gateway->memory_size);
                 return false;

@@ -322,7 +322,7 @@ void request_body(struct gateway_request *r, struct bytes data)
                 refuse_body(r);
                 return;
         }
-        if (gateway_is_short_of_memory(r->gateway)) {
+        if (request_must_yield(r)) {
                 r->is_refused = true;
                 refuse_for_memory(r);
                 return;

@@ -260,6 +260,13 @@ struct gateway_request {
         unsigned trailer_count;
 };
 
+/* Memory is short, and this request is not most of the reason. The one that is goes on, up to its own limit: else a large
+ * append would be told to try again for ever where --memory is small. */
+static inline bool request_must_yield(const struct gateway_request *r)
+{
+        return gateway_is_short_of_memory(r->gateway) && r->accounted <= r->gateway->stats.buffered_bytes / 2;
+}
+
 struct gateway_request *request_new(struct connection *c);
 void request_move(struct gateway_request *r, enum request_state to);
 /* The protocol is done with the request (answered in full, or the client is gone). */
