@@ -339,6 +339,43 @@ TEST(server, every_option_is_shown_with_its_origin)
         assert_int_equal(child_stop(&c, SIGTERM), 0);
 }
 
+/* G17: what the limits allow is taken, also where memory is capped far below it: one request always gets
+ * through. */
+TEST(server, the_smallest_memory_takes_the_largest_event)
+{
+        enum { DATA_SIZE = 16 * 1000 * 1000 };
+        static const char head[] =
+                "POST /v1/streams/large/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n";
+        static const char before[] = "{\"type\":\"Large\",\"data\":\"";
+        static const char after[] = "\"}";
+        char *body = malloc(DATA_SIZE + 512);
+        size_t size;
+        struct child c;
+        int fd;
+
+        START(&c, "--memory-only", "--port", "0", "--json", "--memory", "32MiB");
+        child_wait_ready(&c);
+        size = (size_t)sprintf(body, head, sizeof before - 1 + DATA_SIZE + sizeof after - 1);
+        memcpy(body + size, before, sizeof before);
+        size += sizeof before - 1;
+        memset(body + size, 'x', DATA_SIZE);
+        size += DATA_SIZE;
+        memcpy(body + size, after, sizeof after);
+        size += sizeof after - 1;
+        fd = http_connect(c.port);
+        for (size_t sent = 0; sent < size;) {
+                ssize_t n = send(fd, body + sent, size - sent, MSG_NOSIGNAL);
+
+                assert_true(n > 0);
+                sent += (size_t)n;
+        }
+        assert_int_equal(http_status(http_read(fd, NULL)), 201);
+        close(fd);
+        free(body);
+        assert_int_equal(child_stop(&c, SIGTERM), 0);
+}
+
 /* ---- why it does not start ---- */
 
 TEST(server, a_bad_configuration_is_64_and_says_all_of_it)
@@ -462,6 +499,7 @@ int main(void)
                 TEST_ROW(server, an_open_stream_of_facts_ends_with_the_stop),
                 TEST_ROW(server, memory_stays_small_and_the_start_is_quick),
                 TEST_ROW(server, every_option_is_shown_with_its_origin),
+                TEST_ROW(server, the_smallest_memory_takes_the_largest_event),
                 TEST_ROW(server, a_bad_configuration_is_64_and_says_all_of_it),
                 TEST_ROW(server, an_address_that_others_can_reach_is_refused_with_the_reason),
                 TEST_ROW(server, a_port_in_use_is_64_and_names_the_way_out),
