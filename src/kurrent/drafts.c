@@ -1,6 +1,52 @@
 #include "kurrent/room.h"
 
-enum { SCRATCH_KEPT_MAX = 1024 * 1024, IDLE_LOOK_FIRST_US = UNFINISHED_IDLE_US };
+enum { SCRATCH_KEPT_MAX = 1024 * 1024, IDLE_LOOK_US = 5 * 1000 * 1000 };
+
+/* ---- appends whose end does not come ---- */
+
+/* They give their memory back. The timer rests while there are none. */
+static void on_idle_timer(struct os_timer *timer)
+{
+        struct kurrent *k = timer->arg;
+        uint64_t now = os_monotonic_us(k->os);
+
+        while (!list_is_empty(&k->unfinished)) {
+                struct drafts *d = CONTAINER_OF(k->unfinished.next, struct drafts, link);
+
+                if (now - d->touched_us < UNFINISHED_IDLE_US)
+                        break;
+                d->on_idle(d);
+        }
+        if (!list_is_empty(&k->unfinished))
+                os_timer_start(k->os, timer, IDLE_LOOK_US);
+}
+
+void drafts_watch(struct kurrent *k)
+{
+        list_init(&k->unfinished);
+        k->idle_timer.fn = on_idle_timer;
+        k->idle_timer.arg = k;
+}
+
+void drafts_unwatch(struct kurrent *k)
+{
+        assert(list_is_empty(&k->unfinished));
+        assert(k->unfinished_size == 0);
+        os_timer_stop(&k->idle_timer);
+}
+
+static void touch(struct drafts *d)
+{
+        struct kurrent *k = d->kurrent;
+
+        d->touched_us = os_turn_time(k->os).monotonic_us;
+        list_remove(&d->link);
+        list_add_last(&k->unfinished, &d->link);
+        if (!k->idle_timer.is_on)
+                os_timer_start(k->os, &k->idle_timer, UNFINISHED_IDLE_US);
+}
+
+/* ---- life ---- */
 
 void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts))
 {
@@ -33,16 +79,7 @@ void drafts_fini(struct drafts *d)
                 buffer_fini(d->events);
 }
 
-static void touch(struct drafts *d)
-{
-        struct kurrent *k = d->kurrent;
-
-        d->touched_us = os_turn_time(k->os).monotonic_us;
-        list_remove(&d->link);
-        if (list_is_empty(&k->unfinished) && !k->idle_timer.is_on)
-                os_timer_start(k->os, &k->idle_timer, IDLE_LOOK_FIRST_US);
-        list_add_last(&k->unfinished, &d->link);
-}
+/* ---- events ---- */
 
 bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal)
 {
@@ -87,7 +124,7 @@ bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_ref
         unsigned seen;
 
         if (d->count == LIMIT_APPEND_EVENTS_MAX) {
-                *ret_refusal = refusal_invalid("the append has more than 100000 events");
+                *ret_refusal = refusal_invalid("the append has too many events");
                 ret_refusal->limit = LIMIT_APPEND_EVENTS_MAX;
                 return false;
         }

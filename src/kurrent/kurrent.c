@@ -4,25 +4,6 @@
 
 #include "kurrent/room.h"
 
-enum { IDLE_LOOK_US = 5 * 1000 * 1000 };
-
-/* Appends whose end does not come give their memory back. The timer rests while there are none. */
-static void on_idle_timer(struct os_timer *timer)
-{
-        struct kurrent *k = timer->arg;
-        uint64_t now = os_monotonic_us(k->os);
-
-        while (!list_is_empty(&k->unfinished)) {
-                struct drafts *d = CONTAINER_OF(k->unfinished.next, struct drafts, link);
-
-                if (now - d->touched_us < UNFINISHED_IDLE_US)
-                        break;
-                d->on_idle(d);
-        }
-        if (!list_is_empty(&k->unfinished))
-                os_timer_start(k->os, timer, IDLE_LOOK_US);
-}
-
 void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
 {
         static void (*const methods[])(struct kurrent *, struct gateway_method *) = {
@@ -42,9 +23,7 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         k->gateway = options->gateway;
         k->host = memory_copy_string(options->host);
         memcpy(k->node_uuid, options->node_uuid, sizeof(k->node_uuid));
-        list_init(&k->unfinished);
-        k->idle_timer.fn = on_idle_timer;
-        k->idle_timer.arg = k;
+        drafts_watch(k);
         for (unsigned i = 0; i < METHODS_MAX; i++) {
                 methods[i](k, &k->methods[i]);
                 k->methods[i].arg = k;
@@ -60,8 +39,7 @@ void kurrent_close(struct kurrent **kurrent)
         if (!k)
                 return;
         *kurrent = NULL;
-        assert(list_is_empty(&k->unfinished));
-        os_timer_stop(&k->idle_timer);
+        drafts_unwatch(k);
         buffer_fini(&k->scratch);
         free(k->host);
         free(k);

@@ -18,7 +18,7 @@ enum {
         /* Bytes of one unfinished append: its events, and ids, types and whatever else surrounds them. */
         DRAFTS_SIZE_MAX = LIMIT_APPEND_SIZE_MAX + 32 * 1024 * 1024,
         /* Of all unfinished appends together. */
-        UNFINISHED_SIZE_MAX = 2 * DRAFTS_SIZE_MAX,
+        UNFINISHED_SIZE_MAX = DRAFTS_SIZE_MAX + 32 * 1024 * 1024,
         UNFINISHED_IDLE_US = 30 * 1000 * 1000,
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
@@ -115,6 +115,9 @@ struct drafts {
         uint64_t touched_us;
         void (*on_idle)(struct drafts *drafts); /* nothing has come for too long; must end in drafts_fini */
 };
+/* The list of unfinished appends and its timer; before and after all drafts. */
+void drafts_watch(struct kurrent *k);
+void drafts_unwatch(struct kurrent *k);
 /* For an append whose events come in several messages. */
 void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts));
 /* For one that is wholly in the message at hand; one at a time. */
