@@ -270,8 +270,7 @@ static bool query_from(struct call *c, struct read_query *q)
         struct bytes text;
 
         q->from = q->is_backward ? FROM_END : FROM_START;
-        q->has_from = gateway_query(c->request, "from", &text);
-        if (!q->has_from)
+        if (!gateway_query(c->request, "from", &text))
                 return true;
         if (bytes_equal_string(text, "start") || bytes_equal_string(text, "end")) {
                 q->from = text.data[0] == 's' ? FROM_START : FROM_END;

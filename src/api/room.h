@@ -106,7 +106,6 @@ enum form call_form(const struct call *c);
 
 struct read_query {
         enum store_from from;
-        bool has_from;
         bool is_backward;
         bool resolve_links;
         uint64_t number;

@@ -548,6 +548,40 @@ TEST(truncate, hides_what_is_before_and_keeps_the_rest_of_the_metadata)
                 NULL);
 }
 
+/* Metadata is written by others while a truncation reads and writes it: it is done on what is there, or
+ * refused. */
+static void *put_metadata(void *arg)
+{
+        for (unsigned i = 0; i < 200; i++) {
+                char body[64];
+
+                snprintf(body, sizeof body, "{\"turn\":%u}", i);
+                json_decref(call(server, 200, "PUT /v1/streams/raced/metadata", JSON_BODY, body));
+        }
+        return arg;
+}
+
+TEST(truncate, loses_nothing_that_others_write_meanwhile)
+{
+        pthread_t thread;
+        struct reply r;
+
+        append_many(server, "raced", "T", 0, 5);
+        json_decref(call(server, 200, "PUT /v1/streams/raced/metadata", JSON_BODY, "{\"turn\":0}"));
+        assert_int_equal(pthread_create(&thread, NULL, put_metadata, NULL), 0);
+        for (unsigned i = 0; i < 200; i++) {
+                call_bytes(server, "POST /v1/streams/raced/truncate?before=2", "", BYTES_EMPTY, &r);
+                assert_true(r.status == 200 || r.status == 409);
+                reply_free(&r);
+        }
+        pthread_join(thread, NULL);
+        json_decref(call(server, 200, "POST /v1/streams/raced/truncate?before=3", "", NULL));
+        call_bytes(server, "GET /v1/streams/raced/metadata", "", BYTES_EMPTY, &r);
+        assert_non_null(strstr(body_of(&r), "\"turn\":199"));
+        assert_non_null(strstr(body_of(&r), "\"$tb\":3"));
+        reply_free(&r);
+}
+
 /* ---- states of the server ---- */
 
 TEST(state, a_server_that_is_not_ready_says_so_at_once)
@@ -677,6 +711,32 @@ TEST(state, a_deadline_that_passes_is_an_unknown_outcome_and_a_retry_settles_it)
         sem_destroy(&lane_may_go);
 }
 
+/* Clients that leave while their write is on its way, and while a refusal waits for another write to commit.
+ */
+TEST(state, a_client_that_leaves_early_changes_nothing_for_its_write)
+{
+        struct server *s = server_start(&(struct server_options){.sync = STORE_SYNC_LANE});
+        struct os_work work = {.work = hold_lane, .done = lane_went};
+        json_t *json;
+
+        sem_init(&lane_may_go, 0, 0);
+        on_server(s, block_lane, &work);
+        for (unsigned i = 0; i < 8; i++) {
+                int fd = client_connect(s);
+
+                client_request(fd, "POST /v1/streams/left/events",
+                        i ? "Nilo-Expect: 7\r\n" JSON_BODY : JSON_BODY, bytes_of_string(EVENT), false);
+                usleep(5000); /* so that it is there before its end */
+                close(fd);
+        }
+        sem_post(&lane_may_go);
+        json = call(s, 201, "POST /v1/streams/left/events", "Nilo-Expect: 0\r\n" JSON_BODY, EVENT);
+        assert_int_equal(number(json, "last_revision"), 1);
+        json_decref(json);
+        server_stop(s);
+        sem_destroy(&lane_may_go);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -701,10 +761,12 @@ int main(void)
                 TEST_ROW(remove, a_tombstone_is_for_good),
                 TEST_ROW(metadata, is_read_as_it_was_written_and_has_revisions),
                 TEST_ROW(truncate, hides_what_is_before_and_keeps_the_rest_of_the_metadata),
+                TEST_ROW(truncate, loses_nothing_that_others_write_meanwhile),
                 TEST_ROW(state, a_server_that_is_not_ready_says_so_at_once),
                 TEST_ROW(state, a_full_disk_refuses_writes_and_serves_reads),
                 TEST_ROW(state, a_busy_store_says_so_with_retry_after),
                 TEST_ROW(state, a_deadline_that_passes_is_an_unknown_outcome_and_a_retry_settles_it),
+                TEST_ROW(state, a_client_that_leaves_early_changes_nothing_for_its_write),
         };
 
         return cmocka_run_group_tests(tests, start, stop);
