@@ -1,6 +1,6 @@
-/* Damage at rest (G13, G14): after an orderly stop a bit of a file flips. The start may be refused, a read may say
- * that bytes are damaged, or the damage is where nothing was, or is mended; but nothing wrong is ever given, nothing
- * known is silently gone, and with the bit flipped back everything is there. */
+/* Damage at rest (G13, G14): after an orderly stop a bit of a file flips. The start may be refused, a read
+ * may say that bytes are damaged, or the damage is where nothing was, or is mended; but nothing wrong is ever
+ * given, nothing known is silently gone, and with the bit flipped back everything is there. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -70,7 +70,8 @@ static void restore(struct disk *d)
                 snprintf(d->directory, sizeof(d->directory), "%.*s", (int)(slash - d->files[i].path),
                         d->files[i].path);
                 if (strcmp(seen, d->directory) != 0 &&
-                        (os_dir_list(d->w->os, d->directory, remove_entry, d) || os_dir_sync(d->w->os, d->directory)))
+                        (os_dir_list(d->w->os, d->directory, remove_entry, d) ||
+                                os_dir_sync(d->w->os, d->directory)))
                         world_fail(d->w, "the disk cannot be emptied");
                 memcpy(seen, d->directory, sizeof(seen));
                 if (os_replace_whole(d->w->os, d->files[i].path, buffer_bytes(&d->files[i].bytes)))

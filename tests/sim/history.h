@@ -10,8 +10,8 @@
  *   foreign      nothing is there that nobody sent, but what the store itself writes
  *   expectation  the exact revision that was expected stood before the event
  *   conflict     a refusal named a revision that the stream had during the call
- *   time         what was acknowledged before another append began stands before it
- *   read         a read saw all that was acknowledged before it began and nothing sent after it ended
+ *   time         what was acknowledged or read before another append began stands before it
+ *   read         a read saw all that was acknowledged or read before it began
  *   retry        a duplicate's answer names the place where its ids stand */
 #ifndef TESTS_SIM_HISTORY_H
 #define TESTS_SIM_HISTORY_H

@@ -130,9 +130,9 @@ static struct place decide_target(const struct model *m, const struct model_requ
         struct place place = {.found = FOUND_WRITE};
 
         if (s->is_tombstoned) {
-                place.found = t->expected.kind == EXPECTED_SOFT_DELETED                  ? FOUND_CONFLICT
+                place.found = t->expected.kind == EXPECTED_SOFT_DELETED            ? FOUND_CONFLICT
                               : t->expected.kind == EXPECTED_NONE && is_check_only ? FOUND_WRITE
-                                                                                         : FOUND_DELETED;
+                                                                                   : FOUND_DELETED;
                 return place;
         }
         switch (t->expected.kind) {
@@ -301,8 +301,8 @@ static void write_append(struct model *m, const struct model_request *rq, struct
                 bool is_written = t->event_count > 0 || rq->event_count == 0;
 
                 if (is_written && is_soft_deleted(m, t->side) && !writes_side(rq, t->side + 1))
-                        a->first_position = a->position = add_limits(m, t->side,
-                                revived(stream_of(m, t->side)->limits, next_before[i]));
+                        a->first_position = a->position = add_limits(
+                                m, t->side, revived(stream_of(m, t->side)->limits, next_before[i]));
         }
         for (unsigned i = 0; i < rq->event_count; i++) {
                 const struct model_draft *d = &rq->events[i];
@@ -342,7 +342,8 @@ void model_write(struct model *m, const struct model_request *rq, int64_t op, st
                 a->first_position = a->position =
                         rq->kind == MODEL_TOMBSTONE
                                 ? add_event(m, &tombstone)
-                                : add_limits(m, side, (struct stream_metadata){.truncate_before = REVISION_MAX});
+                                : add_limits(
+                                          m, side, (struct stream_metadata){.truncate_before = REVISION_MAX});
         }
         add_record(m, first, op);
         a->rests_on = m->event_count;
@@ -433,10 +434,10 @@ struct model_view model_view(const struct model *m, uint32_t side, uint64_t end)
         if (limits.max_count && v.next > limits.max_count)
                 v.first = v.next - limits.max_count;
         v.first = MIN(MAX(v.first, limits.truncate_before), v.next);
-        v.state = is_tombstoned_below(m, side, end)           ? STREAM_TOMBSTONED
+        v.state = is_tombstoned_below(m, side, end)        ? STREAM_TOMBSTONED
                   : limits.truncate_before == REVISION_MAX ? STREAM_SOFT_DELETED
-                  : v.next                                    ? STREAM_LIVE
-                  : metas                                     ? STREAM_METADATA_ONLY
-                                                              : STREAM_ABSENT;
+                  : v.next                                 ? STREAM_LIVE
+                  : metas                                  ? STREAM_METADATA_ONLY
+                                                           : STREAM_ABSENT;
         return v;
 }

@@ -5,7 +5,8 @@
 #include "base/memory.h"
 #include "room.h"
 
-uint64_t content_hash(struct bytes type, enum content_type content_type, struct bytes data, struct bytes metadata)
+uint64_t content_hash(
+        struct bytes type, enum content_type content_type, struct bytes data, struct bytes metadata)
 {
         uint64_t h = name_hash(data) * 31 + name_hash(metadata) * 17 + name_hash(type) * 7 + content_type;
 
@@ -34,7 +35,8 @@ static void check_answer(struct world *w, struct op *op, const struct store_appe
         const struct model_answer *e = &op->expected;
 
         if (r->verdict != e->verdict || (e->writes && op->is_in_call)) {
-                world_fail(w, "op %u: verdict %d (%s), expected %d", op->number, r->verdict, r->problem, e->verdict);
+                world_fail(w, "op %u: verdict %d (%s), expected %d", op->number, r->verdict, r->problem,
+                        e->verdict);
                 return;
         }
         if (r->verdict == STORE_OK)
@@ -282,7 +284,8 @@ static const struct op *choose_earlier(struct world *w, uint32_t side)
         return NULL;
 }
 
-static void make_events(struct world *w, struct op *op, unsigned count, const struct op *earlier, unsigned skip)
+static void make_events(
+        struct world *w, struct op *op, unsigned count, const struct op *earlier, unsigned skip)
 {
         for (unsigned i = 0; i < count; i++) {
                 struct model_draft *d = &op->drafts[i];
@@ -367,12 +370,13 @@ static void make_delete(struct world *w, struct op *op)
         uint32_t side = choose_side(w) & ~1u;
 
         /* Tombstones are for ever: seldom, so that streams live. */
-        op->request.kind = one_in(w, 6) ? MODEL_TOMBSTONE : MODEL_DELETE;
+        op->request.kind = one_in(w, 25) ? MODEL_TOMBSTONE : MODEL_DELETE;
         op->request.target_count = 1;
         op->request.targets[0] = (struct model_target){.side = side, .expected = choose_expected(w, side)};
 }
 
-static void fill_events(struct world *w, struct op *op, struct store_append_event *events, struct texts *texts)
+static void fill_events(
+        struct world *w, struct op *op, struct store_append_event *events, struct texts *texts)
 {
         for (unsigned i = 0; i < op->request.event_count; i++) {
                 struct model_draft *d = &op->drafts[i];
@@ -399,8 +403,7 @@ static void begin_history(struct world *w, struct op *op)
 {
         op->number = history_begin(&w->history);
         for (unsigned i = 0; i < op->request.target_count; i++)
-                history_add_stream(
-                        &w->history, op->request.targets[i].side, op->request.targets[i].expected);
+                history_add_stream(&w->history, op->request.targets[i].side, op->request.targets[i].expected);
         for (unsigned i = 0; i < op->request.event_count; i++)
                 history_add_event(&w->history, op->request.targets[op->drafts[i].target].side,
                         &op->drafts[i].id, op->drafts[i].content);

@@ -32,8 +32,8 @@ static bool is_right(struct world *w, struct model_event *m, const struct event_
         if (m->side / 2 == w->stream_count - 1)
                 return bytes_equal(e->type, BYTES_LITERAL("$nilo-store-created"));
         limits = stream_metadata_parse(e->data);
-        return bytes_equal(e->type, EVENT_TYPE_METADATA) && limits.truncate_before == m->limits.truncate_before &&
-               limits.max_count == m->limits.max_count;
+        return bytes_equal(e->type, EVENT_TYPE_METADATA) &&
+               limits.truncate_before == m->limits.truncate_before && limits.max_count == m->limits.max_count;
 }
 
 /* True: the event is what must stand at its position, and is as it was when it was read before. */
@@ -50,9 +50,10 @@ static bool check_event(struct world *w, const struct event_view *e)
         }
         m = &w->model.events[e->position];
         if (!is_right(w, m, e, content)) {
-                world_fail(w, "read: position %llu is %.*s %llu, expected %s %llu", (unsigned long long)e->position,
-                        (int)MIN(e->stream.size, 40u), (const char *)e->stream.data,
-                        (unsigned long long)e->revision, w->names[m->side], (unsigned long long)m->revision);
+                world_fail(w, "read: position %llu is %.*s %llu, expected %s %llu",
+                        (unsigned long long)e->position, (int)MIN(e->stream.size, 40u),
+                        (const char *)e->stream.data, (unsigned long long)e->revision, w->names[m->side],
+                        (unsigned long long)m->revision);
                 return false;
         }
         if (m->seen && m->seen != seen) {
@@ -148,7 +149,8 @@ void reads_begin(struct world *w)
         r->is_backward = one_in(w, 2);
         r->is_follow = !r->is_backward && one_in(w, 2);
         r->has_filter = r->is_all && one_in(w, 3);
-        v = r->is_all ? (struct model_view){.state = STREAM_LIVE, .next = end} : model_view(&w->model, r->side, end);
+        v = r->is_all ? (struct model_view){.state = STREAM_LIVE, .next = end}
+                      : model_view(&w->model, r->side, end);
         o.stream = r->is_all ? BYTES_EMPTY : bytes_of_string(w->names[r->side]);
         o.is_backward = r->is_backward;
         o.is_follow = r->is_follow;
@@ -166,8 +168,8 @@ void reads_begin(struct world *w)
                 return;
         }
         if (result != expected_opening(w, r, &v)) {
-                world_fail(w, "read of %s: opening gave %d, state %d", r->is_all ? "all" : w->names[r->side], result,
-                        v.state);
+                world_fail(w, "read of %s: opening gave %d, state %d", r->is_all ? "all" : w->names[r->side],
+                        result, v.state);
                 return;
         }
         if (result)
@@ -203,9 +205,10 @@ static void check_end(struct world *w, struct sim_reader *r, int result)
         bool is_deleted = !r->is_all && model_view(&w->model, r->side, end).state == STREAM_TOMBSTONED;
 
         if (next_position(w, r, &position))
-                world_fail(w, "read of %s: ended with %d before position %llu", r->is_all ? "all" : w->names[r->side],
-                        result, (unsigned long long)position);
-        /* A follower of a stream hears of its end; so does one that follows a metastream when it asks anew. */
+                world_fail(w, "read of %s: ended with %d before position %llu",
+                        r->is_all ? "all" : w->names[r->side], result, (unsigned long long)position);
+        /* A follower of a stream hears of its end; so does one that follows a metastream when it asks anew.
+         */
         else if (r->left && r->is_follow && is_deleted && !(r->side % 2) && result != STORE_READ_DELETED)
                 world_fail(w, "follow of %s: the tombstone did not come", w->names[r->side]);
         else if (result == STORE_READ_DELETED && !is_deleted)
@@ -250,8 +253,8 @@ static bool pull_one(struct world *w, struct sim_reader *r)
         if (!check_event(w, &item.event))
                 return false;
         if (!next_position(w, r, &position) || item.event.position != position) {
-                world_fail(w, "read of %s: position %llu came out of turn", r->is_all ? "all" : w->names[r->side],
-                        (unsigned long long)item.event.position);
+                world_fail(w, "read of %s: position %llu came out of turn",
+                        r->is_all ? "all" : w->names[r->side], (unsigned long long)item.event.position);
                 return false;
         }
         r->at += r->is_backward ? UINT64_MAX : 1;
@@ -321,17 +324,18 @@ static void read_into_history(struct world *w)
                         world_fail(w, "the log has a stream that nobody wrote");
                         break;
                 }
-                history_add_row(&w->history,
-                        &(struct history_row){.position = e->position,
-                                .revision = e->revision,
-                                .record = e->log_index,
-                                /* What the store writes itself has no author. */
-                                .content = e->position < w->model.event_count &&
-                                                           !w->model.events[e->position].has_id
-                                                   ? 0
-                                                   : content_hash(e->type, e->content_type, e->data, e->metadata),
-                                .side = side,
-                                .id = e->id});
+                history_add_row(
+                        &w->history, &(struct history_row){.position = e->position,
+                                             .revision = e->revision,
+                                             .record = e->log_index,
+                                             /* What the store writes itself has no author. */
+                                             .content = e->position < w->model.event_count &&
+                                                                        !w->model.events[e->position].has_id
+                                                                ? 0
+                                                                : content_hash(e->type, e->content_type,
+                                                                          e->data, e->metadata),
+                                             .side = side,
+                                             .id = e->id});
         }
         if (r != STORE_READ_END)
                 world_fail(w, "the last read gave %d", r);
@@ -366,7 +370,8 @@ void reads_verify_log(struct world *w, bool rows)
 void reads_verify_streams(struct world *w)
 {
         for (uint32_t side = 0; side < w->stream_count * 2 && !has_failed(w); side++) {
-                struct sim_reader r = {.world = w, .side = side, .left = UINT64_MAX, .is_backward = side % 3 == 1};
+                struct sim_reader r = {
+                        .world = w, .side = side, .left = UINT64_MAX, .is_backward = side % 3 == 1};
                 struct store_read_options o = {.stream = bytes_of_string(w->names[side]),
                         .limit = UINT64_MAX,
                         .is_backward = r.is_backward,
@@ -381,7 +386,8 @@ void reads_verify_streams(struct world *w)
                         continue;
                 }
                 if (result != expected_opening(w, &r, &v))
-                        world_fail(w, "reading %s: opening gave %d, state %d", w->names[side], result, v.state);
+                        world_fail(
+                                w, "reading %s: opening gave %d, state %d", w->names[side], result, v.state);
                 if (result || has_failed(w))
                         continue;
                 set_range(&r, &o, &v);
@@ -403,8 +409,8 @@ void reads_verify_info(struct world *w, uint32_t side)
         }
         if (r || info.state != v.state || info.has_events != (v.next > 0) ||
                 (v.next && info.last_revision != v.next - 1) || info.first_revision != v.first)
-                world_fail(w, "state of %s: %d, %d at %llu from %llu, expected %d at %llu from %llu", w->names[side],
-                        r, info.state, (unsigned long long)info.last_revision,
+                world_fail(w, "state of %s: %d, %d at %llu from %llu, expected %d at %llu from %llu",
+                        w->names[side], r, info.state, (unsigned long long)info.last_revision,
                         (unsigned long long)info.first_revision, v.state, (unsigned long long)v.next,
                         (unsigned long long)v.first);
 }
@@ -423,7 +429,8 @@ static bool note_name(void *arg, struct bytes name, uint64_t events)
                         continue;
                 l->has[side] = true;
                 if (events != model_view(&l->w->model, side, store_next_position(l->w->asked)).next)
-                        world_fail(l->w, "list: %s has %llu events", l->w->names[side], (unsigned long long)events);
+                        world_fail(l->w, "list: %s has %llu events", l->w->names[side],
+                                (unsigned long long)events);
                 return true;
         }
         world_fail(l->w, "list: a stream that nobody wrote");

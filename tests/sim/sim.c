@@ -1,8 +1,11 @@
-/* Runs seeds, many at a time, each in a process that may be lost: what a crash abandons is given back only then.
+/* Runs seeds, many at a time, each in a process that may be lost: what a crash abandons is given back only
+ * then.
  *
- *     sim [--seeds N] [--from S] [--mutant NAME] [--until-killed] [--jobs N] [--replay-every N] [--loud] [--quiet]
+ *     sim [--seeds N] [--from S] [--mutant NAME] [--until-killed] [--jobs N] [--replay-every N] [--loud]
+ * [--quiet]
  *
- * Prints the totals and the failing seeds; exits with 1 if a seed failed (with --until-killed: if none did). */
+ * Prints the totals and the failing seeds; exits with 1 if a seed failed (with --until-killed: if none did).
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,7 +137,8 @@ static void take_report(const struct options *o, struct sums *sums, const struct
         if (r->result.has_failed)
                 note_failure(o, sums, r->seed, r->result.problem);
         if (o->seeds == 1 && !o->is_quiet)
-                printf("seed %llu hash %016llx\n", (unsigned long long)r->seed, (unsigned long long)r->result.hash);
+                printf("seed %llu hash %016llx\n", (unsigned long long)r->seed,
+                        (unsigned long long)r->result.hash);
 }
 
 /* Reads what a worker says until it ends. A seed that it did not get through has crashed the process. */
@@ -190,17 +194,19 @@ static void print_totals(const struct sums *s, double seconds)
         const struct world_totals *t = &s->totals;
 
 #define N(name) (unsigned long long)t->name
-        printf("%llu seeds in %.1f s, %llu replayed with equal hashes, hash of all %016llx\n", N(seeds), seconds,
-                (unsigned long long)s->replayed, (unsigned long long)s->hash);
-        printf("  lives %llu: power cuts %llu, kills %llu, orderly stops %llu; ended by a disk fault %llu\n", N(lives),
-                N(crashes), N(kills), N(stops), N(faults));
+        printf("%llu seeds in %.1f s, %llu replayed with equal hashes, hash of all %016llx\n", N(seeds),
+                seconds, (unsigned long long)s->replayed, (unsigned long long)s->hash);
+        printf("  lives %llu: power cuts %llu, kills %llu, orderly stops %llu; ended by a disk fault %llu\n",
+                N(lives), N(crashes), N(kills), N(stops), N(faults));
         printf("  writes lost %llu, torn %llu; segments sealed %llu; clock jumps %llu\n", N(lost_writes),
                 N(torn_writes), N(sealed), N(clock_jumps));
-        printf("  appends %llu: events acknowledged %llu, duplicates %llu, conflicts %llu, refused %llu (busy %llu, "
+        printf("  appends %llu: events acknowledged %llu, duplicates %llu, conflicts %llu, refused %llu "
+               "(busy %llu, "
                "full %llu), unknown %llu (of these kept %llu)\n",
                 N(appends), N(events), N(duplicates), N(conflicts), N(refused), N(busy), N(full), N(unknown),
                 N(unknown_kept));
-        printf("  reads %llu, events read %llu, waits for the disk %llu\n", N(reads), N(events_read), N(waits));
+        printf("  reads %llu, events read %llu, waits for the disk %llu\n", N(reads), N(events_read),
+                N(waits));
         printf("  bits flipped %llu: start refused %llu, a read told %llu, harmless %llu\n", N(flips),
                 N(flips_refused), N(flips_found), N(flips_harmless));
 #undef N
@@ -264,7 +270,8 @@ int main(int argc, char **argv)
         double seconds;
 
         if (!parse(argc, argv, &o)) {
-                fprintf(stderr, "usage: sim [--seeds N] [--from S] [--mutant none|skip-sync|ack-before-sync|skip-crc] "
+                fprintf(stderr, "usage: sim [--seeds N] [--from S] [--mutant "
+                                "none|skip-sync|ack-before-sync|skip-crc] "
                                 "[--until-killed] [--jobs N] [--replay-every N] [--loud] [--quiet]\n");
                 return 2;
         }

@@ -1,6 +1,7 @@
-/* A run: lives of a server, one after the other, each with random work and an end of its own: a power cut, a kill,
- * a fault of the disk, an orderly stop. After each start everything is read and held against the model; after the
- * last the whole history is judged. How likely what is, is drawn per seed, and much of it is left out of many. */
+/* A run: lives of a server, one after the other, each with random work and an end of its own: a power cut, a
+ * kill, a fault of the disk, an orderly stop. After each start everything is read and held against the model;
+ * after the last the whole history is judged. How likely what is, is drawn per seed, and much of it is left
+ * out of many. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,9 +243,14 @@ static void work_once(struct world *w)
         }
 }
 
+static void on_problem(void *arg, const char *file, uint64_t offset, const char *what)
+{
+        world_tell(arg, "verify: %s at %llu: %s", file, (unsigned long long)offset, what);
+}
+
 static void verify(struct world *w, bool is_thorough)
 {
-        struct persistence_verify options = {0};
+        struct persistence_verify options = {.problem = on_problem, .arg = w};
         uint64_t problems = 0;
 
         reads_verify_log(w, false);
@@ -308,7 +314,8 @@ static bool begin_life(struct world *w)
                 return false;
         }
         if (r) {
-                world_fail(w, "opening gave %d: %s", r, r == PERSISTENCE_CORRUPT ? persistence_problem() : fault_last());
+                world_fail(w, "opening gave %d: %s", r,
+                        r == PERSISTENCE_CORRUPT ? persistence_problem() : fault_last());
                 return false;
         }
         if (w->has_disk_fault) {
