@@ -45,13 +45,13 @@ static uint64_t now_us(const struct connection *c)
         return os_turn_time(c->gateway->os).monotonic_us;
 }
 
-/* The last answer of this connection has been given. Input that nobody will read would make the kernel answer the
- * close with a reset, which can overtake the answer: so it is thrown away for a moment. */
+/* The last answer of this connection has been given. A client that is still sending its body does not look for answers yet,
+ * and a close would lose it this one by a reset: so what it sends is thrown away for a while. */
 static void end(struct connection *c)
 {
         struct h1 *h = c->h1;
 
-        if (h->is_body_done && h->at == c->in.size) {
+        if (h->is_body_done || h->head.expects_continue) {
                 c->is_doomed = true;
                 connection_touch(c);
                 return;

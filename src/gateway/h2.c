@@ -19,11 +19,12 @@ enum {
         RESETS_PER_SECOND = 2000,
         CONTINUATIONS_MAX = 8,
         SETTINGS_MAX = 32,
-        UNSENT_ACKNOWLEDGEMENTS_MAX = 1000,
-        IDLE_FRAMES_BURST = 10000, /* frames that move nothing: ten thousand times what clients need to keep alive */
+        UNSENT_ACKNOWLEDGEMENTS_MAX = 8192,
+        IDLE_FRAMES_BURST = 5000, /* frames that move nothing: ten thousand times what clients need to keep alive */
         IDLE_FRAMES_PER_SECOND = 1000,
         ANSWER_FIELDS_MAX = 32,
 };
+static_assert(IDLE_FRAMES_BURST < UNSENT_ACKNOWLEDGEMENTS_MAX, "who sends too many is told so, not cut off");
 
 struct h2 {
         nghttp2_session *session;
@@ -311,16 +312,16 @@ static void received(struct gateway_request *r)
         }
 }
 
-static bool is_idle_frame(const nghttp2_frame *frame)
+static bool is_idle_frame(const nghttp2_frame_hd *head)
 {
-        switch (frame->hd.type) {
+        switch (head->type) {
         case NGHTTP2_PING:
         case NGHTTP2_SETTINGS:
-                return !(frame->hd.flags & NGHTTP2_FLAG_ACK);
+                return !(head->flags & NGHTTP2_FLAG_ACK);
         case NGHTTP2_PRIORITY:
                 return true;
         case NGHTTP2_DATA:
-                return frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
+                return head->length == 0 && !(head->flags & NGHTTP2_FLAG_END_STREAM);
         default:
                 return false;
         }
@@ -343,12 +344,17 @@ static bool count_idle_frame(struct connection *c)
         return false;
 }
 
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *user)
+{
+        (void)session;
+        return is_idle_frame(head) && !count_idle_frame(user) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
         struct gateway_request *r;
 
-        if (is_idle_frame(frame) && !count_idle_frame(user))
-                return NGHTTP2_ERR_CALLBACK_FAILURE;
+        (void)user;
         if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
                 return 0;
         r = request_of(session, frame->hd.stream_id);
@@ -442,6 +448,7 @@ static int new_session(struct connection *c, nghttp2_session **ret)
 
         if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&option))
                 fault_exit(EXIT_CODE_BUG, "out of memory");
+        nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);

@@ -359,6 +359,7 @@ struct h2_client {
         uint32_t goaway_error;
         bool is_broken; /* the server closed the connection */
         unsigned ping_acks;
+        unsigned pings;
         uint64_t window_granted; /* by the server, for streams */
         size_t largest_data;     /* frame */
 };
@@ -400,6 +401,8 @@ static inline int h2_on_frame(nghttp2_session *session, const nghttp2_frame *fra
         }
         if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK)
                 c->ping_acks++;
+        else if (frame->hd.type == NGHTTP2_PING)
+                c->pings++;
         if (frame->hd.type == NGHTTP2_WINDOW_UPDATE && frame->hd.stream_id)
                 c->window_granted += (uint64_t)frame->window_update.window_size_increment;
         if (frame->hd.type == NGHTTP2_DATA)

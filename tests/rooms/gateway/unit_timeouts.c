@@ -1,0 +1,350 @@
+/* Time-outs of connections and requests. Nobody waits: the tick of a connection is told a later time than it is. */
+#include "support.h"
+
+#include "gateway/room.h"
+
+static struct server server;
+static unsigned closed;
+
+static void on_body(void *arg, struct gateway_request *r)
+{
+        (void)arg;
+        gateway_reply(r, 200, "text/plain", gateway_body(r), NULL, 0);
+}
+
+static void on_writable(void *arg, struct gateway_request *r)
+{
+        static const uint8_t piece[10000];
+
+        while (arg && gateway_stream_room(r) > 0)
+                gateway_stream_send(r, bytes_of(piece, sizeof piece));
+}
+
+static void on_close(void *arg, struct gateway_request *r)
+{
+        (void)arg;
+        (void)r;
+        count_up(&closed);
+}
+
+/* `arg` says whether there is anything to send. */
+static void on_stream(void *arg, struct gateway_request *r)
+{
+        static const struct gateway_stream_handler handler = {.on_writable = on_writable, .on_close = on_close};
+
+        gateway_stream_begin(r, 200, "text/plain", NULL, 0, &handler, arg);
+}
+
+static void on_message(void *arg, struct gateway_request *call, struct bytes message)
+{
+        (void)arg;
+        (void)message;
+        gateway_call_end(call, GRPC_OK, NULL);
+}
+
+static const struct gateway_route routes[] = {
+        {.method = "POST", .path = "/body", .handler = on_body, .body_size_max = 1000},
+        {.method = "GET", .path = "/endless", .handler = on_stream, .arg = &server},
+        {.method = "GET", .path = "/silent", .handler = on_stream},
+};
+static const struct gateway_method methods[] = {
+        {.service = "test.Test", .name = "One", .features = "", .message_size_max = 1000, .on_message = on_message},
+        {.service = "test.Test", .name = "Many", .features = "", .message_size_max = 1000, .is_client_stream = true, .on_message = on_message},
+};
+
+static void open_with(const struct gateway_options *options)
+{
+        closed = 0;
+        server_open(&server, options);
+        gateway_add_routes(server.gateway, routes, COUNT_OF(routes));
+        gateway_add_methods(server.gateway, methods, COUNT_OF(methods));
+        serve(&server);
+        server_start(&server);
+}
+
+static int setup(void **state)
+{
+        (void)state;
+        open_with(NULL);
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        (void)state;
+        server_stop(&server);
+        return 0;
+}
+
+static void tick_on_loop(void *arg)
+{
+        struct gateway *g = server.gateway;
+        uint64_t later_us = os_turn_time(g->os).monotonic_us + *(unsigned *)arg * SECOND_US;
+
+        assert(!list_is_empty(&g->connections));
+        LIST_EACH_SAFE (at, &g->connections)
+                connection_tick(CONTAINER_OF(at, struct connection, link), later_us);
+}
+
+/* What would happen if nothing came for so long. */
+static void after_seconds(unsigned seconds)
+{
+        server_run(&server, tick_on_loop, &seconds);
+}
+
+static void wait_for_bytes(uint64_t received)
+{
+        uint64_t until = now_ms() + WAIT_MS;
+
+        while (server_stats(&server).received_bytes < received && now_ms() < until)
+                usleep(500);
+        assert_true(server_stats(&server).received_bytes >= received);
+}
+
+static int send_and_wait(const char *text)
+{
+        uint64_t before = server_stats(&server).received_bytes;
+        int fd = dial(&server);
+
+        send_text(fd, text);
+        wait_for_bytes(before + strlen(text));
+        return fd;
+}
+
+static void assert_ends_with(int fd, const char *text)
+{
+        struct buffer all = {0};
+
+        read_to_end(fd, &all);
+        if (text)
+                assert_true(body_has(&all, text));
+        else
+                assert_int_equal(all.size, 0);
+        buffer_fini(&all);
+        close(fd);
+}
+
+static bool is_open(int fd)
+{
+        char c;
+
+        usleep(10000);
+        return recv(fd, &c, 1, MSG_DONTWAIT) < 0;
+}
+
+TEST(timeout, of_a_connection_that_says_nothing)
+{
+        int fd = dial(&server), half;
+
+        while (!server_stats(&server).connections)
+                usleep(500);
+        half = send_and_wait("PRI * HTTP/2.0\r\n");
+        after_seconds(9);
+        assert_true(is_open(fd));
+        after_seconds(11);
+        assert_ends_with(fd, NULL);
+        assert_ends_with(half, NULL);
+}
+
+TEST(timeout, of_a_head_is_told)
+{
+        int fd = send_and_wait("POST /body HTTP/1.1\r\nHost: local");
+
+        after_seconds(9);
+        assert_true(is_open(fd));
+        after_seconds(11);
+        assert_ends_with(fd, "HTTP/1.1 408");
+}
+
+TEST(timeout, of_a_body_is_told)
+{
+        struct answer a = {0};
+        int fd = send_and_wait("POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello");
+
+        after_seconds(29);
+        assert_true(is_open(fd));
+        after_seconds(31);
+        read_answer(fd, &a, false);
+        assert_int_equal(a.status, 408);
+        assert_string_equal(answer_header(&a, "connection"), "close");
+        answer_fini(&a);
+        close(fd);
+}
+
+TEST(timeout, of_an_idle_connection_is_long)
+{
+        struct answer a = {0};
+        int fd = dial(&server);
+
+        send_text(fd, "POST /body HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        read_answer(fd, &a, false);
+        assert_int_equal(a.status, 200);
+        after_seconds(299);
+        assert_true(is_open(fd));
+        after_seconds(301);
+        assert_ends_with(fd, NULL);
+        answer_fini(&a);
+}
+
+TEST(timeout, of_a_body_that_is_thrown_away_is_short)
+{
+        struct answer a = {0};
+        int fd = dial(&server);
+
+        send_text(fd, "POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n");
+        read_answer(fd, &a, false);
+        assert_int_equal(a.status, 413);
+        after_seconds(1);
+        send_text(fd, "still there");
+        assert_true(is_open(fd));
+        after_seconds(3);
+        assert_ends_with(fd, NULL);
+        answer_fini(&a);
+}
+
+static void note_state(void *arg)
+{
+        *(int *)arg = CONTAINER_OF(server.gateway->connections.next, struct connection, link)->state;
+}
+
+/* A slow one is fine, one that takes nothing at all is not (G18). */
+TEST(timeout, of_a_client_that_takes_nothing)
+{
+        char some[100000];
+        int fd = dial(&server), connection_state = -1;
+
+        send_text(fd, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        while (server_stats(&server).buffered_bytes < 256 * KIB)
+                usleep(500);
+        after_seconds(1);
+        after_seconds(59);
+        assert_int_equal(server_stats(&server).connections, 1);
+        assert_true(recv(fd, some, sizeof some, 0) > 0);
+        server_run(&server, note_state, &connection_state);
+        assert_int_equal(connection_state, CONNECTION_HTTP1);
+        after_seconds(61);
+        server_run(&server, note_state, &connection_state);
+        assert_int_equal(connection_state, CONNECTION_CLOSING);
+        close(fd);
+        wait_for(&closed, 1);
+}
+
+/* Readers that read nothing: their output is bounded together, others are told to come back, and after a few seconds the
+ * memory is taken from those who do not move (G18). */
+TEST(timeout, of_streams_that_do_not_move_while_memory_is_short)
+{
+        enum { COUNT = 50, MEMORY = 2 * 1024 * 1024 };
+        struct gateway_options options = {.memory_size = MEMORY};
+        nghttp2_settings_entry no_window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+        struct h2_client slow, honest;
+        struct h2_stream *s;
+
+        server_stop(&server);
+        open_with(&options);
+        h2_dial(&slow, &server, &no_window, 1);
+        for (unsigned i = 0; i < COUNT; i++)
+                h2_request(&slow, "GET", "/endless", NULL, false);
+        h2_idle(&slow, 200);
+        assert_true(server_stats(&server).buffered_bytes > MEMORY);
+        assert_true(server_stats(&server).buffered_bytes < MEMORY + COUNT * 20000);
+        h2_dial(&honest, &server, NULL, 0);
+        s = grpc_unary(&honest, "/test.Test/One", "x");
+        H2_UNTIL(&honest, s->is_closed);
+        assert_int_equal(grpc_status_of(s), GRPC_RESOURCE_EXHAUSTED);
+        after_seconds(4);
+        assert_int_equal(closed, 0);
+        after_seconds(6);
+        H2_UNTIL(&slow, slow.streams[0].is_closed);
+        assert_int_equal(slow.streams[0].error, NGHTTP2_ENHANCE_YOUR_CALM);
+        s = grpc_unary(&honest, "/test.Test/One", "x");
+        H2_UNTIL(&honest, s->is_closed);
+        assert_int_equal(grpc_status_of(s), GRPC_OK);
+        assert_true(server_stats(&server).buffered_bytes < MEMORY);
+        h2_hang_up(&honest);
+        h2_hang_up(&slow);
+}
+
+TEST(timeout, of_an_idle_http2_connection_says_goodbye)
+{
+        struct h2_client c;
+        struct h2_stream *s;
+
+        h2_dial(&c, &server, NULL, 0);
+        s = grpc_unary(&c, "/test.Test/One", "x");
+        H2_UNTIL(&c, s->is_closed);
+        after_seconds(299);
+        h2_idle(&c, 20);
+        assert_false(c.has_goaway);
+        after_seconds(301);
+        H2_UNTIL(&c, c.has_goaway);
+        assert_int_equal(c.goaway_error, 0);
+        h2_hang_up(&c);
+}
+
+/* A client that has vanished without a word is found by a ping. */
+TEST(timeout, of_a_vanished_client)
+{
+        struct h2_client c;
+        struct h2_stream *s;
+        unsigned pings;
+
+        h2_dial(&c, &server, NULL, 0);
+        s = h2_request(&c, "GET", "/silent", NULL, false);
+        H2_UNTIL(&c, s->head.size > 0);
+        h2_idle(&c, 50);
+        pings = c.pings;
+        after_seconds(9);
+        h2_idle(&c, 50);
+        assert_int_equal(c.pings, pings);
+        after_seconds(11);
+        H2_UNTIL(&c, c.pings == pings + 1);
+        h2_idle(&c, 50); /* our answer */
+        after_seconds(39);
+        assert_int_equal(closed, 0);
+        after_seconds(41);
+        wait_for(&closed, 1);
+        h2_hang_up(&c);
+}
+
+TEST(timeout, of_http2_bodies_and_unary_messages_but_not_of_streams)
+{
+        struct h2_client c;
+        struct h2_stream *body, *one, *many;
+
+        h2_dial(&c, &server, NULL, 0);
+        many = grpc_call(&c, "/test.Test/Many");
+        body = h2_request(&c, "POST", "/body", NULL, true);
+        buffer_add_string(&body->out, "hello");
+        one = grpc_call(&c, "/test.Test/One");
+        buffer_add_string(&one->out, "abc");
+        h2_idle(&c, 100);
+        after_seconds(29);
+        h2_idle(&c, 20);
+        assert_false(body->is_closed || one->is_closed);
+        after_seconds(31);
+        H2_UNTIL(&c, body->is_closed && one->is_closed);
+        assert_true(h2_head_has(body, ":status: 408\n"));
+        assert_int_equal(grpc_status_of(one), GRPC_DEADLINE_EXCEEDED);
+        assert_false(many->is_closed);
+        h2_hang_up(&c);
+}
+
+#define ROW(noun, story) cmocka_unit_test_setup_teardown(test_##noun##_##story, setup, teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                ROW(timeout, of_a_connection_that_says_nothing),
+                ROW(timeout, of_a_head_is_told),
+                ROW(timeout, of_a_body_is_told),
+                ROW(timeout, of_an_idle_connection_is_long),
+                ROW(timeout, of_a_body_that_is_thrown_away_is_short),
+                ROW(timeout, of_a_client_that_takes_nothing),
+                ROW(timeout, of_streams_that_do_not_move_while_memory_is_short),
+                ROW(timeout, of_an_idle_http2_connection_says_goodbye),
+                ROW(timeout, of_a_vanished_client),
+                ROW(timeout, of_http2_bodies_and_unary_messages_but_not_of_streams),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
