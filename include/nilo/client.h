@@ -17,8 +17,9 @@ struct nilo_client;
 NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
 NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
 
-/* `on_idle` runs during reads whenever everything that has come was given to `each`: the time to show it. NULL: none. */
-NILO_API void nilo_client_on_idle(struct nilo_client *client, void (*on_idle)(void *arg), void *arg);
+/* `on_idle` runs during reads whenever everything that has come was given to `each`: the time to show it; false ends the
+ * call as `each` does. NULL: none. */
+NILO_API void nilo_client_on_idle(struct nilo_client *client, bool (*on_idle)(void *arg), void *arg);
 
 /* Ends the call under way and every later one: reads end with NILO_OK as if `each` had given false, a write that was sent
  * ends with NILO_UNKNOWN. May be called from a signal handler and from any thread. */

@@ -118,7 +118,7 @@ void table_end(struct table *t); /* shows and frees; without a row too, so that 
 /* A line of NDJSON to standard output. False when nobody reads any more. */
 bool cli_print_line(const char *line, size_t size);
 bool cli_flush(void);
-bool cli_is_reader_gone(void);
+bool cli_is_reader_gone(void); /* a pipe that is closed at its other end */
 
 /* Progress on standard error, if that is a terminal and the work takes over a second. */
 struct progress {
@@ -166,7 +166,7 @@ struct event_printer {
 };
 void event_printer_begin(struct event_printer *p, const struct cli_line *line, bool is_all);
 bool event_printer_show(void *arg, const char *json, size_t size); /* for nilo_client_read; false: enough */
-void event_printer_flush(void *arg);                               /* for nilo_client_on_idle */
+bool event_printer_flush(void *arg);                               /* for nilo_client_on_idle */
 void event_printer_end(struct event_printer *p);
 
 /* Shows any objects as a table, the fields of the first one as columns. */
@@ -180,7 +180,6 @@ struct object_printer {
 };
 void object_printer_begin(struct object_printer *p, const struct cli_line *line);
 bool object_printer_show(void *arg, const char *json, size_t size);
-void object_printer_flush(void *arg);
 void object_printer_end(struct object_printer *p);
 /* One object: a line of JSON (it is made one), or a field on each line. */
 void cli_show_object(const struct cli_line *line, char *json);

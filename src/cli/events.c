@@ -99,16 +99,16 @@ bool event_printer_show(void *arg, const char *json, size_t size)
         cell_of(&p->table, json, size, "type");
         cell_of_time(&p->table, json, size);
         cell_of_data(&p->table, json, size);
-        return p->count != p->limit && !cli_is_reader_gone();
+        return p->count != p->limit;
 }
 
-void event_printer_flush(void *arg)
+bool event_printer_flush(void *arg)
 {
         struct event_printer *p = arg;
 
         if (!p->line->is_json && p->table.cell_count)
                 table_flush(&p->table);
-        cli_flush();
+        return cli_flush() && !cli_is_reader_gone();
 }
 
 void event_printer_end(struct event_printer *p)
@@ -164,16 +164,7 @@ bool object_printer_show(void *arg, const char *json, size_t size)
                 find_columns(p, json, size);
         for (unsigned i = 0; i < p->table.column_count; i++)
                 cell_of(&p->table, json, size, p->names[i]);
-        return p->count != p->limit && !cli_is_reader_gone();
-}
-
-void object_printer_flush(void *arg)
-{
-        struct object_printer *p = arg;
-
-        if (!p->line->is_json && p->table.cell_count)
-                table_flush(&p->table);
-        cli_flush();
+        return p->count != p->limit;
 }
 
 void object_printer_end(struct object_printer *p)

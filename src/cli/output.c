@@ -1,6 +1,7 @@
 /* How commands speak: tables and progress for people, lines for pipes, problems with the next step. */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -235,6 +236,10 @@ bool cli_flush(void)
 
 bool cli_is_reader_gone(void)
 {
+        struct pollfd out = {.fd = STDOUT_FILENO};
+
+        /* Asked before there is something to write: a command that waits for news would not learn it else. */
+        reader_gone = reader_gone || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR));
         return reader_gone;
 }
 

@@ -238,16 +238,16 @@ static void read_extent(const char *body, struct extent *ret)
                           nilo_json_number(body, strlen(body), "last_revision", &ret->last) && ret->first <= ret->last;
 }
 
-/* "events 3 to 17 (15)" */
+/* "15 events (revisions 3 to 17)" */
 static void events_text(uint64_t first, uint64_t last, char *to, size_t size)
 {
         char count[CLI_SIZE_TEXT];
 
         cli_format_count(last - first + 1, count);
         if (first == last)
-                snprintf(to, size, "event %" PRIu64, first);
+                snprintf(to, size, "1 event (revision %" PRIu64 ")", first);
         else
-                snprintf(to, size, "events %" PRIu64 " to %" PRIu64 " (%s)", first, last, count);
+                snprintf(to, size, "%s events (revisions %" PRIu64 " to %" PRIu64 ")", count, first, last);
 }
 
 static int truncate_stream(const struct cli_line *line, struct nilo_client *client, uint64_t before)

@@ -17,7 +17,7 @@ struct watch {
 
 static bool fits(const struct watch *w)
 {
-        return w->count != w->limit && !cli_is_reader_gone();
+        return w->count != w->limit;
 }
 
 static void cell(struct table *t, char *text, bool is_time)
@@ -65,13 +65,13 @@ static bool on_fact(void *arg, const char *json, size_t size)
         return fits(w);
 }
 
-static void on_idle(void *arg)
+static bool on_idle(void *arg)
 {
         struct watch *w = arg;
 
         if (w->table.cell_count)
                 table_flush(&w->table);
-        cli_flush();
+        return cli_flush() && !cli_is_reader_gone();
 }
 
 static void add_query(struct buffer *path, const char *name, const char *value)
@@ -112,7 +112,7 @@ int command_fact_watch(const struct cli_line *line)
         on_idle(&w);
         if (result)
                 code = cli_failed(client, result);
-        else if (!cli_is_interrupted() && fits(&w))
+        else if (!cli_is_interrupted() && fits(&w) && !cli_is_reader_gone())
                 code = cli_problem(CLI_UNAVAILABLE, "the server ended the stream of facts: it stops");
         buffer_fini(&w.table.cells);
         buffer_fini(&path);

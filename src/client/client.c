@@ -42,7 +42,7 @@ struct nilo_client {
         struct buffer next_step;
         int64_t actual_revision; /* of the last conflict */
         volatile sig_atomic_t is_interrupted;
-        void (*on_idle)(void *arg);
+        bool (*on_idle)(void *arg);
         void *idle_arg;
 };
 
@@ -113,7 +113,7 @@ void nilo_client_close(struct nilo_client **client)
         free(c);
 }
 
-void nilo_client_on_idle(struct nilo_client *client, void (*on_idle)(void *arg), void *arg)
+void nilo_client_on_idle(struct nilo_client *client, bool (*on_idle)(void *arg), void *arg)
 {
         client->on_idle = on_idle;
         client->idle_arg = arg;
@@ -174,6 +174,14 @@ static bool give_lines(struct reply *r)
         return true;
 }
 
+/* False when the user has had enough. */
+static bool idle(struct reply *r)
+{
+        if (r->has_lines && r->client->on_idle && !r->client->on_idle(r->client->idle_arg))
+                r->is_stopped = true;
+        return !r->is_stopped;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
         struct reply *r = arg;
@@ -187,8 +195,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         if (r->has_lines && status / 100 == 2) {
                 if (!give_lines(r))
                         return 0;
-                if (r->client->on_idle)
-                        r->client->on_idle(r->client->idle_arg);
+                if (!idle(r))
+                        return 0;
                 r->is_too_large = r->body.size > LINE_SIZE_MAX;
         } else {
                 r->is_too_large = r->body.size > REPLY_SIZE_MAX;
@@ -199,10 +207,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 /* Runs at least once a second, and at once after a signal. */
 static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
 {
-        const struct reply *r = arg;
+        struct reply *r = arg;
 
         (void)down_total, (void)down, (void)up_total, (void)up;
-        return r->client->is_interrupted;
+        return r->client->is_interrupted || !idle(r);
 }
 
 static enum nilo_result unreachable(struct nilo_client *c, CURLcode code, bool may_have_written)
