@@ -189,9 +189,9 @@ static void say(const struct refusal *refusal, char text[TEXT_SIZE_MAX])
 
         event_id_format(&refusal->event, id);
         switch (refusal->kind) {
-        case REFUSAL_CONFLICT: /* Python looks for WrongExpectedVersion and for the actual version */
+        case REFUSAL_CONFLICT: /* the client for Python takes exactly this apart */
                 snprintf(text, TEXT_SIZE_MAX,
-                        "WrongExpectedVersion of stream '%.*s'. Expected version: %lld. Actual version: %lld",
+                        "WrongExpectedVersion. Stream: %.*s, Expected version: %lld, Actual version: %lld",
                         name_size, name, (long long)number_of(refusal->expected),
                         (long long)number_of_actual(refusal));
                 break;

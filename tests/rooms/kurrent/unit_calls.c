@@ -880,7 +880,8 @@ TEST(delete, errors_carry_what_clients_look_for)
         assert_string_equal(rpc_trailer(&r, "stream-name"), "d-1");
         assert_string_equal(rpc_trailer(&r, "expected-version"), "7");
         assert_string_equal(rpc_trailer(&r, "actual-version"), "2");
-        assert_non_null(strstr(r.message, "WrongExpectedVersion"));
+        assert_string_equal(
+                r.message, "WrongExpectedVersion. Stream: d-1, Expected version: 7, Actual version: 2");
         rpc_close(&r);
         begin_delete(&r, &c, STREAMS "Delete", "d-absent", false);
         assert_string_equal(rpc_trailer(&r, "expected-version"), "-2");
