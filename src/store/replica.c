@@ -572,6 +572,19 @@ static void start_on_loop(struct store *s)
         settle(s);
 }
 
+/* Why the log did not open, for people. */
+static const char *problem_of(int result)
+{
+        switch (result) {
+        case PERSISTENCE_NOT_FOUND:
+                return "there is no such store";
+        case PERSISTENCE_FULL:
+                return "the disk is full";
+        default:
+                return result > 0 ? persistence_problem() : fault_last();
+        }
+}
+
 static void recover(struct store *s)
 {
         struct persistence_options options = {
@@ -589,10 +602,8 @@ static void recover(struct store *s)
         };
 
         s->open_result = persistence_open(&options, &s->persistence);
-        if (s->open_result > 0)
-                snprintf(s->problem, sizeof(s->problem), "%s", persistence_problem());
-        else if (s->open_result < 0)
-                snprintf(s->problem, sizeof(s->problem), "%s", fault_last());
+        if (s->open_result)
+                snprintf(s->problem, sizeof(s->problem), "%s", problem_of(s->open_result));
 }
 
 static void close_step(void *arg);
