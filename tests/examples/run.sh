@@ -8,6 +8,11 @@ cd "$(dirname "$0")/../.." || exit 1
 root=$PWD
 nilo=$(realpath "${NILO:-build/nilo}")
 build=$(realpath "${NILO_BUILD:-$(dirname "$nilo")}")
+if [ ! -x "$nilo" ]; then
+        echo "there is no program ${NILO:-build/nilo}: \`./test.sh unit\` builds it"
+        echo "0 passed, 1 failed, 0 skipped"
+        exit 1
+fi
 tmp=$(mktemp -d "${NILO_TEST_DIR:-/tmp}/nilo-examples-XXXXXX")
 server=
 passed=0 failed=0 skipped=0
