@@ -12,6 +12,7 @@
 #include "control/control.h"
 #include "model/event.h"
 #include "model/filter.h"
+#include "model/selector.h"
 #include "store/store.h"
 
 struct notification;
@@ -71,6 +72,44 @@ MUST_CHECK int subscription_open(
  * told a second time (protocol 3.8). */
 MUST_CHECK int subscription_next(struct subscription *s, struct subscription_item *ret);
 void subscription_close(struct subscription **s); /* NULL is fine */
+
+/* ---- duties of the leader ---- */
+
+/* What a room above does while this node leads. Both steps may end later: by notification_duty_loaded and _started. */
+struct notification_duty {
+        void (*load)(void *arg, uint64_t term);  /* read what is to be served: ends with notification_duty_loaded */
+        void (*start)(void *arg, uint64_t term); /* begin to serve it: ends with notification_duty_started */
+        void (*give_up)(void *arg);              /* stop at once; also between and during the two */
+        void *arg;
+        struct notification *notification; /* notification's own, as what follows */
+        struct list link;
+        int state;
+};
+/* Adds a duty. Embedded; taken up at once where this node has the duties already. The chain of leadership facts runs once for each term, with the sums of
+ * all duties: subscriptions_loaded after the last load, leadership_duties_assumed after the last start. A duty that was given up in between is loaded
+ * again with the next term; what it says late is ignored. */
+void notification_add_duty(struct notification *n, struct notification_duty *duty);
+void notification_remove_duty(struct notification_duty *duty); /* gives it up first */
+void notification_duty_loaded(struct notification_duty *duty, uint32_t count);
+void notification_duty_started(struct notification_duty *duty, uint32_t count);
+
+/* ---- the match index: who waits for which events ---- */
+
+/* Embedded in whoever has read everything below `position` and waits. */
+struct notification_wait {
+        struct selector *selector; /* borrowed while it waits */
+        /* Once, at the end of a turn: an event that may be selected is committed, at or above `position`; or facts were missed, and it must look for
+         * itself. It waits no more and may wait again. */
+        void (*on_match)(struct notification_wait *wait, uint64_t position);
+        void *arg;
+        uint64_t position;
+        struct list link; /* notification's own, as what follows */
+        void *key;
+        bool is_waiting;
+};
+/* Begins to wait; nothing below `position` concerns it. Costs no reader; equal selectors share one match. */
+void notification_wait(struct notification *n, struct notification_wait *wait, uint64_t position);
+void notification_wait_end(struct notification_wait *wait); /* harmless when it does not wait */
 
 struct notification_stats {
         uint64_t subscriptions;
