@@ -177,8 +177,8 @@ static void take_state(struct cluster_raft *c, struct cluster_update *ret)
         ret->leader_id = leader;
 }
 
-/* The library writes its messages into a buffer of the whole process, and a process may have stores in several
- * threads (libnilo), so its steps take turns. */
+/* The library writes its messages into a buffer of the whole process, and a process may have stores in
+ * several threads (libnilo), so its steps take turns. */
 static int step_alone(struct cluster_raft *c, struct raft_event *event, struct raft_update *ret)
 {
         static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -290,8 +290,6 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
         assert(!c->is_started);
         if (!guard_start(start))
                 return CLUSTER_INVALID;
-        if (start->base_index && decode(start->base_configuration, &base.configuration))
-                return CLUSTER_INVALID;
         for (uint64_t i = 0; i < start->entry_count; i++) {
                 struct raft_configuration configuration;
 
@@ -301,6 +299,9 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
                         return CLUSTER_INVALID;
                 raft_configuration_close(&configuration);
         }
+        /* Last, since from here on it is the library's to free. */
+        if (start->base_index && decode(start->base_configuration, &base.configuration))
+                return CLUSTER_INVALID;
         event.start.term = start->term;
         event.start.voted_for = start->voted_for;
         event.start.metadata = start->base_index ? &base : NULL;

@@ -146,6 +146,76 @@ TEST(restart, refuses_a_log_that_makes_no_sense)
         end(&l);
 }
 
+TEST(restart, refuses_a_base_that_makes_no_sense)
+{
+        struct life l = {0};
+        struct cluster_entry first = configuration_entry(&l, 1);
+        struct cluster_entry tail[2] = {{.term = 2, .type = CLUSTER_COMMAND}, first};
+        struct cluster_start start = {.term = 4,
+                .base_index = 10,
+                .base_term = 2,
+                .base_configuration = BYTES_LITERAL("nonsense"),
+                .base_configuration_index = 1,
+                .entries = tail,
+                .entry_count = 1};
+
+        assert_int_equal(cluster_raft_new(&options, &l.raft), 0);
+        assert_int_equal(cluster_raft_start(l.raft, 1000, &start, &l.update), CLUSTER_INVALID);
+        start.base_configuration = first.payload;
+        start.base_term = 3; /* the entry behind it is older */
+        assert_int_equal(cluster_raft_start(l.raft, 1000, &start, &l.update), CLUSTER_INVALID);
+        start.base_term = 2;
+        tail[1] = (struct cluster_entry){.term = 2, .type = CLUSTER_CHANGE, .payload = BYTES_LITERAL("x")};
+        start.entry_count = 2;
+        assert_int_equal(cluster_raft_start(l.raft, 1000, &start, &l.update), CLUSTER_INVALID);
+        start.entry_count = 1;
+        assert_int_equal(cluster_raft_start(l.raft, 1000, &start, &l.update), 0);
+        assert_int_equal(l.update.first_index, 12);
+        end(&l);
+}
+
+/* RG13: what was sealed before, or is not committed, is no seal; entries go on behind one. */
+TEST(seal, moves_forward_over_committed_entries_only)
+{
+        struct life l = {0};
+        struct cluster_entry first = configuration_entry(&l, 1);
+        struct cluster_entry some[3] = {
+                {.type = CLUSTER_COMMAND}, {.type = CLUSTER_COMMAND}, {.type = CLUSTER_COMMAND}};
+
+        begin(&l, 2, &first, 1);
+        assert_int_equal(cluster_raft_persisted(l.raft, 1000100, 2, &l.update), 0);
+        for (uint64_t n = 3; n < 60; n += 3) {
+                assert_int_equal(cluster_raft_submit(l.raft, 1000000 + n, some, 3, &l.update), 0);
+                assert_int_equal(l.update.first_index, n);
+                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n + 2, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(cluster_raft_persisted(l.raft, 1000000 + n, n + 1, &l.update), 0);
+                assert_int_equal(l.update.commit_index, n + 1);
+                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n + 1, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(cluster_raft_persisted(l.raft, 1000000 + n, n + 2, &l.update), 0);
+                assert_int_equal(l.update.commit_index, n + 2);
+        }
+        end(&l);
+}
+
+/* RG11: the wall may do what it likes, and so may the clock that the caller has. */
+TEST(time, that_goes_back_changes_nothing)
+{
+        struct life l = {0};
+        struct cluster_entry first = configuration_entry(&l, 1);
+        struct cluster_entry one = {.type = CLUSTER_COMMAND};
+
+        begin(&l, 2, &first, 1);
+        assert_int_equal(cluster_raft_persisted(l.raft, 5000000, 2, &l.update), 0);
+        assert_int_equal(cluster_raft_submit(l.raft, 10, &one, 1, &l.update), 0);
+        assert_int_equal(cluster_raft_persisted(l.raft, 0, 3, &l.update), 0);
+        assert_int_equal(l.update.commit_index, 3);
+        assert_int_equal(cluster_raft_timeout(l.raft, 1, &l.update), 0);
+        assert_int_equal(cluster_raft_state(l.raft), CLUSTER_LEADER);
+        assert_true(l.update.timeout_us == UINT64_MAX);
+        end(&l);
+}
+
 TEST(engine, is_exactly_the_version_that_was_examined)
 {
         assert_int_equal(cluster_engine_version(), CLUSTER_ENGINE_VERSION);
@@ -158,6 +228,9 @@ int main(void)
                 TEST_ROW(sole_voter, needs_a_new_term_at_every_start),
                 TEST_ROW(restart, goes_on_behind_a_sealed_base),
                 TEST_ROW(restart, refuses_a_log_that_makes_no_sense),
+                TEST_ROW(restart, refuses_a_base_that_makes_no_sense),
+                TEST_ROW(seal, moves_forward_over_committed_entries_only),
+                TEST_ROW(time, that_goes_back_changes_nothing),
                 TEST_ROW(engine, is_exactly_the_version_that_was_examined),
         };
 
