@@ -561,8 +561,15 @@ int main(void)
                 TEST_ROW(link, comes_with_its_target_in_history_and_live),
                 TEST_ROW(slow, an_unread_subscription_never_holds_up_appends),
                 TEST_ROW(lost_facts, do_not_stall_a_subscription),
+        };
+        const struct CMUnitTest with_faults[] = {
                 TEST_ROW(damage, ends_the_subscription_that_meets_it_and_no_other),
         };
 
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        int failed = cmocka_run_group_tests_name("on the simulated machine", tests, NULL, NULL);
+
+        failed += cmocka_run_group_tests_name("with faults", with_faults, NULL, NULL);
+        is_on_memory_machine = true;
+        return failed +
+               cmocka_run_group_tests_name("on the machine with its disk in memory", tests, NULL, NULL);
 }

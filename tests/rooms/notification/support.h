@@ -11,6 +11,9 @@
 #include "os/os_sim.h"
 #include "test.h"
 
+/* The machine of the tests that run on both: the simulated one, or the real one with its disk in memory. */
+static bool is_on_memory_machine;
+
 struct world {
         struct os *os;
         struct control *control;
@@ -47,17 +50,42 @@ static inline void world_on_closed(void *arg)
         ((struct world *)arg)->is_closed = true;
 }
 
+static inline void world_on_timer(struct os_timer *timer)
+{
+        os_stop(timer->arg);
+}
+
+static inline void world_run_for(struct world *w, uint64_t us)
+{
+        struct os_timer timer = {.fn = world_on_timer, .arg = w->os};
+
+        if (!is_on_memory_machine) {
+                os_sim_run_for(w->os, us);
+                return;
+        }
+        os_timer_start(w->os, &timer, us);
+        assert_int_equal(os_run(w->os), 0);
+}
+
+/* Runs what is due, for a moment. */
+static inline void world_run(struct world *w)
+{
+        world_run_for(w, is_on_memory_machine ? 3 * 1000 : 100 * 1000);
+}
+
+static inline void world_step(struct world *w)
+{
+        if (is_on_memory_machine)
+                world_run_for(w, 200);
+        else
+                os_sim_step(w->os);
+}
+
 static inline void world_step_until(struct world *w, const bool *flag)
 {
         for (unsigned i = 0; !*flag && i < 1000000; i++)
-                os_sim_step(w->os);
+                world_step(w);
         assert_true(*flag);
-}
-
-/* Runs what is due, for a moment of the simulated clock. */
-static inline void world_run(struct world *w)
-{
-        os_sim_run_for(w->os, 100 * 1000);
 }
 
 static inline void world_notify(struct world *w, unsigned subscriptions_max)
@@ -83,7 +111,12 @@ static inline void world_begin(struct world *w, const struct world_options *o)
         struct os_sim_faults faults = {.reads_are_cold = o->reads_are_cold};
 
         *w = (struct world){0};
-        assert_int_equal(os_sim_new(o->seed ? o->seed : 1, &w->os), 0);
+        if (is_on_memory_machine) {
+                assert_int_equal(os_real_new(&w->os), 0);
+                os_memory_disk(w->os);
+        } else {
+                assert_int_equal(os_sim_new(o->seed ? o->seed : 1, &w->os), 0);
+        }
         control.os = w->os;
         assert_int_equal(control_open(&control, &w->control), 0);
         assert_int_equal(persistence_node_open(w->os, "data", false, &w->node), 0);
@@ -94,7 +127,8 @@ static inline void world_begin(struct world *w, const struct world_options *o)
         if (!o->without_notification)
                 world_notify(w, o->subscriptions_max);
         world_step_until(w, &w->is_open);
-        os_sim_set_faults(w->os, &faults);
+        if (!is_on_memory_machine)
+                os_sim_set_faults(w->os, &faults);
 }
 
 static inline void world_end(struct world *w)
@@ -160,7 +194,7 @@ static inline void append_later(struct world *w, const char *stream, const char 
 static inline void wait_for_appends(struct world *w)
 {
         for (unsigned i = 0; w->appends_done < w->appends_asked && i < 1000000; i++)
-                os_sim_step(w->os);
+                world_step(w);
         assert_int_equal(w->appends_done, w->appends_asked);
 }
 
