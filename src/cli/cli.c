@@ -148,12 +148,13 @@ static int unknown(const char *noun, const char *verb)
         if (count && !verb)
                 return cli_problem(CLI_USAGE, "%s needs a verb; `nilo help %s` lists them", noun, noun);
         if (count)
-                return cli_problem(CLI_USAGE, "no command \"%s %s\"; nearest is \"%s %s\". `nilo help %s` lists them", noun,
-                        verb, noun, cli_nearest(verb, names, count), noun);
+                return cli_problem(CLI_USAGE,
+                        "no command \"%s %s\"; nearest is \"%s %s\". `nilo help %s` lists them", noun, verb,
+                        noun, cli_nearest(verb, names, count), noun);
         for (size_t i = 0; i < COUNT_OF(commands); i++)
                 names[i] = commands[i].noun;
-        return cli_problem(CLI_USAGE, "no command \"%s\"; nearest is \"%s\". `nilo help` lists them all", noun,
-                cli_nearest(noun, names, COUNT_OF(commands)));
+        return cli_problem(CLI_USAGE, "no command \"%s\"; nearest is \"%s\". `nilo help` lists them all",
+                noun, cli_nearest(noun, names, COUNT_OF(commands)));
 }
 
 static bool is_help(const char *word)
@@ -205,7 +206,8 @@ int cli_main(int argc, char **argv)
         setvbuf(stdout, output, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof output);
         code = run(argc, argv);
         if (!cli_flush() && !code)
-                code = cli_is_reader_gone() ? CLI_OK
-                                            : cli_problem(CLI_UNEXPECTED, "standard output cannot be written");
+                code = cli_is_reader_gone()
+                               ? CLI_OK
+                               : cli_problem(CLI_UNEXPECTED, "standard output cannot be written");
         return code;
 }

@@ -1,4 +1,5 @@
-/* Events and other objects as people see them: a table on a terminal, the server's own lines of JSON in a pipe. */
+/* Events and other objects as people see them: a table on a terminal, the server's own lines of JSON in a
+ * pipe. */
 #include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -142,7 +143,8 @@ static void find_columns(struct object_printer *p, const char *text, size_t size
         const char *name;
         json_t *value;
 
-        json_object_foreach(object, name, value) {
+        json_object_foreach(object, name, value)
+        {
                 if (count == TABLE_COLUMNS_MAX)
                         break;
                 p->names[count] = memory_copy_string(name);
@@ -198,7 +200,8 @@ void cli_show_object(const struct cli_line *line, char *json)
         }
         object = json_loads(json, 0, NULL);
         table_begin(&table, line, columns, COUNT_OF(columns));
-        json_object_foreach(object, name, value) {
+        json_object_foreach(object, name, value)
+        {
                 table_cell(&table, name);
                 cell_of(&table, json, size, name);
         }

@@ -1,7 +1,8 @@
-/* Export: the events of a stream or of the whole log as NDJSON, up to the end as it is when the export begins.
+/* Export: the events of a stream or of the whole log as NDJSON, up to the end as it is when the export
+ * begins.
  *
- * It can go on: every line has its place (position, or revision), so a file that was cut off tells by its last whole
- * line where to go on. A line without its end is cut off first. */
+ * It can go on: every line has its place (position, or revision), so a file that was cut off tells by its
+ * last whole line where to go on. A line without its end is cut off first. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,8 +19,8 @@ struct exporting {
         FILE *to;
         struct progress progress;
         uint64_t first;
-        uint64_t next;   /* place behind the last line */
-        uint64_t end;    /* place behind the newest event at the beginning */
+        uint64_t next; /* place behind the last line */
+        uint64_t end;  /* place behind the newest event at the beginning */
         uint64_t count;
         uint64_t limit;
         bool has_failed; /* to write */
@@ -35,8 +36,8 @@ static bool on_event(void *arg, const char *json, size_t size)
         if (!nilo_json_number(json, size, e->key, &place) || place >= e->end || cli_is_interrupted())
                 return false;
         e->next = place + 1;
-        if (!e->wants_system && nilo_json_field(json, size, "stream", &stream, &stream_size) && stream_size > 1 &&
-                stream[1] == '$')
+        if (!e->wants_system && nilo_json_field(json, size, "stream", &stream, &stream_size) &&
+                stream_size > 1 && stream[1] == '$')
                 return true;
         if (fwrite(json, 1, size, e->to) != size || fputc('\n', e->to) == EOF) {
                 e->has_failed = true;
@@ -100,10 +101,12 @@ static int read_place(struct exporting *e, const char *name, off_t begin, off_t 
                   nilo_json_number((const char *)text.data, size, e->key, &place);
         buffer_fini(&text);
         if (!is_read)
-                return cli_problem(CLI_USAGE, "%s: its last line has no %s, so this is no such export; name another file", name,
+                return cli_problem(CLI_USAGE,
+                        "%s: its last line has no %s, so this is no such export; name another file", name,
                         e->key);
         e->next = place + 1;
-        cli_remark(e->line, "%s ends with %s %llu: going on from there", name, e->key, (unsigned long long)place);
+        cli_remark(e->line, "%s ends with %s %llu: going on from there", name, e->key,
+                (unsigned long long)place);
         return CLI_OK;
 }
 
@@ -131,7 +134,8 @@ static int open_file(struct exporting *e, const char *name)
 
 static enum nilo_result copy(struct nilo_client *client, struct exporting *e, const char *stream)
 {
-        struct nilo_read_options newest = {.stream = stream, .is_backward = true, .from_end = true, .limit = 1};
+        struct nilo_read_options newest = {
+                .stream = stream, .is_backward = true, .from_end = true, .limit = 1};
         struct nilo_read_options options = {.stream = stream, .from = e->next};
         enum nilo_result result = nilo_client_read(client, &newest, on_newest, e);
 
@@ -145,7 +149,8 @@ static enum nilo_result copy(struct nilo_client *client, struct exporting *e, co
 }
 
 /* What was written, whether it is complete, and how to go on. */
-static int conclude(struct nilo_client *client, struct exporting *e, enum nilo_result result, const char *output)
+static int conclude(
+        struct nilo_client *client, struct exporting *e, enum nilo_result result, const char *output)
 {
         char count[CLI_SIZE_TEXT];
         bool is_written = fflush(e->to) == 0 && !e->has_failed && !ferror(e->to);
@@ -155,7 +160,8 @@ static int conclude(struct nilo_client *client, struct exporting *e, enum nilo_r
         if (!is_written && !output && errno == EPIPE)
                 return CLI_OK;
         if (!is_written)
-                code = cli_problem(CLI_UNEXPECTED, "%s cannot be written: %s", output ? output : "standard output", strerror(errno));
+                code = cli_problem(CLI_UNEXPECTED, "%s cannot be written: %s",
+                        output ? output : "standard output", strerror(errno));
         else if (result)
                 code = cli_failed(client, result);
         else if (cli_is_interrupted())
@@ -163,9 +169,11 @@ static int conclude(struct nilo_client *client, struct exporting *e, enum nilo_r
         else if (output || e->line->is_terminal)
                 cli_remark(e->line, "%s events written", count);
         if (code && output && (e->count || e->next))
-                cli_remark(e->line, "%s events are in %s: the same command goes on behind them", count, output);
+                cli_remark(
+                        e->line, "%s events are in %s: the same command goes on behind them", count, output);
         else if (code && e->count)
-                cli_remark(e->line, "%s events were written: --from %llu goes on behind them", count, (unsigned long long)e->next);
+                cli_remark(e->line, "%s events were written: --from %llu goes on behind them", count,
+                        (unsigned long long)e->next);
         return code;
 }
 
@@ -173,8 +181,10 @@ int command_export(const struct cli_line *line)
 {
         const char *stream = cli_value(line, "stream");
         const char *output = cli_value(line, "output");
-        struct exporting e = {
-                .line = line, .key = stream ? "revision" : "position", .wants_system = stream || cli_has(line, "system"), .to = stdout};
+        struct exporting e = {.line = line,
+                .key = stream ? "revision" : "position",
+                .wants_system = stream || cli_has(line, "system"),
+                .to = stdout};
         struct nilo_client *client;
         int code = CLI_OK;
 

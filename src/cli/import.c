@@ -1,13 +1,13 @@
 /* Import: events from lines of JSON, exactly once however often it is interrupted.
  *
- * A batch of lines is one atomic append over all streams they name, in the order of the lines, and carries one event more:
- * how far the import has come, in a stream of its own (`$nilo-import-NAME`) with the revision of the last such event
- * expected. So progress and events are written together or not at all, for any number of events and without trusting
- * the window of event ids. An import that starts reads the newest of them and passes over the lines before it; a batch
- * whose outcome is unknown is looked up in the same place.
+ * A batch of lines is one atomic append over all streams they name, in the order of the lines, and carries
+ * one event more: how far the import has come, in a stream of its own (`$nilo-import-NAME`) with the revision
+ * of the last such event expected. So progress and events are written together or not at all, for any number
+ * of events and without trusting the window of event ids. An import that starts reads the newest of them and
+ * passes over the lines before it; a batch whose outcome is unknown is looked up in the same place.
  *
- * The name is the file's with a sum of its first line, so that a file is known again when it has grown; the sum of
- * everything that was imported tells that the lines passed over are the same ones. */
+ * The name is the file's with a sum of its first line, so that a file is known again when it has grown; the
+ * sum of everything that was imported tells that the lines passed over are the same ones. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,25 +24,25 @@
 
 enum {
         READ_SIZE = 1 << 20,
-        LINE_SIZE_MAX = 32 << 20,     /* an event has 16 MiB at most, somewhat more in base64 */
+        LINE_SIZE_MAX = 32 << 20, /* an event has 16 MiB at most, somewhat more in base64 */
         BATCH_EVENTS_DEFAULT = 2000,
         BATCH_EVENTS_MAX = 50000,
-        BATCH_SIZE_MAX = 4 << 20,     /* a batch ends behind the line that exceeds it */
-        BATCH_STREAMS_MAX = 999,      /* one append has 1000, one of them is the import's own */
+        BATCH_SIZE_MAX = 4 << 20, /* a batch ends behind the line that exceeds it */
+        BATCH_STREAMS_MAX = 999,  /* one append has 1000, one of them is the import's own */
         STREAM_SLOTS = 4096,
         NAME_SIZE_MAX = 200,
         WAIT_MS_MIN = 100,
         WAIT_MS_MAX = 2000,
-        WAIT_MS_TOTAL = 60000,        /* for a server that does not answer */
+        WAIT_MS_TOTAL = 60000, /* for a server that does not answer */
 };
 static_assert(STREAM_SLOTS >= 4 * BATCH_STREAMS_MAX, "counting streams stays short");
 
 /* How far the import is. */
 struct place {
         uint64_t lines;
-        uint64_t size;   /* bytes */
+        uint64_t size; /* bytes */
         uint64_t events;
-        uint64_t sum;    /* CRC-32C of those bytes */
+        uint64_t sum; /* CRC-32C of those bytes */
 };
 
 struct import {
@@ -89,7 +89,8 @@ static int fill(struct import *im)
         return CLI_OK;
 }
 
-/* The next line with its end, valid until the next call; empty at the end of the input, and when interrupted. */
+/* The next line with its end, valid until the next call; empty at the end of the input, and when interrupted.
+ */
 static int next_line(struct import *im, struct bytes *ret)
 {
         size_t searched = 0;
@@ -109,8 +110,8 @@ static int next_line(struct import *im, struct bytes *ret)
                 if (im->is_at_end || cli_is_interrupted())
                         return CLI_OK;
                 if (size > LINE_SIZE_MAX)
-                        return cli_problem(CLI_USAGE, "%s: line %" PRIu64 " is longer than %d MiB", im->file, im->read.lines + 1,
-                                LINE_SIZE_MAX >> 20);
+                        return cli_problem(CLI_USAGE, "%s: line %" PRIu64 " is longer than %d MiB", im->file,
+                                im->read.lines + 1, LINE_SIZE_MAX >> 20);
                 searched = size;
                 code = fill(im);
                 if (code)
@@ -161,7 +162,9 @@ static void name_stream(struct import *im, struct bytes first_line)
                 snprintf(im->stream, sizeof im->stream, "$nilo-import-%.*s", NAME_SIZE_MAX, name);
         else
                 snprintf(im->stream, sizeof im->stream, "$nilo-import-%.*s-%08x", NAME_SIZE_MAX,
-                        im->fd == STDIN_FILENO ? "stdin" : slash ? slash + 1 : im->file,
+                        im->fd == STDIN_FILENO ? "stdin"
+                        : slash                ? slash + 1
+                                               : im->file,
                         crc32c(0, first_line.data, first_line.size));
 }
 
@@ -173,9 +176,12 @@ static bool on_place(void *arg, const char *json, size_t size)
         const char *data;
         size_t data_size;
 
-        if (nilo_json_number(json, size, "revision", &revision) && nilo_json_field(json, size, "data", &data, &data_size) &&
-                nilo_json_number(data, data_size, "lines", &p.lines) && nilo_json_number(data, data_size, "bytes", &p.size) &&
-                nilo_json_number(data, data_size, "events", &p.events) && nilo_json_number(data, data_size, "crc32c", &p.sum)) {
+        if (nilo_json_number(json, size, "revision", &revision) &&
+                nilo_json_field(json, size, "data", &data, &data_size) &&
+                nilo_json_number(data, data_size, "lines", &p.lines) &&
+                nilo_json_number(data, data_size, "bytes", &p.size) &&
+                nilo_json_number(data, data_size, "events", &p.events) &&
+                nilo_json_number(data, data_size, "crc32c", &p.sum)) {
                 im->stored = p;
                 im->revision = (int64_t)revision;
         }
@@ -184,7 +190,8 @@ static bool on_place(void *arg, const char *json, size_t size)
 
 static enum nilo_result read_place(struct import *im)
 {
-        struct nilo_read_options newest = {.stream = im->stream, .is_backward = true, .from_end = true, .limit = 1};
+        struct nilo_read_options newest = {
+                .stream = im->stream, .is_backward = true, .from_end = true, .limit = 1};
         enum nilo_result result = nilo_client_read(im->client, &newest, on_place, im);
 
         return result == NILO_NOT_FOUND ? NILO_OK : result;
@@ -218,12 +225,14 @@ static int go_on(struct import *im, struct bytes first)
                 return code;
         if (!has_same_lines(&im->read, &im->stored))
                 return cli_problem(CLI_CONFLICT,
-                        "%s: its first %" PRIu64 " lines are not those that were imported before under this name\n"
+                        "%s: its first %" PRIu64
+                        " lines are not those that were imported before under this name\n"
                         "      To import it as another one, choose a name: nilo import --name NAME %s",
                         im->file, im->stored.lines, im->line->argument_count ? im->line->arguments[0] : "");
         im->read.events = im->stored.events;
         if (im->stored.lines)
-                cli_remark(im->line, "%s: %" PRIu64 " lines were imported before: going on behind them", im->file, im->stored.lines);
+                cli_remark(im->line, "%s: %" PRIu64 " lines were imported before: going on behind them",
+                        im->file, im->stored.lines);
         return CLI_OK;
 }
 
@@ -267,11 +276,14 @@ static int add_line(struct import *im, struct bytes line)
         if (!nilo_json_is_valid(json, line.size))
                 wrong = "this is no JSON";
         else if (!is_text(json, line.size, "stream", &stream, &stream_size))
-                wrong = "an event needs the name of its stream: {\"stream\":\"order-42\",\"type\":\"OrderPlaced\",\"data\":{}}";
+                wrong = "an event needs the name of its stream: "
+                        "{\"stream\":\"order-42\",\"type\":\"OrderPlaced\",\"data\":{}}";
         else if (!is_text(json, line.size, "type", &type, &type_size))
-                wrong = "an event needs a type: {\"stream\":\"order-42\",\"type\":\"OrderPlaced\",\"data\":{}}";
+                wrong = "an event needs a type: "
+                        "{\"stream\":\"order-42\",\"type\":\"OrderPlaced\",\"data\":{}}";
         if (wrong)
-                return cli_problem(CLI_USAGE, "%s: line %" PRIu64 ": %s", im->file, im->read.lines + 1, wrong);
+                return cli_problem(
+                        CLI_USAGE, "%s: line %" PRIu64 ": %s", im->file, im->read.lines + 1, wrong);
         count_stream(im, stream, stream_size);
         buffer_add_bytes(&im->batch, line);
         if (line.data[line.size - 1] != '\n')
@@ -281,7 +293,8 @@ static int add_line(struct import *im, struct bytes line)
         return CLI_OK;
 }
 
-/* Gathers lines up to a limit or the end of the input. What was gathered before a bad line is imported first. */
+/* Gathers lines up to a limit or the end of the input. What was gathered before a bad line is imported first.
+ */
 static int gather(struct import *im)
 {
         int code = CLI_OK;
@@ -368,11 +381,14 @@ static int failed(struct import *im, enum nilo_result result, uint64_t first_lin
 {
         if (is_passing(result))
                 return cli_failed(im->client, result);
-        return cli_problem(cli_exit_of(result), "%s: lines %" PRIu64 " to %" PRIu64 ": %s", im->file, first_line, im->read.lines,
-                *nilo_client_problem(im->client) ? nilo_client_problem(im->client) : "these events do not fit what is stored");
+        return cli_problem(cli_exit_of(result), "%s: lines %" PRIu64 " to %" PRIu64 ": %s", im->file,
+                first_line, im->read.lines,
+                *nilo_client_problem(im->client) ? nilo_client_problem(im->client)
+                                                 : "these events do not fit what is stored");
 }
 
-/* Events whose ids are known go one by one: those that are there already are passed over, the others are written. */
+/* Events whose ids are known go one by one: those that are there already are passed over, the others are
+ * written. */
 static enum nilo_result send_singly(struct import *im)
 {
         struct bytes left = buffer_bytes(&im->batch);
@@ -388,7 +404,8 @@ static enum nilo_result send_singly(struct import *im)
                 size_t value_size;
 
                 result = post(im, left.data, size, &body);
-                if (!result && nilo_json_field(body, strlen(body), "duplicate", &value, &value_size) && *value == 't')
+                if (!result && nilo_json_field(body, strlen(body), "duplicate", &value, &value_size) &&
+                        *value == 't')
                         known++;
                 free(body);
                 left = bytes_of(left.data + size, left.size - size);
@@ -420,7 +437,8 @@ static bool has_ids(const struct import *im)
         return true;
 }
 
-/* After a conflict: was it the import's own stream that has moved, or are some of the events known by their ids? */
+/* After a conflict: was it the import's own stream that has moved, or are some of the events known by their
+ * ids? */
 static enum nilo_result look_after_conflict(struct import *im, int64_t revision, bool *goes_singly)
 {
         char *why = memory_copy_string(nilo_client_problem(im->client));
@@ -465,7 +483,8 @@ static int send_batch(struct import *im)
                 }
                 if (!is_passing(result) && result != NILO_CONFLICT)
                         return failed(im, result, first_line);
-                result = result == NILO_CONFLICT ? look_after_conflict(im, revision, &goes_singly) : look_again(im);
+                result = result == NILO_CONFLICT ? look_after_conflict(im, revision, &goes_singly)
+                                                 : look_again(im);
                 if (result)
                         return failed(im, result, first_line);
                 if (im->revision == revision)
@@ -473,7 +492,9 @@ static int send_batch(struct import *im)
                 if (has_same_lines(&im->stored, &im->read))
                         return CLI_OK; /* it is in: only the answer was lost */
                 return cli_problem(CLI_CONFLICT,
-                        "%s: another import of it is running\n      Wait for its end; then the same command goes on.", im->file);
+                        "%s: another import of it is running\n      Wait for its end; then the same command "
+                        "goes on.",
+                        im->file);
         }
 }
 
@@ -522,7 +543,8 @@ static int run(struct import *im)
                 return code;
         events_before = im->stored.events;
         size_before = im->stored.size;
-        progress_begin(&im->progress, im->line, "import", "events", im->file_size > size_before ? im->file_size - size_before : 0);
+        progress_begin(&im->progress, im->line, "import", "events",
+                im->file_size > size_before ? im->file_size - size_before : 0);
         while (!code && !wrong && !cli_is_interrupted()) {
                 wrong = gather(im);
                 if (!im->batch_events)
@@ -535,8 +557,9 @@ static int run(struct import *im)
         if (!code && cli_is_interrupted())
                 code = cli_problem(CLI_UNEXPECTED, "stopped");
         if (code)
-                cli_remark(im->line, "%" PRIu64 " lines of %s are imported: the same command goes on behind them", im->stored.lines,
-                        im->file);
+                cli_remark(im->line,
+                        "%" PRIu64 " lines of %s are imported: the same command goes on behind them",
+                        im->stored.lines, im->file);
         else
                 summarize(im, events_before);
         return code;

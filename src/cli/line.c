@@ -108,7 +108,8 @@ static int parse_flag(struct cli_line *line, int argc, char **argv, int *at)
         if (strcmp(word, "-h") == 0)
                 word = "--help";
         equals = strchr(word, '=');
-        snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - word - 2) : (int)strlen(word) - 2, word + 2);
+        snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - word - 2) : (int)strlen(word) - 2,
+                word + 2);
         flag = find_flag(own, CLI_FLAGS_MAX, name);
         if (!flag)
                 flag = find_flag(common_flags, COUNT_OF(common_flags), name);
@@ -168,8 +169,9 @@ int cli_parse(struct cli_line *line, int argc, char **argv, int from)
                         return r;
         }
         if (line->argument_count < needed && !line->wants_help)
-                return cli_problem(CLI_USAGE, "usage: nilo %s%s%s %s", line->command->noun, line->command->verb ? " " : "",
-                        line->command->verb ? line->command->verb : "", line->command->arguments);
+                return cli_problem(CLI_USAGE, "usage: nilo %s%s%s %s", line->command->noun,
+                        line->command->verb ? " " : "", line->command->verb ? line->command->verb : "",
+                        line->command->arguments);
         return CLI_OK;
 }
 

@@ -87,7 +87,8 @@ int cli_failed(struct nilo_client *client, enum nilo_result result)
 {
         const char *next = nilo_client_next_step(client);
 
-        return cli_problem(cli_exit_of(result), "%s%s%s", nilo_client_problem(client), *next ? "\n      " : "", next);
+        return cli_problem(
+                cli_exit_of(result), "%s%s%s", nilo_client_problem(client), *next ? "\n      " : "", next);
 }
 
 struct nilo_client *cli_client(const struct cli_line *line)
@@ -95,7 +96,8 @@ struct nilo_client *cli_client(const struct cli_line *line)
         struct nilo_client *client = NULL;
 
         if (nilo_client_open(line->url, &client))
-                cli_problem(CLI_USAGE, "--url %s: a URL begins with http:// (such as http://127.0.0.1:2113)", line->url);
+                cli_problem(CLI_USAGE, "--url %s: a URL begins with http:// (such as http://127.0.0.1:2113)",
+                        line->url);
         return client;
 }
 
@@ -120,7 +122,8 @@ static unsigned width_of(const char *text)
         return n;
 }
 
-/* Prints at most `width` characters; control characters (C0 and C1) become '.', so that data cannot drive the terminal. */
+/* Prints at most `width` characters; control characters (C0 and C1) become '.', so that data cannot drive the
+ * terminal. */
 static void print_cut(const char *text, unsigned width)
 {
         unsigned n = 0;
@@ -184,8 +187,8 @@ static void table_head(struct table *t)
         unsigned last = t->column_count - 1;
 
         for (unsigned i = 0; i < t->column_count; i++)
-                printf("%s%-*s%s%s", t->has_color ? "\033[1m" : "", i == last ? 0 : (int)t->widths[i], t->columns[i],
-                        t->has_color ? "\033[0m" : "", i == last ? "\n" : "  ");
+                printf("%s%-*s%s%s", t->has_color ? "\033[1m" : "", i == last ? 0 : (int)t->widths[i],
+                        t->columns[i], t->has_color ? "\033[0m" : "", i == last ? "\n" : "  ");
 }
 
 void table_flush(struct table *t)
@@ -253,13 +256,15 @@ static uint64_t now_us(void)
         return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-void progress_begin(struct progress *p, const struct cli_line *line, const char *what, const char *unit, uint64_t total)
+void progress_begin(
+        struct progress *p, const struct cli_line *line, const char *what, const char *unit, uint64_t total)
 {
         *p = (struct progress){.what = what, .unit = unit, .total = total, .started_us = now_us()};
         p->is_on = isatty(STDERR_FILENO) && !line->is_quiet;
 }
 
-void progress_format(const struct progress *p, uint64_t done, uint64_t count, double seconds, struct buffer *out)
+void progress_format(
+        const struct progress *p, uint64_t done, uint64_t count, double seconds, struct buffer *out)
 {
         char text[CLI_SIZE_TEXT];
 

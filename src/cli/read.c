@@ -15,17 +15,19 @@ static const char *stream_of(const char *argument)
 
 static bool read_filters(const struct cli_line *line, struct nilo_read_options *o)
 {
-        unsigned count = cli_has(line, "stream-prefix") + cli_has(line, "stream-regex") + cli_has(line, "type-prefix") +
-                         cli_has(line, "type-regex");
+        unsigned count = cli_has(line, "stream-prefix") + cli_has(line, "stream-regex") +
+                         cli_has(line, "type-prefix") + cli_has(line, "type-regex");
 
         o->stream_prefix = cli_value(line, "stream-prefix");
         o->stream_regex = cli_value(line, "stream-regex");
         o->type_prefix = cli_value(line, "type-prefix");
         o->type_regex = cli_value(line, "type-regex");
         if (count > 1)
-                cli_problem(CLI_USAGE, "only one of --stream-prefix, --stream-regex, --type-prefix and --type-regex is possible");
+                cli_problem(CLI_USAGE, "only one of --stream-prefix, --stream-regex, --type-prefix and "
+                                       "--type-regex is possible");
         else if (count && o->stream)
-                cli_problem(CLI_USAGE, "filters are for $all: nilo %s %s '$all' ...", line->command->noun, line->command->verb);
+                cli_problem(CLI_USAGE, "filters are for $all: nilo %s %s '$all' ...", line->command->noun,
+                        line->command->verb);
         return count == 0 || (count == 1 && !o->stream);
 }
 
@@ -103,14 +105,15 @@ static bool on_tail_wait(void *arg, const char *why)
         struct tail *t = arg;
 
         if (!t->has_said)
-                cli_remark(t->printer.line, "connection lost (%s); trying again, nothing will be missed", why);
+                cli_remark(
+                        t->printer.line, "connection lost (%s); trying again, nothing will be missed", why);
         t->has_said = true;
         return !cli_is_interrupted();
 }
 
 /* Shows the last events and moves options->from behind them. False: enough was shown. */
-static enum nilo_result show_recent(struct nilo_client *client, struct nilo_read_options *options, uint64_t last,
-        struct event_printer *printer, bool *ret_goes_on)
+static enum nilo_result show_recent(struct nilo_client *client, struct nilo_read_options *options,
+        uint64_t last, struct event_printer *printer, bool *ret_goes_on)
 {
         struct nilo_read_options newest = *options;
         struct recent recent = {.capacity = (size_t)last};
@@ -136,13 +139,14 @@ static enum nilo_result show_recent(struct nilo_client *client, struct nilo_read
         return result;
 }
 
-static enum nilo_result tail(struct nilo_client *client, struct nilo_read_options *options, uint64_t last, struct tail *t)
+static enum nilo_result tail(
+        struct nilo_client *client, struct nilo_read_options *options, uint64_t last, struct tail *t)
 {
         enum nilo_result result = NILO_OK;
         bool goes_on = true;
 
-        /* With a filter the last match may lie far back: following from behind it reads what is in between once more, and
-         * misses nothing. */
+        /* With a filter the last match may lie far back: following from behind it reads what is in between
+         * once more, and misses nothing. */
         if (last)
                 result = show_recent(client, options, last, &t->printer, &goes_on);
         event_printer_flush(&t->printer);
@@ -162,13 +166,15 @@ int command_stream_tail(const struct cli_line *line)
         uint64_t last;
         int code = CLI_OK;
 
-        if (!read_filters(line, &options) || !read_from(line, &options) || !cli_number_of(line, "limit", 0, &limit) ||
+        if (!read_filters(line, &options) || !read_from(line, &options) ||
+                !cli_number_of(line, "limit", 0, &limit) ||
                 !cli_number_of(line, "last", cli_has(line, "from") ? 0 : TAIL_LAST_DEFAULT, &last))
                 return CLI_USAGE;
         if (cli_has(line, "from") && cli_has(line, "last"))
                 return cli_problem(CLI_USAGE, "--from and --last both say where to begin: give one of them");
         if (last > TAIL_LAST_MAX)
-                return cli_problem(CLI_USAGE, "--last: at most %d; to begin further back use --from", TAIL_LAST_MAX);
+                return cli_problem(
+                        CLI_USAGE, "--last: at most %d; to begin further back use --from", TAIL_LAST_MAX);
         options.from_end |= cli_has(line, "last") && !last;
         client = cli_client(line);
         if (!client)
@@ -206,7 +212,8 @@ int command_event_show(const struct cli_line *line)
         int code = CLI_OK;
 
         if (!cli_number(at ? "revision" : "position", at ? at + 1 : which, &number))
-                return cli_problem(CLI_USAGE, "an event is named by its position (17) or by stream and revision (order-42@0)");
+                return cli_problem(CLI_USAGE,
+                        "an event is named by its position (17) or by stream and revision (order-42@0)");
         client = cli_client(line);
         if (!client)
                 return CLI_USAGE;

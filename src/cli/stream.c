@@ -25,7 +25,9 @@ static void add_query(struct buffer *path, const char *name, const char *value)
 
 int command_stream_ls(const struct cli_line *line)
 {
-        const char *what = cli_has(line, "categories") ? "categories" : cli_has(line, "types") ? "types" : "streams";
+        const char *what = cli_has(line, "categories") ? "categories"
+                           : cli_has(line, "types")    ? "types"
+                                                       : "streams";
         struct nilo_client *client;
         struct object_printer printer;
         struct buffer path = {0};
@@ -99,7 +101,9 @@ static bool id_parse(const char *text, uint8_t ret[ID_SIZE])
 
         for (; *text; text++) {
                 char c = (char)(*text | 0x20);
-                unsigned n = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
+                unsigned n = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                             : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                                    : 16;
 
                 if (*text == '-')
                         continue;
@@ -120,7 +124,8 @@ static int read_file(FILE *file, const char *name, struct buffer *ret)
         while ((size = fread(piece, 1, sizeof piece, file)) > 0) {
                 buffer_add(ret, piece, size);
                 if (ret->size > DATA_SIZE_MAX)
-                        return cli_problem(CLI_USAGE, "%s: larger than any event may be (%d MiB)", name, DATA_SIZE_MAX >> 20);
+                        return cli_problem(CLI_USAGE, "%s: larger than any event may be (%d MiB)", name,
+                                DATA_SIZE_MAX >> 20);
         }
         return ferror(file) ? cli_problem(CLI_UNEXPECTED, "%s: %s", name, strerror(errno)) : CLI_OK;
 }
@@ -169,8 +174,9 @@ static void show_appended(const struct cli_line *line, const struct nilo_appende
                 buffer_fini(&out);
                 return;
         }
-        printf("%s is at revision %" PRId64 ", position %" PRIu64 "%s\n", line->arguments[0], appended->last_revision,
-                appended->position, appended->is_duplicate ? " (it was there already)" : "");
+        printf("%s is at revision %" PRId64 ", position %" PRIu64 "%s\n", line->arguments[0],
+                appended->last_revision, appended->position,
+                appended->is_duplicate ? " (it was there already)" : "");
 }
 
 static int append(const struct cli_line *line, int64_t expected, struct nilo_event *event)
@@ -204,7 +210,8 @@ int command_stream_append(const struct cli_line *line)
         if (!cli_expected(cli_value(line, "expect"), &expected))
                 return CLI_USAGE;
         if (id_text && !id_parse(id_text, id))
-                return cli_problem(CLI_USAGE, "--id: \"%s\" is no UUID (32 hexadecimal digits, hyphens may be left out)", id_text);
+                return cli_problem(CLI_USAGE,
+                        "--id: \"%s\" is no UUID (32 hexadecimal digits, hyphens may be left out)", id_text);
         code = read_data(line, &data);
         if (!code && cli_has(line, "metadata"))
                 code = read_argument(cli_value(line, "metadata"), &metadata);
@@ -235,7 +242,8 @@ struct extent {
 static void read_extent(const char *body, struct extent *ret)
 {
         ret->has_events = nilo_json_number(body, strlen(body), "first_revision", &ret->first) &&
-                          nilo_json_number(body, strlen(body), "last_revision", &ret->last) && ret->first <= ret->last;
+                          nilo_json_number(body, strlen(body), "last_revision", &ret->last) &&
+                          ret->first <= ret->last;
 }
 
 /* "15 events (revisions 3 to 17)" */
@@ -266,7 +274,8 @@ static int truncate_stream(const struct cli_line *line, struct nilo_client *clie
         read_extent(body, &extent);
         free(body);
         if (extent.has_events && before > extent.last + 1)
-                return cli_problem(CLI_USAGE, "%s ends at revision %" PRIu64 ": --before can be %" PRIu64 " at most", stream,
+                return cli_problem(CLI_USAGE,
+                        "%s ends at revision %" PRIu64 ": --before can be %" PRIu64 " at most", stream,
                         extent.last, extent.last + 1);
         if (extent.has_events && before > extent.first)
                 events_text(extent.first, before - 1, events, sizeof events);
@@ -327,7 +336,8 @@ static int delete_stream(const struct cli_line *line, struct nilo_client *client
         free(body);
         if (extent.has_events)
                 events_text(extent.first, extent.last, events, sizeof events);
-        cli_remark(line, "%s: %s will go%s", stream, events, is_tombstone ? "; the name can never be used again" : "");
+        cli_remark(line, "%s: %s will go%s", stream, events,
+                is_tombstone ? "; the name can never be used again" : "");
         if (cli_has(line, "dry-run"))
                 return CLI_OK;
         if (!cli_confirm(line, stream))

@@ -73,7 +73,9 @@ int command_verify(const struct cli_line *line)
 {
         static const char *const columns[] = {"FILE", "OFFSET", "PROBLEM"};
         const char *environment = getenv("NILO_DATA");
-        const char *directory = line->argument_count ? line->arguments[0] : environment && *environment ? environment : "./nilo-data";
+        const char *directory = line->argument_count          ? line->arguments[0]
+                                : environment && *environment ? environment
+                                                              : "./nilo-data";
         struct verifying v = {.line = line};
         enum nilo_result result;
 
@@ -90,13 +92,15 @@ int command_verify(const struct cli_line *line)
                 return CLI_OK;
         case NILO_CORRUPT:
                 summarize(&v, directory);
-                return cli_problem(CLI_CORRUPT, "%s\n      Keep the directory as it is, and restore a copy or a backup beside it.",
+                return cli_problem(CLI_CORRUPT,
+                        "%s\n      Keep the directory as it is, and restore a copy or a backup beside it.",
                         nilo_problem());
         case NILO_IN_USE:
-                return cli_problem(CLI_UNAVAILABLE, "%s\n      Stop the server first: only data at rest can be checked.",
-                        nilo_problem());
+                return cli_problem(CLI_UNAVAILABLE,
+                        "%s\n      Stop the server first: only data at rest can be checked.", nilo_problem());
         case NILO_NOT_FOUND:
-                return cli_problem(CLI_NOT_FOUND, "%s\n      Name the directory: nilo verify DIRECTORY.", nilo_problem());
+                return cli_problem(CLI_NOT_FOUND, "%s\n      Name the directory: nilo verify DIRECTORY.",
+                        nilo_problem());
         default:
                 return cli_problem(cli_exit_of(result), "%s", nilo_problem());
         }

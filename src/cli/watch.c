@@ -88,7 +88,8 @@ static void add_query(struct buffer *path, const char *name, const char *value)
 int command_fact_watch(const struct cli_line *line)
 {
         /* As wide as the longest, since the first facts do not show it. */
-        static const char *const columns[] = {"TIME                   ", "CATEGORY     ", "FACT                           ", "TEXT"};
+        static const char *const columns[] = {
+                "TIME                   ", "CATEGORY     ", "FACT                           ", "TEXT"};
         struct watch w = {.line = line};
         struct nilo_client *client;
         struct buffer path = {0};
@@ -123,7 +124,8 @@ int command_fact_watch(const struct cli_line *line)
 
 /* ---- log level ---- */
 
-static enum nilo_result change_level(struct nilo_client *client, const char *path, const char *level, char **ret_body)
+static enum nilo_result change_level(
+        struct nilo_client *client, const char *path, const char *level, char **ret_body)
 {
         static const char *const headers[] = {"Content-Type: application/json", NULL};
         struct buffer body = {0};
@@ -148,7 +150,8 @@ int command_log_level(const struct cli_line *line)
 
         if (!client)
                 return CLI_USAGE;
-        path = line->argument_count ? cli_path("/v1/log/levels/", line->arguments[0], "") : cli_path("/v1/log/levels", "", "");
+        path = line->argument_count ? cli_path("/v1/log/levels/", line->arguments[0], "")
+                                    : cli_path("/v1/log/levels", "", "");
         if (line->argument_count > 1)
                 result = change_level(client, path, line->arguments[1], &body);
         else

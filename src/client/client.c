@@ -408,7 +408,8 @@ static bool id_make(uint8_t id[ID_SIZE])
         return true;
 }
 
-/* Data goes into the request as it is, so it must be one value: else it could close the request's own brackets. */
+/* Data goes into the request as it is, so it must be one value: else it could close the request's own
+ * brackets. */
 static bool event_is_valid(const struct nilo_event *e)
 {
         return e->is_binary || !e->data_size || nilo_json_is_valid(e->data, e->data_size);
@@ -640,8 +641,8 @@ struct follow {
         enum nilo_result end; /* what a mark before the end said; NILO_OK: nothing */
 };
 
-/* Only what has an id and data is an event. An id alone says that all up to it was looked at. `deleted` and `problem` come
- * before an end that coming back does not mend; other marks are news without meaning here. */
+/* Only what has an id and data is an event. An id alone says that all up to it was looked at. `deleted` and
+ * `problem` come before an end that coming back does not mend; other marks are news without meaning here. */
 static bool on_frame(struct follow *f)
 {
         struct bytes data = buffer_bytes(&f->sse.data);

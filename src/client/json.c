@@ -1,5 +1,5 @@
-/* JSON (RFC 8259) read where it stands: values are ranges of the text, so numbers of any size and the author's spelling
- * survive on their way from a server to a file and back. */
+/* JSON (RFC 8259) read where it stands: values are ranges of the text, so numbers of any size and the
+ * author's spelling survive on their way from a server to a file and back. */
 #include <jansson.h>
 #include <string.h>
 

@@ -1,0 +1,189 @@
+/* What needs no server: names in URLs, JSON where it stands, and a server that is not there. */
+#include "nilo/client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "test.h"
+
+TEST(escape, leaves_plain_characters_and_escapes_the_others)
+{
+        static const struct {
+                const char *text;
+                const char *escaped;
+        } rows[] = {
+                {"order-42_a.b~C", "order-42_a.b~C"},
+                {"", ""},
+                {"a/b?c=d&e#f g%", "a%2Fb%3Fc%3Dd%26e%23f%20g%25"},
+                {"$all", "%24all"},
+                {"gr\xc3\xb6\xc3\x9f"
+                 "e",
+                        "gr%C3%B6%C3%9Fe"},
+                {"\x01\x7f", "%01%7F"},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+                char *escaped = nilo_client_escape(rows[i].text);
+
+                assert_string_equal(escaped, rows[i].escaped);
+                free(escaped);
+        }
+}
+
+static bool is_valid(const char *json)
+{
+        return nilo_json_is_valid(json, strlen(json));
+}
+
+TEST(json, one_value_is_valid_and_nothing_else)
+{
+        static const char *const good[] = {"{}", "[]", "0", "-1.5e+10", "\"\"", "true", "false", "null",
+                " { \"a\" : [ 1 , {} ] } \n", "\"\\\"\\\\\\u00e9\"", "123456789012345678901234567890",
+                "{\"a\":{\"a\":1},\"a\":2}"};
+        static const char *const bad[] = {"", " ", "{", "}", "[1,]", "{\"a\"}", "{\"a\":}", "{a:1}", "01",
+                "1.", "1e", "-", ".5", "\"", "\"\\", "\"a\nb\"", "tru", "nul", "{} {}", "1 2",
+                "{}},{\"type\":\"Evil\"", "[1 2]", "+1", "NaN"};
+
+        for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+                if (!is_valid(good[i]))
+                        fail_msg("valid: %s", good[i]);
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+                if (is_valid(bad[i]))
+                        fail_msg("not valid: %s", bad[i]);
+}
+
+TEST(json, nesting_has_a_limit_and_is_not_a_crash)
+{
+        static char deep[200000];
+
+        memset(deep, '[', sizeof deep);
+        assert_false(nilo_json_is_valid(deep, sizeof deep));
+        memset(deep + 100, ']', 100);
+        assert_true(nilo_json_is_valid(deep, 200));
+}
+
+TEST(json, reads_no_byte_behind_the_text)
+{
+        static const char text[] = "{\"a\":{\"b\":[1,2.5e3,\"x\\n\"]},\"c\":true}";
+
+        /* Cut off anywhere: in memory of exactly that size, so that a sanitizer sees a step too far. */
+        for (size_t size = 0; size < sizeof text - 1; size++) {
+                char *cut = malloc(size ? size : 1);
+                const char *value;
+                size_t value_size;
+
+                memcpy(cut, text, size);
+                assert_false(nilo_json_is_valid(cut, size));
+                (void)nilo_json_field(cut, size, "c", &value, &value_size);
+                free(cut);
+        }
+}
+
+TEST(json, fields_are_found_as_they_are_written)
+{
+        static const char json[] =
+                "{\"stream\":\"a\\u00e9\\\"b\", \"revision\" : 18446744073709551615,\"price\":1.10,"
+                "\"data\":{\"stream\":\"inner\",\"big\":123456789012345678901234567890},\"none\":null}";
+        const char *value;
+        size_t size;
+        uint64_t number;
+        char *text;
+
+        assert_true(nilo_json_field(json, sizeof json - 1, "price", &value, &size));
+        assert_int_equal(size, 4);
+        assert_memory_equal(value, "1.10", 4);
+        assert_true(nilo_json_field(json, sizeof json - 1, "data", &value, &size));
+        assert_memory_equal(value, "{\"stream\":\"inner\"", 17);
+        assert_false(nilo_json_field(json, sizeof json - 1, "big", &value, &size));
+        assert_true(nilo_json_number(json, sizeof json - 1, "revision", &number));
+        assert_true(number == UINT64_MAX);
+        assert_false(nilo_json_number(json, sizeof json - 1, "price", &number));
+        assert_false(nilo_json_number(json, sizeof json - 1, "none", &number));
+        text = nilo_json_string(json, sizeof json - 1, "stream");
+        assert_string_equal(text, "a\xc3\xa9\"b");
+        free(text);
+        assert_null(nilo_json_string(json, sizeof json - 1, "data"));
+        assert_null(nilo_json_string(json, sizeof json - 1, "absent"));
+        assert_false(nilo_json_field("[1]", 3, "a", &value, &size));
+}
+
+TEST(client, takes_urls_only)
+{
+        struct nilo_client *client = NULL;
+
+        assert_int_equal(nilo_client_open("localhost:2113", &client), NILO_INVALID);
+        assert_int_equal(nilo_client_open("", &client), NILO_INVALID);
+        assert_null(client);
+        nilo_client_close(&client);
+}
+
+TEST(client, a_server_that_is_not_there_is_unavailable_not_unknown)
+{
+        const struct nilo_event event = {.type = "A", .data = "{}", .data_size = 2};
+        struct nilo_client *client;
+
+        assert_int_equal(nilo_client_open("http://127.0.0.1:1/", &client), NILO_OK);
+        assert_int_equal(nilo_client_append(client, "a", NILO_ANY, &event, 1, NULL), NILO_UNAVAILABLE);
+        assert_non_null(strstr(nilo_client_problem(client), "http://127.0.0.1:1"));
+        assert_non_null(strstr(nilo_client_next_step(client), "nilo"));
+        assert_int_equal(nilo_client_delete(client, "a", NILO_ANY, false, NULL), NILO_UNAVAILABLE);
+        nilo_client_close(&client);
+        assert_null(client);
+}
+
+TEST(client, data_that_is_no_json_is_not_sent)
+{
+        const struct nilo_event event = {.type = "A", .data = "{}},{", .data_size = 5};
+        struct nilo_client *client;
+
+        assert_int_equal(nilo_client_open("http://127.0.0.1:1", &client), NILO_OK);
+        assert_int_equal(nilo_client_append(client, "a", NILO_ANY, &event, 1, NULL), NILO_INVALID);
+        nilo_client_close(&client);
+}
+
+static bool never(void *arg, const char *json, size_t size)
+{
+        (void)arg, (void)json, (void)size;
+        fail_msg("nothing can come");
+        return false;
+}
+
+static bool give_up(void *arg, const char *why)
+{
+        unsigned *waits = arg;
+
+        assert_true(strlen(why) > 0);
+        return ++*waits < 3;
+}
+
+TEST(client, a_follower_tells_before_each_new_attempt_and_may_give_up)
+{
+        const struct nilo_read_options options = {.stream = "a"};
+        struct nilo_client *client;
+        unsigned waits = 0;
+
+        assert_int_equal(nilo_client_open("http://127.0.0.1:1", &client), NILO_OK);
+        assert_int_equal(nilo_client_follow(client, &options, never, give_up, &waits), NILO_UNAVAILABLE);
+        assert_int_equal(waits, 3);
+        nilo_client_interrupt(client);
+        assert_int_equal(nilo_client_follow(client, &options, never, give_up, &waits), NILO_OK);
+        assert_int_equal(waits, 3);
+        nilo_client_close(&client);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST_ROW(escape, leaves_plain_characters_and_escapes_the_others),
+                TEST_ROW(json, one_value_is_valid_and_nothing_else),
+                TEST_ROW(json, nesting_has_a_limit_and_is_not_a_crash),
+                TEST_ROW(json, reads_no_byte_behind_the_text),
+                TEST_ROW(json, fields_are_found_as_they_are_written),
+                TEST_ROW(client, takes_urls_only),
+                TEST_ROW(client, a_server_that_is_not_there_is_unavailable_not_unknown),
+                TEST_ROW(client, data_that_is_no_json_is_not_sent),
+                TEST_ROW(client, a_follower_tells_before_each_new_attempt_and_may_give_up),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
