@@ -438,6 +438,8 @@ static void deliver_unary(struct gateway_request *r)
 /* What came while the call was paused. */
 static void deliver_kept(struct gateway_request *r)
 {
+        if (!r->body.size)
+                return;
         r->message_at += deliver(r, bytes_of(r->body.data + r->message_at, r->body.size - r->message_at));
         if (gateway_call_is_over(r) || r->message_at == r->body.size) {
                 forget_input(r);

@@ -46,7 +46,7 @@ static uint64_t now_us(const struct connection *c)
 }
 
 /* The last answer of this connection has been given. A client that is still sending its body does not look for answers yet,
- * and a close would lose it this one by a reset: so what it sends is thrown away for a while. */
+ * and a close would lose this one by a reset: so what it sends is thrown away for a while. */
 static void end(struct connection *c)
 {
         struct h1 *h = c->h1;
@@ -141,11 +141,11 @@ static bool take_head(struct connection *c)
         /* An empty line before a request is an old client's habit (RFC 9112 section 2.2). */
         while (c->in.size - h->at >= 2 && memcmp(c->in.data + h->at, "\r\n", 2) == 0)
                 h->at += 2;
-        rest = bytes_of(c->in.data + h->at, c->in.size - h->at);
-        if (!rest.size) {
+        if (h->at == c->in.size) {
                 h->head_since_us = 0;
                 return false;
         }
+        rest = bytes_of(c->in.data + h->at, c->in.size - h->at);
         if (!h->head_since_us)
                 h->head_since_us = now_us(c);
         size = h1_head_end(rest, &status);
@@ -183,12 +183,13 @@ static bool take_body(struct connection *c)
 {
         struct h1 *h = c->h1;
         struct gateway_request *r = h->request;
-        struct bytes rest = bytes_of(c->in.data + h->at, c->in.size - h->at);
+        struct bytes rest;
         bool is_done;
         size_t used;
 
-        if (!rest.size)
+        if (h->at == c->in.size)
                 return false;
+        rest = bytes_of(c->in.data + h->at, c->in.size - h->at);
         if (!h1_body_take(&h->body, rest, on_body, c, &used, &is_done)) {
                 h->is_body_done = true;
                 h->is_keep_alive = false;

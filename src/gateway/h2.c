@@ -112,7 +112,8 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
         }
         buffer_reserve(&c->out, 9 + size);
         buffer_add(&c->out, head, 9);
-        buffer_add(&c->out, r->out.data + r->out_at, size);
+        if (size)
+                buffer_add(&c->out, r->out.data + r->out_at, size);
         r->out_at += size;
         r->taken_us = os_turn_time(r->gateway->os).monotonic_us;
         if (r->out_at == r->out.size) {
