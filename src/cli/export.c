@@ -10,7 +10,7 @@
 
 #include "cli/command.h"
 
-enum { TAIL_SIZE = 64 * 1024, OUTPUT_SIZE = 256 * 1024 };
+enum { TAIL_SIZE = 64 * 1024, OUTPUT_SIZE = 256 * 1024, LINE_SIZE_MAX = 64 << 20 };
 
 struct exporting {
         const struct cli_line *line;
@@ -96,8 +96,9 @@ static int read_place(struct exporting *e, const char *name, off_t begin, off_t 
         uint64_t place = 0;
         bool is_read;
 
-        buffer_reserve(&text, size);
-        is_read = fseeko(e->to, begin, SEEK_SET) == 0 && fread(text.data, 1, size, e->to) == size &&
+        buffer_reserve(&text, MIN(size, (size_t)LINE_SIZE_MAX));
+        is_read = size <= LINE_SIZE_MAX && fseeko(e->to, begin, SEEK_SET) == 0 &&
+                  fread(text.data, 1, size, e->to) == size &&
                   nilo_json_number((const char *)text.data, size, e->key, &place);
         buffer_fini(&text);
         if (!is_read)
@@ -153,7 +154,8 @@ static int conclude(
         struct nilo_client *client, struct exporting *e, enum nilo_result result, const char *output)
 {
         char count[CLI_SIZE_TEXT];
-        bool is_written = fflush(e->to) == 0 && !e->has_failed && !ferror(e->to);
+        bool is_written = fflush(e->to) == 0 && !e->has_failed && !ferror(e->to) &&
+                          (!output || fsync(fileno(e->to)) == 0);
         int code = CLI_OK;
 
         cli_format_count(e->count, count);

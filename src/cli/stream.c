@@ -258,6 +258,34 @@ static void events_text(uint64_t first, uint64_t last, char *to, size_t size)
                 snprintf(to, size, "%s events (revisions %" PRIu64 " to %" PRIu64 ")", count, first, last);
 }
 
+/* Says what will go. With --dry-run that is the answer; else a remark before the question. */
+static void say_loss(const struct cli_line *line, uint64_t first, uint64_t end, const char *what)
+{
+        const char *stream = line->arguments[0];
+        struct buffer out = {0};
+        struct json_out j = {.out = &out};
+        char events[96] = "nothing";
+
+        if (first < end)
+                events_text(first, end - 1, events, sizeof events);
+        if (!cli_has(line, "dry-run")) {
+                cli_remark(line, "%s: %s %s", stream, events, what);
+        } else if (!line->is_json) {
+                printf("%s: %s %s\n", stream, events, what);
+        } else {
+                json_object_begin(&j);
+                json_field_string(&j, "stream", stream);
+                json_field_u64(&j, "would_go", first < end ? end - first : 0);
+                if (first < end) {
+                        json_field_u64(&j, "first_revision", first);
+                        json_field_u64(&j, "last_revision", end - 1);
+                }
+                json_object_end(&j);
+                cli_print_line((const char *)out.data, out.size);
+        }
+        buffer_fini(&out);
+}
+
 static int truncate_stream(const struct cli_line *line, struct nilo_client *client, uint64_t before)
 {
         const char *stream = line->arguments[0];
@@ -266,7 +294,6 @@ static int truncate_stream(const struct cli_line *line, struct nilo_client *clie
         char *body = NULL;
         char *path;
         char rest[64];
-        char events[96] = "nothing";
 
         result = get_stream(client, stream, &body);
         if (result)
@@ -277,9 +304,7 @@ static int truncate_stream(const struct cli_line *line, struct nilo_client *clie
                 return cli_problem(CLI_USAGE,
                         "%s ends at revision %" PRIu64 ": --before can be %" PRIu64 " at most", stream,
                         extent.last, extent.last + 1);
-        if (extent.has_events && before > extent.first)
-                events_text(extent.first, before - 1, events, sizeof events);
-        cli_remark(line, "%s: %s will be hidden from every reader", stream, events);
+        say_loss(line, extent.first, extent.has_events ? before : 0, "will be hidden from every reader");
         if (cli_has(line, "dry-run"))
                 return CLI_OK;
         if (!cli_confirm(line, stream))
@@ -324,7 +349,6 @@ static int delete_stream(const struct cli_line *line, struct nilo_client *client
         struct extent extent = {0};
         enum nilo_result result;
         char *body = NULL;
-        char events[96] = "no events";
         uint64_t position = 0;
 
         result = get_stream(client, stream, &body);
@@ -334,10 +358,8 @@ static int delete_stream(const struct cli_line *line, struct nilo_client *client
         if (!result)
                 read_extent(body, &extent);
         free(body);
-        if (extent.has_events)
-                events_text(extent.first, extent.last, events, sizeof events);
-        cli_remark(line, "%s: %s will go%s", stream, events,
-                is_tombstone ? "; the name can never be used again" : "");
+        say_loss(line, extent.first, extent.has_events ? extent.last + 1 : 0,
+                is_tombstone ? "will go; the name can never be used again" : "will go");
         if (cli_has(line, "dry-run"))
                 return CLI_OK;
         if (!cli_confirm(line, stream))

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -24,15 +24,16 @@ enum {
         LINE_SIZE_MAX = 64 << 20,  /* of one line */
         RECEIVE_SIZE = 256 * 1024,
         CONNECT_TIMEOUT_MS = 3000,
-        /* Without a byte for so long a reply is given up. The server answers a write that it cannot finish
+        /* Without a byte for so long a reply is given up: the server answers a write that it cannot finish
          * after 10 s, and sends a sign of life on a stream of events every 15 s. */
-        SILENCE_SECONDS_MAX = 60,
+        REPLY_SILENCE_SECONDS_MAX = 30,
+        STREAM_SILENCE_SECONDS_MAX = 60,
         SILENCE_ALLOWED = 0,
         RETRY_AFTER_MS_MIN = 100,
         RETRY_AFTER_MS_MAX = 5000,
         APPEND_TRIES_MS_MAX = 8000, /* after which an append is not tried again */
 };
-static_assert(SILENCE_SECONDS_MAX > 3 * 15, "some signs of life may be late");
+static_assert(STREAM_SILENCE_SECONDS_MAX > 3 * 15, "some signs of life may be late");
 
 struct nilo_client {
         CURL *curl;
@@ -40,8 +41,8 @@ struct nilo_client {
         char error[CURL_ERROR_SIZE];
         struct buffer problem; /* NUL-terminated */
         struct buffer next_step;
-        int64_t actual_revision; /* of the last conflict */
-        volatile sig_atomic_t is_interrupted;
+        int64_t actual_revision;    /* of the last conflict */
+        atomic_bool is_interrupted; /* any thread, and signal handlers */
         bool (*on_idle)(void *arg);
         void *idle_arg;
 };
@@ -121,7 +122,7 @@ void nilo_client_on_idle(struct nilo_client *client, bool (*on_idle)(void *arg),
 
 void nilo_client_interrupt(struct nilo_client *client)
 {
-        client->is_interrupted = 1;
+        client->is_interrupted = true;
 }
 
 char *nilo_client_escape(const char *text)
@@ -299,6 +300,10 @@ static enum nilo_result exchange(struct nilo_client *c, const char *method, cons
         }
         if (strcmp(method, "HEAD") == 0)
                 curl_easy_setopt(c->curl, CURLOPT_NOBODY, 1L);
+        /* A request that finds its kept connection closed is sent again, which reads and appends with ids
+         * allow; a deletion would be answered for its second time. */
+        if (strcmp(method, "DELETE") == 0)
+                curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
         result = outcome(c, method, curl_easy_perform(c->curl), r);
         curl_slist_free_all(list);
@@ -309,7 +314,7 @@ static enum nilo_result exchange(struct nilo_client *c, const char *method, cons
 enum nilo_result nilo_client_send(struct nilo_client *c, const char *method, const char *path,
         const char *const *headers, const void *body, size_t body_size, char **ret_body)
 {
-        struct reply r = {.silence_seconds_max = SILENCE_SECONDS_MAX};
+        struct reply r = {.silence_seconds_max = REPLY_SILENCE_SECONDS_MAX};
         enum nilo_result result = exchange(c, method, path, headers, body, body_size, &r);
 
         if (!result && ret_body) {
@@ -515,7 +520,7 @@ enum nilo_result nilo_client_append(struct nilo_client *c, const char *stream, i
         const char *const headers[] = {"Content-Type: application/json", expect, NULL};
         struct buffer body = {0};
         struct json_out j = {.out = &body};
-        struct reply r = {.silence_seconds_max = SILENCE_SECONDS_MAX};
+        struct reply r = {.silence_seconds_max = REPLY_SILENCE_SECONDS_MAX};
         char *path = stream_path(stream, "/events");
         enum nilo_result result = NILO_OK;
 
@@ -625,7 +630,7 @@ enum nilo_result nilo_client_read(struct nilo_client *c, const struct nilo_read_
 
         from_text(options, from, sizeof from);
         path = read_path(options, from);
-        result = lines(c, path, SILENCE_SECONDS_MAX, each, arg);
+        result = lines(c, path, STREAM_SILENCE_SECONDS_MAX, each, arg);
         free(path);
         return result;
 }
@@ -722,7 +727,7 @@ static enum nilo_result follow_once(struct nilo_client *c, const struct nilo_rea
         struct reply r = {.each = on_follow_line,
                 .arg = f,
                 .has_lines = true,
-                .silence_seconds_max = SILENCE_SECONDS_MAX};
+                .silence_seconds_max = STREAM_SILENCE_SECONDS_MAX};
         char from[32];
         char *path;
         enum nilo_result result;

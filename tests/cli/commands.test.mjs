@@ -200,12 +200,13 @@ test('streams with names of any kind are reached', async () => {
 
 test('truncate and delete show what goes, and do nothing with --dry-run', async () => {
   await append(url, 'goes', [{ type: 'A' }, { type: 'A' }, { type: 'A' }]);
-  const truncate = await cli(['stream', 'truncate', 'goes', '--before', '2', '--dry-run']);
+  const truncate = await cli(['stream', 'truncate', 'goes', '--before', '2', '--dry-run', '-q']);
   assert.equal(truncate.code, 0);
-  assert.match(truncate.stderr, /goes: 2 events \(revisions 0 to 1\) will be hidden/);
-  const remove = await cli(['stream', 'delete', 'goes', '--dry-run']);
+  assert.deepEqual(lines(truncate), [{ stream: 'goes', would_go: 2, first_revision: 0, last_revision: 1 }]);
+  const remove = await tty(['stream', 'delete', 'goes', '--dry-run']);
   assert.equal(remove.code, 0);
-  assert.match(remove.stderr, /goes: 3 events \(revisions 0 to 2\) will go/);
+  assert.equal(remove.text, 'goes: 3 events (revisions 0 to 2) will go\n');
+  assert.deepEqual(lines(await cli(['stream', 'truncate', 'goes', '--before', '0', '--dry-run'])), [{ stream: 'goes', would_go: 0 }]);
   assert.equal((await readAll(url, 'goes')).length, 3);
 });
 
