@@ -2,7 +2,6 @@
  *
  * api.c         the table of routes; what every call checks first
  * query.c       parameters: numbers, names, where a read begins, filters
- * json_in.c     JSON read where it stands
  * events_in.c   bodies of appends
  * append.c      appending, and every refusal of the store as a problem
  * event_out.c   an event as JSON
@@ -18,8 +17,8 @@
 #define API_ROOM_H
 
 #include "api/api.h"
-#include "api/json_in.h"
 #include "base/arena.h"
+#include "base/json_in.h"
 #include "base/memory.h"
 
 enum {

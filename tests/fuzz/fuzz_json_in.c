@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "api/json_in.h"
+#include "base/json_in.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

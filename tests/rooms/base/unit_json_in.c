@@ -1,5 +1,5 @@
 /* JSON read where it stands, at the corners of RFC 8259 (G17). */
-#include "api/json_in.h"
+#include "base/json_in.h"
 
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* JSON (RFC 8259) read where it stands: values are ranges of the text, so numbers stay exact and data is stored as it
  * was sent; a tree of a 64 MiB body would also cost ten times its size. */
-#ifndef API_JSON_IN_H
-#define API_JSON_IN_H
+#ifndef BASE_JSON_IN_H
+#define BASE_JSON_IN_H
 
 #include "base/arena.h"
 #include "base/bytes.h"
