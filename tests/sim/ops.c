@@ -149,13 +149,11 @@ static void on_answer(void *arg, const struct store_append_result *r)
                         world_fail(w, "op %u: not ready without a reason", op->number);
                 break;
         case STORE_INVALID:
-                if (w->allows_corrupt) {
-                        w->corrupt_answers++;
-                        break;
-                }
-                /* fall through */
-        default:
-                world_fail(w, "op %u: %s", op->number, r->problem);
+        case STORE_TOO_LARGE:
+                if (!w->allows_corrupt)
+                        world_fail(w, "op %u: %s", op->number, r->problem);
+                w->corrupt_answers++;
+                break;
         }
         /* Clients append again when they hear of the last. */
         if (!op->is_in_call && w->nested < 3 && one_in(w, 8)) {

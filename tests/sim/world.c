@@ -10,7 +10,7 @@
 #include "room.h"
 
 enum {
-        LIVES_MAX = 14,
+        LIVES_MAX = 10,
         STEPS_MAX = 260,
         OPEN_STEPS_MAX = 100000, /* more to open or close is a hang */
 };
