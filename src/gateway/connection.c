@@ -1,7 +1,8 @@
 /* One connection: bytes in, bytes out, and which protocol they are.
  *
- * The seam for TLS: everything below this file's `receive` and `send_out` is the wire, everything above is plain bytes.
- * A TLS layer decrypts before `receive`, encrypts in `send_out`, and lets ALPN choose instead of `sniff`. */
+ * The seam for TLS: everything below this file's `receive` and `send_out` is the wire, everything above is
+ * plain bytes. A TLS layer decrypts before `receive`, encrypts in `send_out`, and lets ALPN choose instead of
+ * `sniff`. */
 #include "gateway/room.h"
 
 #include <stdio.h>
@@ -10,7 +11,8 @@
 static const struct bytes h2_preface = {(const uint8_t *)"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24};
 
 static const struct sm_state connection_states[] = {
-        [CONNECTION_SNIFFING] = {"sniffing", TO(CONNECTION_HTTP1) | TO(CONNECTION_HTTP2) | TO(CONNECTION_CLOSING)},
+        [CONNECTION_SNIFFING] = {"sniffing",
+                TO(CONNECTION_HTTP1) | TO(CONNECTION_HTTP2) | TO(CONNECTION_CLOSING)},
         [CONNECTION_HTTP1] = {"http1", TO(CONNECTION_CLOSING)},
         [CONNECTION_HTTP2] = {"http2", TO(CONNECTION_CLOSING)},
         [CONNECTION_CLOSING] = {"closing", 0},
@@ -24,7 +26,8 @@ static uint64_t now_us(const struct connection *c)
 /* Books the bytes of the connection itself; its requests book their own. */
 static void account(struct connection *c)
 {
-        uint64_t size = c->in.size + c->out.size + (c->state == CONNECTION_CLOSING ? 0 : os_conn_queued(c->conn));
+        uint64_t size =
+                c->in.size + c->out.size + (c->state == CONNECTION_CLOSING ? 0 : os_conn_queued(c->conn));
 
         c->gateway->stats.buffered_bytes += size - c->accounted;
         c->accounted = size;
@@ -63,7 +66,8 @@ void connection_pause(struct connection *c, bool is_paused)
 
 /* ---- bytes in ---- */
 
-/* True when the protocol is known. A beginning of the preface that could still become either waits for more. */
+/* True when the protocol is known. A beginning of the preface that could still become either waits for more.
+ */
 static bool sniff(struct connection *c)
 {
         size_t size = MIN(c->in.size, h2_preface.size);
@@ -179,7 +183,8 @@ static bool wants_more(const struct connection *c)
 {
         if (!list_is_empty(&c->wake))
                 return true;
-        return c->state == CONNECTION_HTTP2 ? h2_wants_more(c) : c->state == CONNECTION_HTTP1 && h1_wants_more(c);
+        return c->state == CONNECTION_HTTP2 ? h2_wants_more(c)
+                                            : c->state == CONNECTION_HTTP1 && h1_wants_more(c);
 }
 
 void connection_flush(struct connection *c)
@@ -247,7 +252,8 @@ static void on_close(void *arg)
         gateway_check_closed(g);
 }
 
-static const struct os_conn_handler handler = {.on_data = on_data, .on_drained = on_drained, .on_close = on_close};
+static const struct os_conn_handler handler = {
+        .on_data = on_data, .on_drained = on_drained, .on_close = on_close};
 
 void connection_new(struct gateway *g, struct os_conn *conn)
 {

@@ -53,8 +53,8 @@ void gateway_serve(struct gateway *g, struct store *store, struct notification *
         assert(notification);
         g->store = store;
         g->notification = notification;
-        /* Hooks run in the order of their registration: now the store's comes first, so the answers of a group commit
-         * leave in the turn in which it was synced. */
+        /* Hooks run in the order of their registration: now the store's comes first, so the answers of a
+         * group commit leave in the turn in which it was synced. */
         os_turn_hook_remove(&g->turn_hook);
         os_turn_hook_add(g->os, &g->turn_hook);
 }
@@ -132,7 +132,8 @@ static void on_turn_end(struct os_turn_hook *hook)
 
         if (list_is_empty(&g->dirty))
                 return;
-        /* What becomes dirty while we work waits for the next turn, so one busy connection cannot hold the loop. */
+        /* What becomes dirty while we work waits for the next turn, so one busy connection cannot hold the
+         * loop. */
         list_init(&now);
         now.next = g->dirty.next;
         now.previous = g->dirty.previous;
@@ -202,7 +203,8 @@ void gateway_add_deadline(struct gateway_request *r)
         list_add_last(&g->deadlines, &r->deadline);
         if (r->deadline_us < g->next_deadline_us) {
                 g->next_deadline_us = r->deadline_us;
-                os_timer_start(g->os, &g->deadline_timer, r->deadline_us > now_us ? r->deadline_us - now_us : 0);
+                os_timer_start(
+                        g->os, &g->deadline_timer, r->deadline_us > now_us ? r->deadline_us - now_us : 0);
         }
 }
 

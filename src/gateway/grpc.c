@@ -1,15 +1,15 @@
 /* gRPC calls over HTTP/2: which method, framing of messages, deadlines, status and trailers.
  *
- * A message is five bytes (compressed flag, size in big endian) and its content. Of a client stream each message is handed
- * over from where it was received, and copied only when it did not come in one piece. The one message of a unary call is
- * handed over when the client has said that nothing follows: a call that is refused for a second message has then done
- * nothing.
+ * A message is five bytes (compressed flag, size in big endian) and its content. Of a client stream each
+ * message is handed over from where it was received, and copied only when it did not come in one piece. The
+ * one message of a unary call is handed over when the client has said that nothing follows: a call that is
+ * refused for a second message has then done nothing.
  *
- * The client gets the window of a stream back when the method has taken the bytes, so a paused call makes it wait; the
- * window of the connection it gets back at once, so that its other calls go on.
+ * The client gets the window of a stream back when the method has taken the bytes, so a paused call makes it
+ * wait; the window of the connection it gets back at once, so that its other calls go on.
  *
- * Names in the authority are not checked as for HTTP: browsers, which can be led here by foreign pages, do not speak
- * HTTP/2 in clear. */
+ * Names in the authority are not checked as for HTTP: browsers, which can be led here by foreign pages, do
+ * not speak HTTP/2 in clear. */
 #include "gateway/room.h"
 
 #include <stdarg.h>
@@ -50,7 +50,8 @@ void gateway_add_methods(struct gateway *g, const struct gateway_method *methods
         *at = block;
 }
 
-void gateway_each_method(const struct gateway *g, void (*each)(void *arg, const struct gateway_method *method), void *arg)
+void gateway_each_method(
+        const struct gateway *g, void (*each)(void *arg, const struct gateway_method *method), void *arg)
 {
         for (const struct method_block *b = g->methods; b; b = b->next)
                 for (unsigned i = 0; i < b->count; i++)
@@ -180,18 +181,22 @@ static struct bytes cut(const char *message)
 }
 
 /* Status and message are the last trailers to be added and the first that must fit. */
-static_assert(TRAILERS_SIZE_MAX + 3 * STATUS_MESSAGE_SIZE_MAX + 128 < 12 * 1024, "the end of a call fits into a frame");
+static_assert(TRAILERS_SIZE_MAX + 3 * STATUS_MESSAGE_SIZE_MAX + 128 < 12 * 1024,
+        "the end of a call fits into a frame");
 
 static void add_status(struct gateway_request *r, enum grpc_status status, const char *message)
 {
-        static const char texts[][3] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
+        static const char texts[][3] = {
+                "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
         struct header all[TRAILERS_MAX + 2];
         unsigned n = 0;
 
         assert((unsigned)status < COUNT_OF(texts));
-        all[n++] = (struct header){.name = BYTES_LITERAL("grpc-status"), .value = bytes_of_string(texts[status])};
+        all[n++] = (struct header){
+                .name = BYTES_LITERAL("grpc-status"), .value = bytes_of_string(texts[status])};
         if (message && message[0])
-                all[n++] = (struct header){.name = BYTES_LITERAL("grpc-message"), .value = percent_encode(&r->arena, cut(message))};
+                all[n++] = (struct header){.name = BYTES_LITERAL("grpc-message"),
+                        .value = percent_encode(&r->arena, cut(message))};
         for (unsigned i = 0; i < r->trailer_count; i++)
                 all[n++] = r->trailers[i];
         r->trailers = arena_get(&r->arena, n * sizeof *all);
@@ -228,7 +233,8 @@ static void tell_gone(struct gateway_request *r)
 }
 
 /* The gateway ends the call, not its method. */
-static void fail(struct gateway_request *r, enum grpc_status status, const char *format, ...) PRINTF_LIKE(3, 4);
+static void fail(struct gateway_request *r, enum grpc_status status, const char *format, ...)
+        PRINTF_LIKE(3, 4);
 static void fail(struct gateway_request *r, enum grpc_status status, const char *format, ...)
 {
         char text[STATUS_MESSAGE_SIZE_MAX];
@@ -274,27 +280,30 @@ void grpc_stop(struct gateway_request *r, bool must)
 
 /* ---- messages in ---- */
 
-/* Size with prefix of the message at the beginning of `data`; 0: too few bytes to tell, or it was refused and the call
- * is over. */
+/* Size with prefix of the message at the beginning of `data`; 0: too few bytes to tell, or it was refused and
+ * the call is over. */
 static uint64_t message_size(struct gateway_request *r, struct bytes data)
 {
         uint64_t size;
 
         if (data.size < PREFIX_SIZE)
                 return 0;
-        size = (uint64_t)data.data[1] << 24 | (uint64_t)data.data[2] << 16 | (uint64_t)data.data[3] << 8 | data.data[4];
+        size = (uint64_t)data.data[1] << 24 | (uint64_t)data.data[2] << 16 | (uint64_t)data.data[3] << 8 |
+               data.data[4];
         if (data.data[0] == 1) {
                 gateway_call_trailer(r, "grpc-accept-encoding", BYTES_LITERAL("identity"));
-                fail(r, GRPC_UNIMPLEMENTED, "compressed messages are not taken: send them as they are (identity)");
+                fail(r, GRPC_UNIMPLEMENTED,
+                        "compressed messages are not taken: send them as they are (identity)");
                 return 0;
         }
         if (data.data[0]) {
-                fail(r, GRPC_INVALID_ARGUMENT, "a message begins with a compressed flag of %u, which must be 0 or 1",
-                        data.data[0]);
+                fail(r, GRPC_INVALID_ARGUMENT,
+                        "a message begins with a compressed flag of %u, which must be 0 or 1", data.data[0]);
                 return 0;
         }
         if (size > r->call_method->message_size_max) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED, "a message of %llu bytes is too large: at most %llu are taken here",
+                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                        "a message of %llu bytes is too large: at most %llu are taken here",
                         (unsigned long long)size, (unsigned long long)r->call_method->message_size_max);
                 return 0;
         }
@@ -318,7 +327,8 @@ static size_t deliver(struct gateway_request *r, struct bytes data)
                 if (!size || size > rest.size)
                         break;
                 at += size;
-                r->call_method->on_message(r->call_method->arg, r, bytes_of(rest.data + PREFIX_SIZE, size - PREFIX_SIZE));
+                r->call_method->on_message(
+                        r->call_method->arg, r, bytes_of(rest.data + PREFIX_SIZE, size - PREFIX_SIZE));
         }
         return at;
 }
@@ -329,7 +339,8 @@ static bool keep(struct gateway_request *r, struct bytes data)
         if (!data.size)
                 return true;
         if (request_must_yield(r)) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED, "the buffers of all sessions are full (%llu bytes): try again in a second",
+                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                        "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)r->gateway->memory_size);
                 return false;
         }
@@ -345,7 +356,8 @@ static void forget_input(struct gateway_request *r)
         request_account(r);
 }
 
-/* Completes the message in `body` by bytes from the beginning of *data. False: the call is over, or more must come. */
+/* Completes the message in `body` by bytes from the beginning of *data. False: the call is over, or more must
+ * come. */
 static bool complete(struct gateway_request *r, struct bytes *data)
 {
         uint64_t want = PREFIX_SIZE;
@@ -417,7 +429,8 @@ void grpc_data(struct gateway_request *r, struct bytes data)
                 give_window_back(r);
 }
 
-/* Hands over the one message of a unary call. One that is cut short stays, and is refused as one of a stream is. */
+/* Hands over the one message of a unary call. One that is cut short stays, and is refused as one of a stream
+ * is. */
 static void deliver_unary(struct gateway_request *r)
 {
         uint64_t size;
@@ -431,7 +444,8 @@ static void deliver_unary(struct gateway_request *r)
                 return;
         assert(size == r->body.size);
         r->has_message = true;
-        r->call_method->on_message(r->call_method->arg, r, bytes_of(r->body.data + PREFIX_SIZE, size - PREFIX_SIZE));
+        r->call_method->on_message(
+                r->call_method->arg, r, bytes_of(r->body.data + PREFIX_SIZE, size - PREFIX_SIZE));
         forget_input(r);
 }
 
@@ -525,10 +539,12 @@ static void refuse_unknown(struct gateway_request *r)
 
                 for (const struct method_block *b = r->gateway->methods; b; b = b->next)
                         for (unsigned i = 0; i < b->count; i++)
-                                is_service_known = is_service_known || bytes_starts_with(b->paths[i], service);
+                                is_service_known =
+                                        is_service_known || bytes_starts_with(b->paths[i], service);
         }
         r->gateway->stats.grpc_unimplemented++;
-        fail(r, GRPC_UNIMPLEMENTED, "%s: %.*s", is_service_known ? "the service has no such method" : "unknown service",
+        fail(r, GRPC_UNIMPLEMENTED, "%s: %.*s",
+                is_service_known ? "the service has no such method" : "unknown service",
                 (int)MIN(r->path.size, 256), r->path.data);
 }
 
@@ -559,8 +575,9 @@ void grpc_begin(struct gateway_request *r)
         g->stats.grpc_calls++;
         request_account(r);
         if (r->is_head_too_large) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED, "the headers are too large: at most %d bytes in %d headers are taken",
-                        HEAD_SIZE_MAX, HEADERS_MAX);
+                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                        "the headers are too large: at most %d bytes in %d headers are taken", HEAD_SIZE_MAX,
+                        HEADERS_MAX);
                 return;
         }
         method = find(g, r->path);
@@ -577,12 +594,14 @@ void grpc_begin(struct gateway_request *r)
                 return;
         }
         if (gateway_is_short_of_memory(g)) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED, "the buffers of all sessions are full (%llu bytes): try again in a second",
+                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                        "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)g->memory_size);
                 return;
         }
         if (gateway_header(r, "grpc-timeout", &timeout) && !parse_timeout(timeout, &timeout_us)) {
-                fail(r, GRPC_INVALID_ARGUMENT, "grpc-timeout is not at most eight digits and one of H M S m u n");
+                fail(r, GRPC_INVALID_ARGUMENT,
+                        "grpc-timeout is not at most eight digits and one of H M S m u n");
                 return;
         }
         r->call_method = method;

@@ -1,9 +1,9 @@
 /* HTTP/1.1 over a connection: one request at a time, strictly in order; what a client pipelines waits in the
  * connection's input (bounded) until the answer before it is complete.
  *
- * A request that is answered before its body has come keeps the connection if the rest is small enough to be read and
- * thrown away; else the answer says "connection: close" and the input is thrown away for a moment, so that the answer
- * is not lost to a reset. */
+ * A request that is answered before its body has come keeps the connection if the rest is small enough to be
+ * read and thrown away; else the answer says "connection: close" and the input is thrown away for a moment,
+ * so that the answer is not lost to a reset. */
 #include "gateway/h1_body.h"
 #include "gateway/h1_head.h"
 #include "gateway/room.h"
@@ -18,7 +18,7 @@ struct h1 {
         struct h1_head head; /* of the request under way */
         struct h1_body body;
         struct gateway_request *request;
-        size_t at;           /* first unused byte of the connection's input */
+        size_t at;              /* first unused byte of the connection's input */
         uint64_t head_since_us; /* 0: no byte of the next head has come */
         uint64_t skipped;
         bool is_body_done;
@@ -45,8 +45,9 @@ static uint64_t now_us(const struct connection *c)
         return os_turn_time(c->gateway->os).monotonic_us;
 }
 
-/* The last answer of this connection has been given. A client that is still sending its body does not look for answers yet,
- * and a close would lose this one by a reset: so what it sends is thrown away for a while. */
+/* The last answer of this connection has been given. A client that is still sending its body does not look
+ * for answers yet, and a close would lose this one by a reset: so what it sends is thrown away for a while.
+ */
 static void end(struct connection *c)
 {
         struct h1 *h = c->h1;
@@ -77,7 +78,9 @@ static void refuse_head(struct connection *c, int status, const char *problem)
         h->head.expects_continue = false;
         c->gateway->stats.http_requests++;
         gateway_reply_problem(h->request,
-                &(struct gateway_problem){.status = status, .code = "bad-request", .title = http_reason(status)}, "%s", problem);
+                &(struct gateway_problem){
+                        .status = status, .code = "bad-request", .title = http_reason(status)},
+                "%s", problem);
 }
 
 static const char *problem_of_status(int status)
@@ -116,9 +119,11 @@ static void begin_request(struct connection *c)
         if (h->head.body_size > r->route->body_size_max) {
                 r->is_refused = true;
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 413, .code = "body-too-large", .title = "The request body is too large"},
-                        "it has %llu bytes, at most %llu are taken here", (unsigned long long)h->head.body_size,
-                        (unsigned long long)r->route->body_size_max);
+                        &(struct gateway_problem){.status = 413,
+                                .code = "body-too-large",
+                                .title = "The request body is too large"},
+                        "it has %llu bytes, at most %llu are taken here",
+                        (unsigned long long)h->head.body_size, (unsigned long long)r->route->body_size_max);
                 return;
         }
         if (h->is_body_done) {
@@ -196,7 +201,9 @@ static bool take_body(struct connection *c)
                 if (r->state == REQUEST_RECEIVING) {
                         r->is_refused = true;
                         gateway_reply_problem(r,
-                                &(struct gateway_problem){.status = 400, .code = "bad-request", .title = "The body is malformed"},
+                                &(struct gateway_problem){.status = 400,
+                                        .code = "bad-request",
+                                        .title = "The body is malformed"},
                                 "its chunks are not well-formed");
                 }
                 return true;
@@ -290,7 +297,8 @@ void h1_tick(struct connection *c, uint64_t now)
                 }
                 r->is_refused = true;
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 408, .code = "timeout", .title = "The request took too long"},
+                        &(struct gateway_problem){
+                                .status = 408, .code = "timeout", .title = "The request took too long"},
                         "no byte of the body came for 30 s");
         }
 }
@@ -304,8 +312,8 @@ static void add_value(struct buffer *out, const char *value)
                 buffer_add_u8(out, (uint8_t)*value < 0x20 || *value == 0x7f ? '_' : (uint8_t)*value);
 }
 
-void h1_send_head(struct gateway_request *r, int status, const char *content_type, const struct gateway_header_field *headers,
-        unsigned header_count, const uint64_t *body_size)
+void h1_send_head(struct gateway_request *r, int status, const char *content_type,
+        const struct gateway_header_field *headers, unsigned header_count, const uint64_t *body_size)
 {
         struct connection *c = r->connection;
         struct h1 *h = c->h1;
@@ -314,7 +322,8 @@ void h1_send_head(struct gateway_request *r, int status, const char *content_typ
         assert(h->request == r);
         if (!can_skip(h) || c->gateway->is_closing)
                 h->is_keep_alive = false;
-        buffer_format(out, "HTTP/1.1 %d %s\r\ndate: %s\r\n", status, http_reason(status), gateway_date(c->gateway));
+        buffer_format(
+                out, "HTTP/1.1 %d %s\r\ndate: %s\r\n", status, http_reason(status), gateway_date(c->gateway));
         if (content_type) {
                 buffer_add_string(out, "content-type: ");
                 add_value(out, content_type);

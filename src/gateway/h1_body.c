@@ -1,6 +1,7 @@
-/* http_parser as it is installed takes any byte for the line feed after a chunk's size and for the line end after its
- * content, so a proxy in front could see another end of the body than we do (request smuggling). Here every line ends
- * with CR LF, a size is hexadecimal digits only, and extensions and trailers are bounded and free of control characters. */
+/* http_parser as it is installed takes any byte for the line feed after a chunk's size and for the line end
+ * after its content, so a proxy in front could see another end of the body than we do (request smuggling).
+ * Here every line ends with CR LF, a size is hexadecimal digits only, and extensions and trailers are bounded
+ * and free of control characters. */
 #include "gateway/h1_body.h"
 
 #include "base/sm.h"
@@ -117,8 +118,8 @@ static bool take_byte(struct h1_body *body, uint8_t c)
         }
 }
 
-bool h1_body_take(struct h1_body *body, struct bytes data, void (*on_content)(void *arg, struct bytes piece), void *arg,
-        size_t *ret_used, bool *ret_done)
+bool h1_body_take(struct h1_body *body, struct bytes data, void (*on_content)(void *arg, struct bytes piece),
+        void *arg, size_t *ret_used, bool *ret_done)
 {
         size_t at = 0;
 

@@ -1,11 +1,12 @@
-/* What http_parser leaves open as it is installed (not in its strict mode), and this file closes, since two readers of one
- * connection must never disagree about where a request ends (request smuggling):
+/* What http_parser leaves open as it is installed (not in its strict mode), and this file closes, since two
+ * readers of one connection must never disagree about where a request ends (request smuggling):
  *
  * - lines end with CR LF, nothing else; no other control characters anywhere in the head;
- * - method, target and version are separated by one space each; names of headers are tokens, so no space before a colon;
+ * - method, target and version are separated by one space each; names of headers are tokens, so no space
+ * before a colon;
  * - no folded headers; exactly one Host in HTTP/1.1, and it is well-formed;
- * - Content-Length and Transfer-Encoding exclude each other, each comes once, a length is digits only, and the only coding
- *   is "chunked";
+ * - Content-Length and Transfer-Encoding exclude each other, each comes once, a length is digits only, and
+ * the only coding is "chunked";
  * - HTTP/1.0 has no Transfer-Encoding. */
 #include "gateway/h1_head.h"
 
@@ -153,7 +154,8 @@ static bool check_lines(struct h1_head *head, const uint8_t *data, size_t size)
 
 static bool is_host_character(uint8_t c)
 {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || memchr("-._~:[]%!$&'()*+,;=", c, 19);
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               memchr("-._~:[]%!$&'()*+,;=", c, 19);
 }
 
 /* A token (RFC 9110 section 5.6.2). */
@@ -216,10 +218,12 @@ static bool check_fields(struct h1_head *head)
                 } else if (bytes_equal_string(field->name, "transfer-encoding")) {
                         encodings++;
                         if (!equal_ignoring_case(field->value, "chunked"))
-                                return refuse(head, 501, "the only transfer coding that is understood is chunked");
+                                return refuse(
+                                        head, 501, "the only transfer coding that is understood is chunked");
                 } else if (bytes_equal_string(field->name, "expect")) {
                         if (!equal_ignoring_case(field->value, "100-continue"))
-                                return refuse(head, 417, "the only expectation that is understood is 100-continue");
+                                return refuse(
+                                        head, 417, "the only expectation that is understood is 100-continue");
                         head->expects_continue = !head->is_http10; /* which knows no interim answers */
                 }
         }
@@ -277,11 +281,13 @@ static bool check_request_line(struct h1_head *head, const uint8_t *data, size_t
         const uint8_t *space = memchr(data, ' ', size);
         const uint8_t *at = head->target.data + head->target.size;
 
-        if (!end || !space || space + 1 != head->target.data || at >= end || at[0] != ' ' || memchr(at + 1, ' ', (size_t)(end - at) - 1))
+        if (!end || !space || space + 1 != head->target.data || at >= end || at[0] != ' ' ||
+                memchr(at + 1, ' ', (size_t)(end - at) - 1))
                 return refuse(head, 400, "the request line is malformed");
         for (size_t i = 0; i < head->target.size; i++)
                 if (head->target.data[i] <= ' ' || head->target.data[i] >= 0x7f)
-                        return refuse(head, 400, "the request target has a byte that must be percent-encoded");
+                        return refuse(
+                                head, 400, "the request target has a byte that must be percent-encoded");
         head->method = bytes_of(data, (size_t)(space - data));
         return true;
 }

@@ -1,11 +1,12 @@
 /* HTTP/2 over a connection: a server session of nghttp2, fed from memory and drained into memory.
  *
- * The bytes of an answer wait in the request's own buffer until flow control lets them go; they are copied once, into
- * the connection's output of this turn. A producer is asked for more when its buffer has run low, so each stream of a
- * connection gets its share of a turn.
+ * The bytes of an answer wait in the request's own buffer until flow control lets them go; they are copied
+ * once, into the connection's output of this turn. A producer is asked for more when its buffer has run low,
+ * so each stream of a connection gets its share of a turn.
  *
- * Against abuse nghttp2 bounds resets, CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we bound
- * header lists, streams, bodies, and the rate of frames that move nothing (pings, settings, priorities, empty data). */
+ * Against abuse nghttp2 bounds resets, CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we
+ * bound header lists, streams, bodies, and the rate of frames that move nothing (pings, settings, priorities,
+ * empty data). */
 #include "gateway/room.h"
 
 #include <nghttp2/nghttp2.h>
@@ -20,7 +21,8 @@ enum {
         CONTINUATIONS_MAX = 8,
         SETTINGS_MAX = 32,
         UNSENT_ACKNOWLEDGEMENTS_MAX = 8192,
-        IDLE_FRAMES_BURST = 5000, /* frames that move nothing: ten thousand times what clients need to keep alive */
+        IDLE_FRAMES_BURST =
+                5000, /* frames that move nothing: ten thousand times what clients need to keep alive */
         IDLE_FRAMES_PER_SECOND = 1000,
         ANSWER_FIELDS_MAX = 32,
 };
@@ -62,8 +64,8 @@ static void submit_trailers(nghttp2_session *session, struct gateway_request *r)
 }
 
 /* nghttp2 asks how many bytes there are; send_data copies them. */
-static ssize_t read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buffer, size_t size, uint32_t *flags,
-        nghttp2_data_source *source, void *user)
+static ssize_t read_data(nghttp2_session *session, int32_t stream_id, uint8_t *buffer, size_t size,
+        uint32_t *flags, nghttp2_data_source *source, void *user)
 {
         struct gateway_request *r = source->ptr;
         size_t pending = request_out_pending(r);
@@ -87,14 +89,15 @@ static ssize_t read_data(nghttp2_session *session, int32_t stream_id, uint8_t *b
 }
 
 /* As much as the client takes in one frame. */
-static ssize_t frame_size(nghttp2_session *session, uint8_t type, int32_t stream_id, int32_t connection_window,
-        int32_t stream_window, uint32_t frame_size_max, void *user)
+static ssize_t frame_size(nghttp2_session *session, uint8_t type, int32_t stream_id,
+        int32_t connection_window, int32_t stream_window, uint32_t frame_size_max, void *user)
 {
         (void)session;
         (void)type;
         (void)stream_id;
         (void)user;
-        return MIN(MIN(connection_window, stream_window), (int32_t)MIN(frame_size_max, (uint32_t)STREAM_OUT_MAX));
+        return MIN(MIN(connection_window, stream_window),
+                (int32_t)MIN(frame_size_max, (uint32_t)STREAM_OUT_MAX));
 }
 
 static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size,
@@ -167,7 +170,8 @@ void h2_resume(struct gateway_request *r)
 static void submit_answer(struct gateway_request *r, const nghttp2_nv *fields, unsigned n, bool has_body)
 {
         nghttp2_data_provider provider = {.source.ptr = r, .read_callback = read_data};
-        int e = nghttp2_submit_response(r->connection->h2->session, r->stream_id, fields, n, has_body ? &provider : NULL);
+        int e = nghttp2_submit_response(
+                r->connection->h2->session, r->stream_id, fields, n, has_body ? &provider : NULL);
 
         if (e)
                 r->connection->is_doomed = true; /* out of memory inside the library, or a bug here */
@@ -185,8 +189,8 @@ static struct bytes clean_value(struct gateway_request *r, const char *value)
         return bytes_of(copy, strlen(value));
 }
 
-void h2_send_head(struct gateway_request *r, int status, const char *content_type, const struct gateway_header_field *headers,
-        unsigned header_count, bool has_body)
+void h2_send_head(struct gateway_request *r, int status, const char *content_type,
+        const struct gateway_header_field *headers, unsigned header_count, bool has_body)
 {
         nghttp2_nv fields[ANSWER_FIELDS_MAX];
         unsigned n = 0;
@@ -208,7 +212,8 @@ void h2_send_head(struct gateway_request *r, int status, const char *content_typ
 
 void h2_send_grpc_head(struct gateway_request *r)
 {
-        static const char status[] = ":status", ok[] = "200", type[] = "content-type", grpc[] = "application/grpc";
+        static const char status[] = ":status", ok[] = "200", type[] = "content-type",
+                          grpc[] = "application/grpc";
         static const uint8_t flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE;
         static const nghttp2_nv fields[] = {
                 {(uint8_t *)status, (uint8_t *)ok, sizeof status - 1, sizeof ok - 1, flags},
@@ -255,8 +260,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
-        const uint8_t *value, size_t value_size, uint8_t flags, void *user)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+        size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *user)
 {
         struct bytes n = bytes_of(name, name_size);
         struct bytes v = bytes_of(value, value_size);
@@ -368,7 +373,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t size, void *user)
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data,
+        size_t size, void *user)
 {
         struct gateway_request *r = request_of(session, stream_id);
 
@@ -498,8 +504,8 @@ void h2_free(struct connection *c)
 
 void h2_goaway(struct connection *c)
 {
-        nghttp2_submit_goaway(c->h2->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2->session),
-                NGHTTP2_NO_ERROR, NULL, 0);
+        nghttp2_submit_goaway(c->h2->session, NGHTTP2_FLAG_NONE,
+                nghttp2_session_get_last_proc_stream_id(c->h2->session), NGHTTP2_NO_ERROR, NULL, 0);
         connection_touch(c);
 }
 
@@ -511,16 +517,19 @@ void h2_reset(struct gateway_request *r, uint32_t error)
 
 static void tick_request(struct gateway_request *r, uint64_t now_us)
 {
-        bool is_body_missing = r->state == REQUEST_RECEIVING && !r->is_received && now_us - r->received_us >= BODY_TIMEOUT_US;
+        bool is_body_missing = r->state == REQUEST_RECEIVING && !r->is_received &&
+                               now_us - r->received_us >= BODY_TIMEOUT_US;
 
-        if (gateway_is_short_of_memory(r->gateway) && request_out_pending(r) && now_us - r->taken_us >= STUCK_TIMEOUT_US) {
+        if (gateway_is_short_of_memory(r->gateway) && request_out_pending(r) &&
+                now_us - r->taken_us >= STUCK_TIMEOUT_US) {
                 h2_reset(r, NGHTTP2_ENHANCE_YOUR_CALM);
         } else if (is_body_missing && r->is_call) {
                 grpc_timeout(r);
         } else if (is_body_missing) {
                 r->is_refused = true;
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 408, .code = "timeout", .title = "The request took too long"},
+                        &(struct gateway_problem){
+                                .status = 408, .code = "timeout", .title = "The request took too long"},
                         "no byte of the body came for 30 s");
         }
 }

@@ -1,6 +1,7 @@
 /* Which addresses are listened on, and who may connect.
  *
- * Until TLS and users exist whoever reaches the port may read and write everything, so only this machine may. */
+ * Until TLS and users exist whoever reaches the port may read and write everything, so only this machine may.
+ */
 #include "gateway/room.h"
 
 #include <arpa/inet.h>
@@ -50,8 +51,10 @@ int listener_open(struct gateway *g, const char *address, uint16_t port, const c
                 *ret_why = "the address is no IP literal: use 127.0.0.1, ::1 or localhost";
                 return GATEWAY_ADDRESS_INVALID;
         case ADDRESS_OTHER:
-                *ret_why = "only loopback addresses are listened on, since this version has neither TLS nor users: "
-                           "whoever reaches the port may read and write everything. Use 127.0.0.1 or ::1, and reach it "
+                *ret_why = "only loopback addresses are listened on, since this version has neither TLS nor "
+                           "users: "
+                           "whoever reaches the port may read and write everything. Use 127.0.0.1 or ::1, "
+                           "and reach it "
                            "from other machines through an SSH tunnel or a proxy that authenticates";
                 return GATEWAY_ADDRESS_REFUSED;
         case ADDRESS_LOOPBACK:

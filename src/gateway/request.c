@@ -4,8 +4,8 @@
  *                handling -> streaming -> ended    gateway_stream_begin .. end
  *   receiving -> ended                             refused before the body was complete
  *
- * A request ends for its handler with the reply, for the protocol when the reply has been sent; the memory goes when
- * both are done and no completion points at it any more. */
+ * A request ends for its handler with the reply, for the protocol when the reply has been sent; the memory
+ * goes when both are done and no completion points at it any more. */
 #include "gateway/room.h"
 
 #include <stdarg.h>
@@ -200,11 +200,12 @@ static bool is_local_v6(struct bytes name)
         literal = bytes_of(name.data, (size_t)(end - name.data) + 1);
         if (literal.size < name.size && end[1] != ':')
                 return false;
-        return bytes_equal_string(literal, "[::1]") || bytes_starts_with(literal, BYTES_LITERAL("[::ffff:127."));
+        return bytes_equal_string(literal, "[::1]") ||
+               bytes_starts_with(literal, BYTES_LITERAL("[::ffff:127."));
 }
 
-/* A web page can make a browser send requests here, with a name of its own that leads to this machine, or by a form.
- * There are no users to keep it out, so names that are not this machine's are refused. */
+/* A web page can make a browser send requests here, with a name of its own that leads to this machine, or by
+ * a form. There are no users to keep it out, so names that are not this machine's are refused. */
 static bool is_local_name(struct bytes host)
 {
         struct bytes name = host;
@@ -238,7 +239,8 @@ static bool refuse_strangers(struct gateway_request *r)
                                 .title = "This server does not answer to that name",
                                 .next = "use localhost, 127.0.0.1 or [::1] in the URL",
                         },
-                        "the request is for the host '%.*s'", (int)MIN(r->authority.size, 256), r->authority.data);
+                        "the request is for the host '%.*s'", (int)MIN(r->authority.size, 256),
+                        r->authority.data);
                 return true;
         }
         if (!gateway_header(r, "origin", &origin))
@@ -251,7 +253,9 @@ static bool refuse_strangers(struct gateway_request *r)
                 }
         }
         gateway_reply_problem(r,
-                &(struct gateway_problem){.status = 403, .code = "foreign-origin", .title = "Pages of other sites may not use this server"},
+                &(struct gateway_problem){.status = 403,
+                        .code = "foreign-origin",
+                        .title = "Pages of other sites may not use this server"},
                 "the request comes from the origin '%.*s'", (int)MIN(origin.size, 256), origin.data);
         return true;
 }
@@ -259,9 +263,12 @@ static bool refuse_strangers(struct gateway_request *r)
 static void refuse_for_memory(struct gateway_request *r)
 {
         gateway_reply_problem(r,
-                &(struct gateway_problem){
-                        .status = 503, .code = "busy", .title = "The server is short of memory", .next = "try again in a second"},
-                "the buffers of all sessions are full (%llu bytes)", (unsigned long long)r->gateway->memory_size);
+                &(struct gateway_problem){.status = 503,
+                        .code = "busy",
+                        .title = "The server is short of memory",
+                        .next = "try again in a second"},
+                "the buffers of all sessions are full (%llu bytes)",
+                (unsigned long long)r->gateway->memory_size);
 }
 
 static bool begin_http(struct gateway_request *r)
@@ -269,7 +276,9 @@ static bool begin_http(struct gateway_request *r)
         r->gateway->stats.http_requests++;
         if (r->is_head_too_large) {
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 431, .code = "head-too-large", .title = "The headers are too large"},
+                        &(struct gateway_problem){.status = 431,
+                                .code = "head-too-large",
+                                .title = "The headers are too large"},
                         "at most %d bytes in %d headers are taken", HEAD_SIZE_MAX, HEADERS_MAX);
                 return false;
         }
@@ -284,10 +293,12 @@ static bool begin_http(struct gateway_request *r)
                         &(struct gateway_problem){
                                 .status = 503,
                                 .code = "not-ready",
-                                .title = r->gateway->is_closing ? "The server is stopping" : "The store is not open yet",
+                                .title = r->gateway->is_closing ? "The server is stopping"
+                                                                : "The store is not open yet",
                                 .next = "try again in a second",
                         },
-                        "%s", r->gateway->is_closing ? "no new requests are taken" : "the server is starting");
+                        "%s",
+                        r->gateway->is_closing ? "no new requests are taken" : "the server is starting");
                 return false;
         }
         return true;
@@ -310,7 +321,8 @@ static void refuse_body(struct gateway_request *r)
         buffer_clear(&r->body);
         request_account(r);
         gateway_reply_problem(r,
-                &(struct gateway_problem){.status = 413, .code = "body-too-large", .title = "The request body is too large"},
+                &(struct gateway_problem){
+                        .status = 413, .code = "body-too-large", .title = "The request body is too large"},
                 "at most %llu bytes are taken here", (unsigned long long)r->route->body_size_max);
 }
 
@@ -384,7 +396,8 @@ const char *gateway_peer(const struct gateway_request *r)
         return r->connection ? r->connection->peer : "gone";
 }
 
-void gateway_on_gone(struct gateway_request *r, void (*on_gone)(void *arg, struct gateway_request *r), void *arg)
+void gateway_on_gone(
+        struct gateway_request *r, void (*on_gone)(void *arg, struct gateway_request *r), void *arg)
 {
         r->on_gone = on_gone;
         r->on_gone_arg = arg;
@@ -404,7 +417,8 @@ static void count_status(struct gateway_request *r, int status)
         r->status = status;
         r->gateway->stats.http_requests_by_class[status / 100]++;
         if (status >= 500 && status != 503)
-                gateway_fact(r->gateway, FACT_request_failed, "%d %.*s", status, (int)MIN(r->path.size, 48), r->path.data);
+                gateway_fact(r->gateway, FACT_request_failed, "%d %.*s", status, (int)MIN(r->path.size, 48),
+                        r->path.data);
 }
 
 void gateway_reply(struct gateway_request *r, int status, const char *content_type, struct bytes body,
@@ -436,7 +450,8 @@ void gateway_reply(struct gateway_request *r, int status, const char *content_ty
         connection_touch(r->connection);
 }
 
-void gateway_reply_problem(struct gateway_request *r, const struct gateway_problem *problem, const char *detail_format, ...)
+void gateway_reply_problem(
+        struct gateway_request *r, const struct gateway_problem *problem, const char *detail_format, ...)
 {
         struct buffer out = {0}, text = {0};
         struct json_out j = {.out = &out};
@@ -459,7 +474,8 @@ void gateway_reply_problem(struct gateway_request *r, const struct gateway_probl
         if (problem->extra)
                 problem->extra(problem->arg, &j);
         json_object_end(&j);
-        gateway_reply(r, problem->status, "application/problem+json", buffer_bytes(&out), &retry, problem->status == 503);
+        gateway_reply(r, problem->status, "application/problem+json", buffer_bytes(&out), &retry,
+                problem->status == 503);
         buffer_fini(&text);
         buffer_fini(&out);
 }
@@ -495,8 +511,8 @@ static void close_unwanted_stream(void *arg)
 }
 
 void gateway_stream_begin(struct gateway_request *r, int status, const char *content_type,
-        const struct gateway_header_field *headers, unsigned header_count, const struct gateway_stream_handler *handler,
-        void *arg)
+        const struct gateway_header_field *headers, unsigned header_count,
+        const struct gateway_stream_handler *handler, void *arg)
 {
         assert(r->state == REQUEST_HANDLING);
         assert(handler->on_writable);

@@ -1,7 +1,8 @@
 /* Which handler answers a path, and the small grammar of paths and queries.
  *
- * Routes are few and requests over them are not the hot path, so a request looks at every route. Where several match,
- * the one whose earliest differing segment is literal wins: "/v1/stores/default" before "/v1/stores/{store}". */
+ * Routes are few and requests over them are not the hot path, so a request looks at every route. Where
+ * several match, the one whose earliest differing segment is literal wins: "/v1/stores/default" before
+ * "/v1/stores/{store}". */
 #include "gateway/room.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@ void gateway_add_routes(struct gateway *g, const struct gateway_route *routes, u
         *at = block;
 }
 
-void gateway_each_route(const struct gateway *g, void (*each)(void *arg, const struct gateway_route *route), void *arg)
+void gateway_each_route(
+        const struct gateway *g, void (*each)(void *arg, const struct gateway_route *route), void *arg)
 {
         for (const struct route_block *b = g->routes; b; b = b->next)
                 for (unsigned i = 0; i < b->count; i++)
@@ -90,8 +92,8 @@ static bool is_parameter(struct bytes segment)
         return segment.size > 2 && segment.data[0] == '{' && segment.data[segment.size - 1] == '}';
 }
 
-/* 0: no match; else the better match has the greater number: a bit for each segment, the first segment highest, set if
- * it is literal. */
+/* 0: no match; else the better match has the greater number: a bit for each segment, the first segment
+ * highest, set if it is literal. */
 static uint64_t match(const char *template, struct bytes path)
 {
         struct bytes pattern = bytes_of_string(template);
@@ -121,7 +123,8 @@ static uint64_t match(const char *template, struct bytes path)
 
 static bool method_matches(const struct gateway_request *r, const struct gateway_route *route)
 {
-        return bytes_equal_string(r->method, route->method) || (r->is_head && strcmp(route->method, "GET") == 0);
+        return bytes_equal_string(r->method, route->method) ||
+               (r->is_head && strcmp(route->method, "GET") == 0);
 }
 
 static bool take_parameters(struct gateway_request *r)
@@ -200,7 +203,8 @@ bool route_find(struct gateway_request *r)
                 if (take_parameters(r))
                         return true;
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 400, .code = "bad-path", .title = "The path is not well-formed"},
+                        &(struct gateway_problem){
+                                .status = 400, .code = "bad-path", .title = "The path is not well-formed"},
                         "a '%%' is not followed by two hexadecimal digits");
                 return false;
         }
@@ -213,7 +217,8 @@ bool route_find(struct gateway_request *r)
                 refuse_method(r, buffer_bytes(&allow));
         else
                 gateway_reply_problem(r,
-                        &(struct gateway_problem){.status = 404, .code = "no-such-path", .title = "Not Found"},
+                        &(struct gateway_problem){
+                                .status = 404, .code = "no-such-path", .title = "Not Found"},
                         "nothing is at '%.*s'", (int)MIN(r->path.size, 512), r->path.data);
         buffer_fini(&allow);
         return false;
@@ -229,7 +234,8 @@ struct bytes gateway_path_parameter(const struct gateway_request *r, const char 
 
 /* ---- query ---- */
 
-/* A pair with a broken escape is kept as it was sent: the handler that knows the parameter refuses the value. */
+/* A pair with a broken escape is kept as it was sent: the handler that knows the parameter refuses the value.
+ */
 static struct bytes decode_leniently(struct gateway_request *r, struct bytes text)
 {
         struct bytes decoded;
@@ -257,14 +263,17 @@ static void read_query(struct gateway_request *r)
                         const uint8_t *name_end = equals ? equals : stop;
 
                         to->name = decode_leniently(r, bytes_of(at, (size_t)(name_end - at)));
-                        to->value = equals ? decode_leniently(r, bytes_of(equals + 1, (size_t)(stop - equals - 1))) : BYTES_EMPTY;
+                        to->value = equals ? decode_leniently(
+                                                     r, bytes_of(equals + 1, (size_t)(stop - equals - 1)))
+                                           : BYTES_EMPTY;
                         r->query_count++;
                 }
                 at = stop + 1;
         }
 }
 
-bool gateway_query_at(const struct gateway_request *request, unsigned i, struct bytes *ret_name, struct bytes *ret_value)
+bool gateway_query_at(
+        const struct gateway_request *request, unsigned i, struct bytes *ret_name, struct bytes *ret_value)
 {
         struct gateway_request *r = (struct gateway_request *)request; /* read on first use */
 
@@ -296,17 +305,44 @@ const char *http_reason(int status)
                 int status;
                 const char *reason;
         } reasons[] = {
-                {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {206, "Partial Content"},
-                {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
-                {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
-                {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
-                {408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
-                {412, "Precondition Failed"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-                {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {421, "Misdirected Request"},
-                {422, "Unprocessable Content"}, {428, "Precondition Required"}, {429, "Too Many Requests"},
-                {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-                {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"},
-                {505, "HTTP Version Not Supported"}, {507, "Insufficient Storage"},
+                {200, "OK"},
+                {201, "Created"},
+                {202, "Accepted"},
+                {204, "No Content"},
+                {206, "Partial Content"},
+                {301, "Moved Permanently"},
+                {302, "Found"},
+                {303, "See Other"},
+                {304, "Not Modified"},
+                {307, "Temporary Redirect"},
+                {308, "Permanent Redirect"},
+                {400, "Bad Request"},
+                {401, "Unauthorized"},
+                {403, "Forbidden"},
+                {404, "Not Found"},
+                {405, "Method Not Allowed"},
+                {406, "Not Acceptable"},
+                {408, "Request Timeout"},
+                {409, "Conflict"},
+                {410, "Gone"},
+                {411, "Length Required"},
+                {412, "Precondition Failed"},
+                {413, "Content Too Large"},
+                {414, "URI Too Long"},
+                {415, "Unsupported Media Type"},
+                {417, "Expectation Failed"},
+                {421, "Misdirected Request"},
+                {422, "Unprocessable Content"},
+                {428, "Precondition Required"},
+                {429, "Too Many Requests"},
+                {431, "Request Header Fields Too Large"},
+                {500, "Internal Server Error"},
+                {501, "Not Implemented"},
+                {502, "Bad Gateway"},
+                {503, "Service Unavailable"},
+                {504, "Gateway Timeout"},
+                {505, "HTTP Version Not Supported"},
+                {507, "Insufficient Storage"},
         };
 
         for (unsigned i = 0; i < COUNT_OF(reasons); i++)

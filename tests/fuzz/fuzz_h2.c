@@ -1,6 +1,6 @@
-/* HTTP/2 frames and gRPC messages from strangers. Whatever comes, in whatever pieces: nothing breaks, a paused call
- * is left alone, no call stays open, and no memory stays booked. The first byte chooses the size of the pieces; the preface
- * and settings are there already, so that the rest is frames. */
+/* HTTP/2 frames and gRPC messages from strangers. Whatever comes, in whatever pieces: nothing breaks, a
+ * paused call is left alone, no call stays open, and no memory stays booked. The first byte chooses the size
+ * of the pieces; the preface and settings are there already, so that the rest is frames. */
 #include <stdlib.h>
 
 #include "gateway/room.h"
@@ -82,9 +82,20 @@ static void on_route(void *arg, struct gateway_request *r)
 }
 
 static const struct gateway_method methods[] = {
-        {.service = "t", .name = "u", .features = "", .message_size_max = 100, .on_message = on_unary, .on_gone = on_gone},
-        {.service = "t", .name = "c", .features = "", .message_size_max = 100, .is_client_stream = true, .on_message = on_chat,
-                .on_half_close = on_half_close, .on_gone = on_gone},
+        {.service = "t",
+                .name = "u",
+                .features = "",
+                .message_size_max = 100,
+                .on_message = on_unary,
+                .on_gone = on_gone},
+        {.service = "t",
+                .name = "c",
+                .features = "",
+                .message_size_max = 100,
+                .is_client_stream = true,
+                .on_message = on_chat,
+                .on_half_close = on_half_close,
+                .on_gone = on_gone},
 };
 static const struct gateway_route routes[] = {
         {.method = "POST", .path = "/{x}", .handler = on_route, .body_size_max = 1000},

@@ -154,14 +154,19 @@ static inline uint64_t now_ms(void)
         return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static inline unsigned look(const unsigned *number)
+{
+        return __atomic_load_n(number, __ATOMIC_ACQUIRE);
+}
+
 /* Waits until a number that the server's thread changes has a value. */
 static inline void wait_for(const unsigned *number, unsigned value)
 {
         uint64_t until = now_ms() + WAIT_MS;
 
-        while (__atomic_load_n(number, __ATOMIC_ACQUIRE) != value && now_ms() < until)
+        while (look(number) != value && now_ms() < until)
                 usleep(1000);
-        assert_int_equal(__atomic_load_n(number, __ATOMIC_ACQUIRE), value);
+        assert_int_equal(look(number), value);
 }
 
 static inline void count_up(unsigned *number)
@@ -342,7 +347,8 @@ struct h2_stream {
         struct buffer head;     /* "name: value\n" */
         struct buffer trailers; /* the same */
         struct buffer body;
-        struct buffer out; /* not yet sent */
+        struct buffer out; /* not yet sent from out_at on */
+        size_t out_at;
         bool is_out_ended;
         bool is_slow; /* its window is not given back */
         bool is_closed;
@@ -440,7 +446,7 @@ static inline ssize_t h2_read_out(nghttp2_session *session, int32_t id, uint8_t 
         nghttp2_data_source *source, void *user)
 {
         struct h2_stream *s = source->ptr;
-        size_t n = MIN(size, s->out.size);
+        size_t n = MIN(size, s->out.size - s->out_at);
 
         (void)session;
         (void)id;
@@ -448,9 +454,9 @@ static inline ssize_t h2_read_out(nghttp2_session *session, int32_t id, uint8_t 
         if (!n && !s->is_out_ended)
                 return NGHTTP2_ERR_DEFERRED;
         if (n)
-                memcpy(buffer, s->out.data, n);
-        buffer_consume(&s->out, n);
-        if (s->is_out_ended && !s->out.size)
+                memcpy(buffer, s->out.data + s->out_at, n);
+        s->out_at += n;
+        if (s->is_out_ended && s->out_at == s->out.size)
                 *flags |= NGHTTP2_DATA_FLAG_EOF;
         return (ssize_t)n;
 }

@@ -1,5 +1,5 @@
-/* Heads and bodies of HTTP/1.1 from strangers: what is taken, and that nothing is taken that two readers could read in two
- * ways (G17). */
+/* Heads and bodies of HTTP/1.1 from strangers: what is taken, and that nothing is taken that two readers
+ * could read in two ways (G17). */
 #include "test.h"
 
 #include <stdio.h>
@@ -37,7 +37,9 @@ static void assert_text(struct bytes b, const char *text)
 
 TEST(h1_head, takes_a_request_apart)
 {
-        assert_int_equal(parse("POST /a%20b?x=1 HTTP/1.1\r\nHost: localhost:2113\r\nContent-Length: 5\r\nNilo-Expect:  none \t\r\n\r\nhello"), 0);
+        assert_int_equal(parse("POST /a%20b?x=1 HTTP/1.1\r\nHost: localhost:2113\r\nContent-Length: "
+                               "5\r\nNilo-Expect:  none \t\r\n\r\nhello"),
+                0);
         assert_text(head.method, "POST");
         assert_text(head.target, "/a%20b?x=1");
         assert_text(head.host, "localhost:2113");
@@ -55,7 +57,8 @@ TEST(h1_head, takes_a_request_apart)
         assert_false(head.is_keep_alive);
         assert_int_equal(parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), 0);
         assert_false(head.is_keep_alive);
-        assert_int_equal(parse("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), 0);
+        assert_int_equal(
+                parse("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), 0);
 }
 
 TEST(h1_head, waits_for_the_empty_line)
@@ -72,7 +75,7 @@ TEST(h1_head, waits_for_the_empty_line)
 
 TEST(h1_head, refuses_what_two_readers_could_read_in_two_ways)
 {
-#define GET "GET / HTTP/1.1\r\n"
+#define GET  "GET / HTTP/1.1\r\n"
 #define HOST "Host: localhost\r\n"
         static const struct {
                 const char *text;
@@ -159,14 +162,16 @@ static void collect(void *arg, struct bytes piece)
 }
 
 /* Content of a body that comes in pieces of `step`; false: refused. */
-static bool take(struct h1_body body, const char *text, size_t step, struct buffer *content, size_t *ret_used, bool *ret_done)
+static bool take(struct h1_body body, const char *text, size_t step, struct buffer *content, size_t *ret_used,
+        bool *ret_done)
 {
         size_t size = strlen(text), used;
 
         *ret_used = 0;
         *ret_done = false;
         while (*ret_used < size && !*ret_done) {
-                if (!h1_body_take(&body, bytes_of(text + *ret_used, MIN(step, size - *ret_used)), collect, content, &used, ret_done))
+                if (!h1_body_take(&body, bytes_of(text + *ret_used, MIN(step, size - *ret_used)), collect,
+                            content, &used, ret_done))
                         return false;
                 *ret_used += used;
         }

@@ -1,4 +1,5 @@
-/* Time-outs of connections and requests. Nobody waits: the tick of a connection is told a later time than it is. */
+/* Time-outs of connections and requests. Nobody waits: the tick of a connection is told a later time than it
+ * is. */
 #include "support.h"
 
 #include "gateway/room.h"
@@ -30,7 +31,8 @@ static void on_close(void *arg, struct gateway_request *r)
 /* `arg` says whether there is anything to send. */
 static void on_stream(void *arg, struct gateway_request *r)
 {
-        static const struct gateway_stream_handler handler = {.on_writable = on_writable, .on_close = on_close};
+        static const struct gateway_stream_handler handler = {
+                .on_writable = on_writable, .on_close = on_close};
 
         gateway_stream_begin(r, 200, "text/plain", NULL, 0, &handler, arg);
 }
@@ -48,8 +50,17 @@ static const struct gateway_route routes[] = {
         {.method = "GET", .path = "/silent", .handler = on_stream},
 };
 static const struct gateway_method methods[] = {
-        {.service = "test.Test", .name = "One", .features = "", .message_size_max = 1000, .on_message = on_message},
-        {.service = "test.Test", .name = "Many", .features = "", .message_size_max = 1000, .is_client_stream = true, .on_message = on_message},
+        {.service = "test.Test",
+                .name = "One",
+                .features = "",
+                .message_size_max = 1000,
+                .on_message = on_message},
+        {.service = "test.Test",
+                .name = "Many",
+                .features = "",
+                .message_size_max = 1000,
+                .is_client_stream = true,
+                .on_message = on_message},
 };
 
 static void open_with(const struct gateway_options *options)
@@ -229,8 +240,8 @@ TEST(timeout, of_a_client_that_takes_nothing)
         wait_for(&closed, 1);
 }
 
-/* Readers that read nothing: their output is bounded together, others are told to come back, and after a few seconds the
- * memory is taken from those who do not move (G18). */
+/* Readers that read nothing: their output is bounded together, others are told to come back, and after a few
+ * seconds the memory is taken from those who do not move (G18). */
 TEST(timeout, of_streams_that_do_not_move_while_memory_is_short)
 {
         enum { COUNT = 50, MEMORY = 2 * 1024 * 1024 };
@@ -252,7 +263,7 @@ TEST(timeout, of_streams_that_do_not_move_while_memory_is_short)
         H2_UNTIL(&honest, s->is_closed);
         assert_int_equal(grpc_status_of(s), GRPC_RESOURCE_EXHAUSTED);
         after_seconds(4);
-        assert_int_equal(closed, 0);
+        assert_int_equal(look(&closed), 0);
         after_seconds(6);
         H2_UNTIL(&slow, slow.streams[0].is_closed);
         assert_int_equal(slow.streams[0].error, NGHTTP2_ENHANCE_YOUR_CALM);
@@ -300,7 +311,7 @@ TEST(timeout, of_a_vanished_client)
         H2_UNTIL(&c, c.pings == pings + 1);
         h2_idle(&c, 50); /* our answer */
         after_seconds(39);
-        assert_int_equal(closed, 0);
+        assert_int_equal(look(&closed), 0);
         after_seconds(41);
         wait_for(&closed, 1);
         h2_hang_up(&c);
