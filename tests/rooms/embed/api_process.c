@@ -79,6 +79,20 @@ static int role_hold(const char *data)
                 pause();
 }
 
+/* Waits for an event that never comes; gives the result. */
+static void *wait_for_ever(void *arg)
+{
+        static enum nilo_result result;
+        struct nilo_reader *reader = NULL;
+        struct nilo_recorded e;
+
+        result = nilo_read(arg, &(struct nilo_read_options){.stream = "quiet"}, &reader);
+        if (!result)
+                result = nilo_next(reader, -1, &e);
+        nilo_reader_close(&reader);
+        return &result;
+}
+
 /* The disk fails under the store: a write behind the limit of file sizes is an error of the file system. */
 static int role_disk_fault(const char *data)
 {
@@ -89,11 +103,16 @@ static int role_disk_fault(const char *data)
         struct nilo *nilo = NULL;
         enum nilo_result r = NILO_OK;
         unsigned written = 0;
+        pthread_t waiter;
+        void *waited;
 
         signal(SIGXFSZ, SIG_IGN);
         if (nilo_open(&(struct nilo_options){.data = data}, &nilo) ||
                 nilo_read(nilo, &(struct nilo_read_options){.from_end = true}, &reader))
                 return say(1, "open", NILO_ERROR);
+        if (pthread_create(&waiter, NULL, wait_for_ever, nilo))
+                return say(1, "thread", NILO_ERROR);
+        usleep(50 * 1000); /* so that it waits already; if it does not, the test is weaker, not wrong */
         setrlimit(RLIMIT_FSIZE, &(struct rlimit){8 << 20, 8 << 20});
         while (written < 1000 && !(r = nilo_append(nilo, "big", NILO_ANY, &e, 1, NULL)))
                 written++;
@@ -109,6 +128,10 @@ static int role_disk_fault(const char *data)
         if (r != NILO_DISK_FAULT)
                 return say(5, "next", r);
         nilo_reader_close(&reader);
+        pthread_join(waiter, &waited);
+        r = *(enum nilo_result *)waited;
+        if (r != NILO_DISK_FAULT)
+                return say(8, "the one who waited", r);
         r = nilo_read(nilo, &(struct nilo_read_options){.stream = "big"}, &other);
         if (!r)
                 r = nilo_next(other, 0, &recorded);
