@@ -310,9 +310,21 @@ static uint64_t message_size(struct gateway_request *r, struct bytes data)
         return PREFIX_SIZE + size;
 }
 
+/* Not while the client leaves so many answers of the call unread that no more should be made. */
 static bool can_deliver(const struct gateway_request *r)
 {
-        return !gateway_call_is_over(r) && !r->is_call_paused;
+        if (gateway_call_is_over(r) || r->is_call_paused)
+                return false;
+        return !r->call_method->is_client_stream || request_out_pending(r) < STREAM_OUT_MAX;
+}
+
+/* Input that cannot be handed over for the lack of room goes on when there is some again. */
+static void wait_for_room(struct gateway_request *r)
+{
+        if (gateway_call_is_over(r) || r->is_call_paused || can_deliver(r))
+                return;
+        r->is_input_due = true;
+        r->is_waiting_for_room = true;
 }
 
 /* Hands over the whole messages at the beginning of `data`; gives their bytes. */
@@ -383,7 +395,7 @@ static void take_client_stream(struct gateway_request *r, struct bytes data)
 {
         size_t used;
 
-        if (r->is_call_paused || r->is_input_due) {
+        if (r->is_input_due || !can_deliver(r)) {
                 (void)keep(r, data);
                 return;
         }
@@ -423,10 +435,12 @@ void grpc_data(struct gateway_request *r, struct bytes data)
                 take_client_stream(r, data);
         else
                 take_unary(r, data);
-        if (gateway_call_is_over(r))
+        if (gateway_call_is_over(r)) {
                 forget_input(r);
-        else
-                give_window_back(r);
+                return;
+        }
+        give_window_back(r);
+        wait_for_room(r);
 }
 
 /* Hands over the one message of a unary call. One that is cut short stays, and is refused as one of a stream
@@ -457,7 +471,7 @@ static void deliver_kept(struct gateway_request *r)
         r->message_at += deliver(r, bytes_of(r->body.data + r->message_at, r->body.size - r->message_at));
         if (gateway_call_is_over(r) || r->message_at == r->body.size) {
                 forget_input(r);
-        } else if (!r->is_call_paused || r->message_at >= r->body.size - r->message_at) {
+        } else if (can_deliver(r) || r->message_at >= r->body.size - r->message_at) {
                 /* While it is paused again and again, each byte is moved at most once. */
                 buffer_consume(&r->body, r->message_at);
                 r->message_at = 0;
@@ -474,6 +488,7 @@ static void go_on(struct gateway_request *r)
         else if (r->is_received && !r->has_message)
                 deliver_unary(r);
         give_window_back(r);
+        wait_for_room(r);
         if (!can_deliver(r) || !r->is_received || r->has_half_closed)
                 return;
         r->has_half_closed = true;
@@ -488,6 +503,8 @@ void grpc_received(struct gateway_request *r)
         r->is_received = true;
         if (can_deliver(r))
                 go_on(r);
+        else
+                wait_for_room(r);
 }
 
 /* ---- the beginning of a call ---- */
@@ -554,6 +571,8 @@ static void on_wake(struct gateway_request *r)
 
         if (r->is_input_due && can_deliver(r))
                 go_on(r);
+        else if (r->is_input_due)
+                wait_for_room(r);
         if (gateway_call_is_over(r) || !method->on_writable)
                 return;
         r->is_waiting_for_room = request_room(r) == 0;

@@ -460,6 +460,36 @@ TEST(call, paused_makes_its_client_wait_and_no_other_call)
         h2_hang_up(&c);
 }
 
+/* A client that sends and never reads does not make the server pile up answers. */
+TEST(call, answers_that_nobody_reads_stop_the_questions)
+{
+        enum { COUNT = 100000 };
+        static char question[100];
+        struct h2_client c;
+        struct h2_stream *s;
+        unsigned asked;
+
+        memset(question, 'q', sizeof question);
+        h2_dial(&c, &server, NULL, 0);
+        s = grpc_call(&c, "/test.Test/Chat");
+        s->is_slow = true;
+        for (unsigned i = 0; i < COUNT; i++)
+                grpc_send(&c, s, question, sizeof question);
+        grpc_half_close(&c, s);
+        H2_UNTIL(&c, s->body.size == 65535);
+        h2_idle(&c, 200);
+        asked = look(&seen.messages);
+        assert_true(asked < COUNT / 10);
+        assert_true(server_stats(&server).buffered_bytes < 3 * MIB); /* answers, and a window of questions */
+        s->is_slow = false;
+        nghttp2_session_consume_stream(c.session, s->id, s->body.size);
+        H2_UNTIL(&c, s->is_closed);
+        assert_int_equal(grpc_message_count(s), COUNT);
+        assert_int_equal(grpc_status_of(s), 0);
+        assert_int_equal(look(&seen.half_closes), 1);
+        h2_hang_up(&c);
+}
+
 /* Pausing after every message, with the next ones already there, loses none and changes no order. */
 TEST(call, paused_again_and_again_keeps_the_order)
 {
@@ -777,6 +807,7 @@ int main(void)
                 ROW(call, chat_answers_while_the_client_goes_on),
                 ROW(call, slow_reader_does_not_stall_another_call),
                 ROW(call, paused_makes_its_client_wait_and_no_other_call),
+                ROW(call, answers_that_nobody_reads_stop_the_questions),
                 ROW(call, paused_again_and_again_keeps_the_order),
                 ROW(call, ends_with_status_message_and_trailers),
                 ROW(call, to_nothing_known_is_unimplemented),
