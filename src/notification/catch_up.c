@@ -451,7 +451,7 @@ int notification_open(const struct notification_options *options, struct notific
         n->store = options->store;
         n->subscriptions_max = options->subscriptions_max ? options->subscriptions_max : 10000;
         list_init(&n->subscriptions);
-        n->leader.notification = n;
+        leader_init(&n->leader, n);
         n->emitter.notification = n;
         list_init(&n->emitter.waiting_all);
         for (unsigned i = 0; i < EMITTER_BUCKETS; i++)
@@ -487,6 +487,7 @@ void notification_free(struct notification **notification)
         *notification = NULL;
         assert(list_is_empty(&n->subscriptions));
         supervisor_stop(&n->supervisor);
+        leader_fini(&n->leader);
         free(n);
 }
 
@@ -497,7 +498,7 @@ void notification_stats(const struct notification *n, struct notification_stats 
         *ret = (struct notification_stats){
                 .subscriptions = n->subscription_count,
                 .delivered = n->delivered,
-                .has_duties = n->leader.has_duties,
+                .has_duties = leader_has_duties(&n->leader),
         };
         LIST_EACH (at, &n->subscriptions) {
                 const struct subscription *s = CONTAINER_OF(at, struct subscription, link);

@@ -75,7 +75,8 @@ void subscription_close(struct subscription **s); /* NULL is fine */
 
 /* ---- duties of the leader ---- */
 
-/* What a room above does while this node leads. Both steps may end later: by notification_duty_loaded and _started. */
+/* What a room above does while this node leads. Both steps may end later: by notification_duty_loaded and _started, with the
+ * term that they were begun with. */
 struct notification_duty {
         void (*load)(void *arg, uint64_t term);  /* read what is to be served: ends with notification_duty_loaded */
         void (*start)(void *arg, uint64_t term); /* begin to serve it: ends with notification_duty_started */
@@ -84,32 +85,39 @@ struct notification_duty {
         struct notification *notification; /* notification's own, as what follows */
         struct list link;
         int state;
+        uint32_t count;
 };
 /* Adds a duty. Embedded; taken up at once where this node has the duties already. The chain of leadership facts runs once for each term, with the sums of
  * all duties: subscriptions_loaded after the last load, leadership_duties_assumed after the last start. A duty that was given up in between is loaded
- * again with the next term; what it says late is ignored. */
+ * again with the next term; what it says late, of an older term, is ignored. */
 void notification_add_duty(struct notification *n, struct notification_duty *duty);
-void notification_remove_duty(struct notification_duty *duty); /* gives it up first */
-void notification_duty_loaded(struct notification_duty *duty, uint32_t count);
-void notification_duty_started(struct notification_duty *duty, uint32_t count);
+void notification_remove_duty(struct notification_duty *duty); /* gives it up first; harmless when it was not added */
+void notification_duty_loaded(struct notification_duty *duty, uint64_t term, uint32_t count);
+void notification_duty_started(struct notification_duty *duty, uint64_t term, uint32_t count);
 
 /* ---- the match index: who waits for which events ---- */
 
 /* Embedded in whoever has read everything below `position` and waits. */
 struct notification_wait {
-        struct selector *selector; /* borrowed while it waits */
-        /* Once, at the end of a turn: an event that may be selected is committed, at or above `position`; or facts were missed, and it must look for
-         * itself. It waits no more and may wait again. */
+        struct selector *selector; /* borrowed from notification_wait to notification_wait_end */
+        /* Once, at the end of a turn: an event that may be selected is committed, at or above `position`; or the log has reached `look_at`; or it is not
+         * known, and it must look for itself. It waits no more and may wait again. */
         void (*on_match)(struct notification_wait *wait, uint64_t position);
         void *arg;
-        uint64_t position;
-        struct list link; /* notification's own, as what follows */
+        uint64_t look_at; /* told also when an event at or above this position is committed, selected or not; 0: never */
+        uint64_t position; /* notification's own, as what follows */
+        struct list link;
+        struct list member;
         void *key;
+        unsigned heap_at;
         bool is_waiting;
 };
-/* Begins to wait; nothing below `position` concerns it. Costs no reader; equal selectors share one match. */
+/* Begins to wait; nothing below `position` concerns it. It has looked at the log's end in this turn, so `position` is
+ * store_next_position; with less it is told to look at once. Costs no reader; equal selectors share one match. Who has been told stays known until
+ * notification_wait_end, so that waiting again with the same selector costs next to nothing. */
 void notification_wait(struct notification *n, struct notification_wait *wait, uint64_t position);
-void notification_wait_end(struct notification_wait *wait); /* harmless when it does not wait */
+/* Waits no more and forgets the selector: before the memory of either goes. Harmless when it does not wait and never did (all zero). */
+void notification_wait_end(struct notification_wait *wait);
 
 struct notification_stats {
         uint64_t subscriptions;

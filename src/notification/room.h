@@ -6,16 +6,23 @@
 
 /* ---- leader.c: LeaderSystem ---- */
 
+enum leader_state { LEADER_NONE, LEADER_LOADING, LEADER_STARTING, LEADER_ASSUMED };
+
 /* Follows the leadership facts; on this node's leadership it takes up the duties in the order of the chain,
  * fenced by the term: news of an older term changes nothing. */
 struct leader {
         struct notification *notification;
         struct control_watcher watcher;
+        struct list duties; /* of rooms above */
         uint64_t term;
-        bool has_duties;
+        int state; /* enum leader_state */
+        bool is_stepping;
         bool is_watching;
 };
 
+void leader_init(struct leader *l, struct notification *n);
+void leader_fini(struct leader *l); /* duties that are still there are no longer known */
+bool leader_has_duties(const struct leader *l);
 int leader_start(void *arg); /* struct leader; a worker's start and stop */
 void leader_stop(void *arg);
 
