@@ -36,7 +36,7 @@ struct subscription {
 
 /* ---- the emitter ---- */
 
-static void emitter_watch(struct emitter *e);
+static void match_index_watch(struct match_index *e);
 
 static bool is_all(const struct subscription *s)
 {
@@ -45,7 +45,7 @@ static bool is_all(const struct subscription *s)
 
 static void wait_for_news(struct subscription *s)
 {
-        struct emitter *e = &s->notification->emitter;
+        struct match_index *e = &s->notification->emitter;
 
         if (s->state == SUBSCRIPTION_WAITING)
                 return;
@@ -54,7 +54,7 @@ static void wait_for_news(struct subscription *s)
         list_add_last(
                 is_all(s) ? &e->waiting_all : &e->waiting[s->stream_hash % EMITTER_BUCKETS], &s->waiting);
         e->waiting_count++;
-        emitter_watch(e);
+        match_index_watch(e);
 }
 
 static void wait_no_more(struct subscription *s)
@@ -83,7 +83,7 @@ static unsigned collect(struct list *waiting, const uint64_t *stream_hash, struc
         return count;
 }
 
-static unsigned collect_everybody(struct emitter *e, struct list *due)
+static unsigned collect_everybody(struct match_index *e, struct list *due)
 {
         unsigned count = collect(&e->waiting_all, NULL, due);
 
@@ -105,7 +105,7 @@ static void wake(struct list *due)
 
 static void on_facts(struct control_watcher *watcher)
 {
-        struct emitter *e = watcher->arg;
+        struct match_index *e = watcher->arg;
         struct list due;
         struct fact fact;
         uint64_t missed;
@@ -137,7 +137,7 @@ static void on_facts(struct control_watcher *watcher)
         wake(&due);
 }
 
-static void emitter_watch(struct emitter *e)
+static void match_index_watch(struct match_index *e)
 {
         if (e->is_watching || !e->is_running)
                 return;
@@ -151,9 +151,9 @@ static void emitter_watch(struct emitter *e)
         e->is_watching = true;
 }
 
-int emitter_start(void *arg)
+int match_index_start(void *arg)
 {
-        struct emitter *e = arg;
+        struct match_index *e = arg;
 
         assert(!e->is_running);
         e->is_running = true;
@@ -168,9 +168,9 @@ int emitter_start(void *arg)
         return 0;
 }
 
-void emitter_stop(void *arg)
+void match_index_stop(void *arg)
 {
-        struct emitter *e = arg;
+        struct match_index *e = arg;
 
         if (e->is_watching)
                 control_unwatch(&e->watcher);
@@ -436,7 +436,7 @@ int notification_open(const struct notification_options *options, struct notific
         struct notification *n = MEMORY_NEW(struct notification);
         struct supervised workers[] = {
                 {"leader_tracker", leader_start, leader_stop, &n->leader},
-                {"emitter", emitter_start, emitter_stop, &n->emitter},
+                {"emitter", match_index_start, match_index_stop, &n->emitter},
         };
         struct supervisor_options supervision = {
                 .subsystem = SUBSYSTEM_NOTIFICATION,

@@ -32,7 +32,7 @@ enum { EMITTER_BUCKETS = 1024 };
 
 /* Subscriptions that wait for news, found by the hash of their stream; those of all streams apart. The bus is
  * watched only while somebody waits, so that an append without subscribers pays nothing. */
-struct emitter {
+struct match_index {
         struct notification *notification;
         struct control_watcher watcher;
         struct list waiting_all;
@@ -42,8 +42,8 @@ struct emitter {
         bool is_watching;
 };
 
-int emitter_start(void *arg);
-void emitter_stop(void *arg);
+int match_index_start(void *arg);
+void match_index_stop(void *arg);
 
 struct notification {
         struct os *os;
@@ -51,7 +51,7 @@ struct notification {
         struct store *store;
         struct supervisor *supervisor;
         struct leader leader;
-        struct emitter emitter;
+        struct match_index emitter;
         struct list subscriptions; /* all that are open */
         unsigned subscription_count;
         unsigned subscriptions_max;
