@@ -262,9 +262,12 @@ static void make_data(struct world *w, struct event_draft *e, struct buffer *dat
         uint64_t size = one_in(w, 20) ? choose(w, CONTENT_SIZE_MAX) : choose(w, 200);
         uint64_t n = w->next_content++;
 
+        if (w->is_big && one_in(w, 10))
+                size = choose(w, BIG_SIZE_MAX);
         buffer_add_u64(data, n);
-        for (uint64_t i = 0; i < size; i++)
-                buffer_add_u8(data, (uint8_t)(n * 7 + i));
+        buffer_reserve(data, size);
+        memset(data->data + data->size, (int)(n % 251 + 1), size);
+        data->size += size;
         e->type = bytes_of_string(types[choose(w, COUNT_OF(types))]);
         e->content_type = (enum content_type)choose(w, 2);
 }

@@ -12,6 +12,7 @@ enum {
         WORLD_READERS = 4,
         OP_EVENTS_MAX = 12,
         CONTENT_SIZE_MAX = 3000,
+        BIG_SIZE_MAX = 400 * 1000, /* some make a group that is written behind another */
 };
 
 struct world;
@@ -62,6 +63,7 @@ struct world {
         struct op **ops;
         uint32_t op_count, op_capacity;
         struct sim_reader readers[WORLD_READERS];
+        uint64_t last_term;
         uint64_t must_survive; /* length of the log that somebody knows of */
         uint64_t next_id;
         uint64_t next_content;
@@ -79,6 +81,7 @@ struct world {
         bool allows_corrupt; /* bits were flipped: a read may say so */
         uint64_t corrupt_answers;
         bool is_small; /* BUSY may come */
+        bool is_big;   /* some events are large */
         unsigned nested;
 };
 

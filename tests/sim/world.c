@@ -288,6 +288,18 @@ static void end_by_fault(struct world *w)
         world_drop(w, !one_in(w, 3));
 }
 
+/* Each start has a term of its own, durable before anything of it: after a power cut it is not used again (RG2). */
+static void check_term(struct world *w)
+{
+        struct store_stats stats;
+
+        store_stats(w->asked, &stats);
+        if (stats.term <= w->last_term)
+                world_fail(w, "term %llu again, after %llu", (unsigned long long)stats.term,
+                        (unsigned long long)w->last_term);
+        w->last_term = stats.term;
+}
+
 static bool begin_life(struct world *w)
 {
         bool is_armed = one_in(w, 8);
@@ -325,6 +337,7 @@ static bool begin_life(struct world *w)
         w->faults.write_fails_at = w->faults.sync_fails_at = 0;
         set_faults(w);
         world_adopt(w);
+        check_term(w);
         return !has_failed(w);
 }
 
@@ -379,6 +392,7 @@ static void choose_options(struct world *w)
         w->stream_count = 3 + (unsigned)choose(w, WORLD_STREAMS_MAX - 2);
         name_streams(w);
         w->is_small = one_in(w, 4);
+        w->is_big = one_in(w, 12);
         w->faults.reads_are_cold = one_in(w, 2);
         w->store_options = (struct store_options){
                 .os = w->os,
