@@ -57,6 +57,7 @@ void gateway_serve(struct gateway *g, struct store *store, struct notification *
          * group commit leave in the turn in which it was synced. */
         os_turn_hook_remove(&g->turn_hook);
         os_turn_hook_add(g->os, &g->turn_hook);
+        os_turn_again(g->os);
 }
 
 struct store *gateway_store(struct gateway *g)

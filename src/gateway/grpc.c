@@ -84,14 +84,15 @@ void grpc_fini(struct gateway *g)
         arena_fini(&g->arena);
 }
 
-/* "application/grpc" and "application/grpc+proto", with parameters or without. */
+/* POST with "application/grpc" and "application/grpc+proto", with parameters or without. */
 bool grpc_is_call(const struct gateway_request *r)
 {
         static const struct bytes grpc = {(const uint8_t *)"application/grpc", 16};
         static const struct bytes proto = {(const uint8_t *)"+proto", 6};
         struct bytes type;
 
-        if (!gateway_header(r, "content-type", &type) || !bytes_starts_with(type, grpc))
+        if (!bytes_equal_string(r->method, "POST") || !gateway_header(r, "content-type", &type) ||
+                !bytes_starts_with(type, grpc))
                 return false;
         type = bytes_of(type.data + grpc.size, type.size - grpc.size);
         if (bytes_starts_with(type, proto))

@@ -212,7 +212,7 @@ bool route_find(struct gateway_request *r)
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 415, .code = "grpc-only", .title = "The path is a gRPC method"},
-                        "call it over HTTP/2 with the content type application/grpc");
+                        "call it by POST over HTTP/2 with the content type application/grpc");
         else if (allow.size)
                 refuse_method(r, buffer_bytes(&allow));
         else

@@ -564,8 +564,9 @@ TEST(call, to_nothing_known_is_unimplemented)
         h2_hang_up(&c);
 }
 
-TEST(call, other_content_types_are_refused_as_http)
+TEST(call, other_content_types_and_verbs_are_refused_as_http)
 {
+        static const char *const get[] = {"content-type", "application/grpc", NULL};
         static const char *const types[] = {
                 "application/json", "application/grpc-web", "application/grpc+json", NULL};
         struct h2_client c;
@@ -580,6 +581,9 @@ TEST(call, other_content_types_are_refused_as_http)
                 assert_true(h2_head_has(s, ":status: 415\n"));
                 assert_true(body_has(&s->body, "application/grpc"));
         }
+        s = h2_request(&c, "GET", "/test.Test/Echo", get, false);
+        H2_UNTIL(&c, s->is_closed);
+        assert_true(h2_head_has(s, ":status: 415\n"));
         assert_int_equal(look(&seen.messages), 0);
         h2_hang_up(&c);
 }
@@ -811,7 +815,7 @@ int main(void)
                 ROW(call, paused_again_and_again_keeps_the_order),
                 ROW(call, ends_with_status_message_and_trailers),
                 ROW(call, to_nothing_known_is_unimplemented),
-                ROW(call, other_content_types_are_refused_as_http),
+                ROW(call, other_content_types_and_verbs_are_refused_as_http),
                 ROW(call, unary_takes_exactly_one_message),
                 ROW(call, refuses_messages_that_it_cannot_take),
                 ROW(call, ends_when_its_deadline_has_passed),
