@@ -61,9 +61,12 @@ suite unit-tsan      600 tools/unit.py build-tsan -Dbuildtype=debugoptimized -Db
 suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Dbuildtype=debugoptimized -Dwerror=true
 suite fuzz           300 tests/fuzz/fuzz.sh 10
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
-#suite interop        300 tests/interop/run.sh
-#suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
-#suite orderly        180 tests/crash/run.sh orderly --cycles 100
+suite sim            300 env SIM_BUILD=build tests/sim/run.sh
+suite interop        400 tests/interop/run.sh
+suite cli            240 tests/cli/run.sh
+suite examples       120 tests/examples/run.sh
+suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
+suite orderly        180 tests/crash/run.sh orderly --cycles 100
 # ---- end of the table ----
 
 [[ $wanted != *" --list "* ]] || exit 0
