@@ -21,9 +21,12 @@ static void on_idle_timer(struct os_timer *timer)
                 os_timer_start(k->os, timer, IDLE_LOOK_US);
 }
 
-void drafts_watch(struct kurrent *k)
+void drafts_watch(struct kurrent *k, uint64_t memory_size)
 {
         list_init(&k->unfinished);
+        /* One append must fit, however little memory there is. */
+        k->unfinished_size_max =
+                memory_size ? MAX(memory_size, (uint64_t)DRAFTS_SIZE_MAX) : UNFINISHED_SIZE_DEFAULT;
         k->idle_timer.fn = on_idle_timer;
         k->idle_timer.arg = k;
 }
@@ -88,7 +91,7 @@ bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, stru
                         (struct refusal){.kind = REFUSAL_APPEND_TOO_LARGE, .limit = LIMIT_APPEND_SIZE_MAX};
                 return false;
         }
-        if (d->kurrent->unfinished_size + message.size > UNFINISHED_SIZE_MAX) {
+        if (d->kurrent->unfinished_size + message.size > d->kurrent->unfinished_size_max) {
                 *ret_refusal = (struct refusal){.kind = REFUSAL_EXHAUSTED,
                         .problem = "too many unfinished appends of all clients; try again"};
                 return false;

@@ -23,13 +23,18 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         k->gateway = options->gateway;
         k->host = memory_copy_string(options->host);
         memcpy(k->node_uuid, options->node_uuid, sizeof(k->node_uuid));
-        drafts_watch(k);
+        drafts_watch(k, options->memory_size);
         for (unsigned i = 0; i < METHODS_MAX; i++) {
                 methods[i](k, &k->methods[i]);
                 k->methods[i].arg = k;
         }
         gateway_add_methods(k->gateway, k->methods, METHODS_MAX);
         *ret = k;
+}
+
+void kurrent_serve(struct kurrent *k, struct emitter *emitter)
+{
+        k->emitter = emitter;
 }
 
 void kurrent_close(struct kurrent **kurrent)

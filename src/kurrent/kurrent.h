@@ -1,12 +1,14 @@
 /* kurrent (GatewaySystem): the services of KurrentDB's client protocol, as gRPC methods registered with `gateway`: Streams
- * (Append, BatchAppend, Read, Delete, Tombstone), ServerFeatures, Gossip. All meaning and no transport, as `api` is for
- * HTTP. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of the files that do it.
+ * (Append, BatchAppend, Read, Delete, Tombstone), PersistentSubscriptions, ServerFeatures, Gossip. All meaning and no
+ * transport, as `api` is for HTTP. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of
+ * the files that do it.
  *
  * Threads: the loop thread. */
 #ifndef KURRENT_KURRENT_H
 #define KURRENT_KURRENT_H
 
 #include "control/control.h"
+#include "emitter/emitter.h"
 #include "gateway/gateway.h"
 #include "os/os.h"
 
@@ -17,9 +19,12 @@ struct kurrent_options {
         struct gateway *gateway;
         const char *host;      /* where clients reach this node, shown by Gossip; copied */
         uint8_t node_uuid[16]; /* shown by Gossip */
+        uint64_t memory_size;  /* appends whose end has not come; 0: 128 MiB, and never less than one append needs */
 };
 /* Adds the methods to the gateway; everything is borrowed. */
 void kurrent_open(const struct kurrent_options *options, struct kurrent **ret);
+/* From now on persistent subscriptions are served by this, until it is NULL again; borrowed. */
+void kurrent_serve(struct kurrent *kurrent, struct emitter *emitter);
 /* After the gateway has closed: its methods point here. NULL is fine. */
 void kurrent_close(struct kurrent **kurrent);
 

@@ -7,8 +7,7 @@
  * Some clients do not survive a message that they do not expect: a subscription begins with its confirmation,
  * a count read gives events or stream_not_found, and the numbers of the stream's ends only to those who say
  * that they know them (control_option). */
-#include "kurrent/room.h"
-#include "kurrent/streams.pb-c.h"
+#include "kurrent/selection.h"
 
 enum {
         WINDOW_DEFAULT = 32,
@@ -37,14 +36,12 @@ struct reading {
 
 /* What was asked for, checked. */
 struct wish {
-        struct bytes stream;
+        struct selection at;
         bool is_backward;
         bool is_subscription;
         bool resolves_links;
         bool is_uuid_text;
         bool knows_ends;
-        enum store_from from;
-        uint64_t number;
         uint64_t limit;
         struct filter *filter;
         uint64_t checkpoint_after;
@@ -307,58 +304,6 @@ static void on_gone(void *arg, struct gateway_request *call)
 /* ---- what was asked for ---- */
 
 /* NULL, or what is wrong. */
-static const char *take_revision(
-        const EventStore__Client__Streams__ReadReq__Options__StreamOptions *o, struct wish *w)
-{
-        if (!o->stream_identifier)
-                return "stream_identifier is missing";
-        w->stream = bytes_of_message(o->stream_identifier->stream_name);
-        if (!stream_name_is_valid(w->stream))
-                return "the stream name is invalid: 1 to 1024 bytes of UTF-8 without NUL, and not $all";
-        switch (o->revision_option_case) {
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_REVISION:
-                w->from = FROM_NUMBER;
-                w->number = o->revision;
-                /* Older clients mean the end by all ones. */
-                if (w->number == UINT64_MAX)
-                        w->from = FROM_END;
-                else if (w->number > REVISION_MAX)
-                        return "the revision is above 2^63-1";
-                return NULL;
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_START:
-                w->from = FROM_START;
-                return NULL;
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_END:
-                w->from = FROM_END;
-                return NULL;
-        default:
-                return "revision_option is missing";
-        }
-}
-
-static const char *take_position(
-        const EventStore__Client__Streams__ReadReq__Options__AllOptions *o, struct wish *w)
-{
-        switch (o->all_option_case) {
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_POSITION:
-                w->from = FROM_NUMBER;
-                w->number = o->position->commit_position;
-                if (w->number == UINT64_MAX)
-                        w->from = FROM_END;
-                else if (w->number > (uint64_t)INT64_MAX)
-                        return "the position is above 2^63-1";
-                return NULL;
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_START:
-                w->from = FROM_START;
-                return NULL;
-        case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_END:
-                w->from = FROM_END;
-                return NULL;
-        default:
-                return "all_option is missing";
-        }
-}
-
 static const char *take_window(const filter_request *f, struct wish *w)
 {
         uint64_t window = WINDOW_DEFAULT;
@@ -378,55 +323,19 @@ static const char *take_window(const filter_request *f, struct wish *w)
         return NULL;
 }
 
-/* A filter that names an index of KurrentDB; there are none here, and to find nothing would be a wrong
- * answer. */
-static bool is_index(const struct filter_options *o)
-{
-        return o->target == FILTER_STREAM && !o->regex.size && o->prefix_count == 1 &&
-               bytes_starts_with(o->prefixes[0], BYTES_LITERAL("$idx-"));
-}
-
 static bool take_filter(const filter_request *f, struct arena *arena, struct wish *w, struct refusal *ret)
 {
-        const EventStore__Client__Streams__ReadReq__Options__FilterOptions__Expression *expression;
-        struct filter_options options = {0};
-        struct bytes *prefixes;
+        struct filter_options options;
         char *why = arena_get(arena, 256);
         const char *problem = take_window(f, w);
 
-        if (f->filter_case ==
-                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__FILTER__NOT_SET)
-                problem = "the filter names neither streams nor types";
-        if (problem) {
+        if (!problem && !selection_filter(f, arena, &options, ret))
+                return false;
+        if (!problem && filter_new(&options, &w->filter, why, 256))
+                problem = why;
+        if (problem)
                 *ret = refusal_invalid(problem);
-                return false;
-        }
-        expression = f->stream_identifier; /* both lie at the same place */
-        options.target =
-                f->filter_case ==
-                                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTIONS__FILTER_EVENT_TYPE
-                        ? FILTER_TYPE
-                        : FILTER_STREAM;
-        if (expression->n_prefix > LIMIT_FILTER_PREFIXES_MAX) {
-                *ret = refusal_invalid("the filter has too many prefixes");
-                ret->limit = LIMIT_FILTER_PREFIXES_MAX;
-                return false;
-        }
-        prefixes = arena_get(arena, expression->n_prefix * sizeof(*prefixes));
-        for (size_t i = 0; i < expression->n_prefix; i++)
-                prefixes[i] = bytes_of_message(expression->prefix[i]);
-        options.regex = bytes_of_message(expression->regex);
-        options.prefixes = prefixes;
-        options.prefix_count = (unsigned)expression->n_prefix;
-        if (is_index(&options)) {
-                *ret = (struct refusal){.kind = REFUSAL_INDEX_MISSING, .stream = prefixes[0]};
-                return false;
-        }
-        if (filter_new(&options, &w->filter, why, 256)) {
-                *ret = refusal_invalid(why);
-                return false;
-        }
-        return true;
+        return !problem;
 }
 
 static const char *take_source(const request_options *o, struct wish *w)
@@ -436,9 +345,9 @@ static const char *take_source(const request_options *o, struct wish *w)
                 if (o->filter_option_case ==
                         EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__FILTER_OPTION_FILTER)
                         return "only reads of all streams can be filtered";
-                return take_revision(o->stream, w);
+                return selection_of_stream(o->stream, &w->at);
         case EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_ALL:
-                return take_position(o->all, w);
+                return selection_of_all(o->all, &w->at);
         default:
                 return "stream_option is missing";
         }
@@ -502,9 +411,9 @@ static int look_at_ends(struct reading *r, const struct wish *w)
         struct store_stream_info info;
         int result;
 
-        if (!w->knows_ends || !w->stream.size)
+        if (!w->knows_ends || !w->at.stream.size)
                 return 0;
-        result = store_stream_info(gateway_store(r->kurrent->gateway), w->stream, &info);
+        result = store_stream_info(gateway_store(r->kurrent->gateway), w->at.stream, &info);
         if (result == PERSISTENCE_CORRUPT)
                 return STORE_READ_CORRUPT;
         if (result)
@@ -513,17 +422,17 @@ static int look_at_ends(struct reading *r, const struct wish *w)
         r->first_revision = info.first_revision;
         r->last_revision = info.last_revision;
         r->is_start_moved =
-                info.first_revision > 0 || (w->from == FROM_NUMBER && w->number > info.last_revision);
+                info.first_revision > 0 || (w->at.from == FROM_NUMBER && w->at.number > info.last_revision);
         return 0;
 }
 
 static void begin_read(struct reading *r, struct wish *w)
 {
         struct store_read_options options = {
-                .stream = w->stream,
+                .stream = w->at.stream,
                 .is_backward = w->is_backward,
-                .from = w->from,
-                .number = w->number,
+                .from = w->at.from,
+                .number = w->at.number,
                 .limit = w->limit,
                 .filter = w->filter,
                 .resolve_links = w->resolves_links,
@@ -548,20 +457,20 @@ static void publish_subscription(struct reading *r, const struct wish *w)
 {
         static const char *const from[] = {
                 [FROM_START] = "from the start", [FROM_END] = "from the end", [FROM_NUMBER] = "after"};
-        struct fact_payload payload = {.position = w->number};
+        struct fact_payload payload = {.position = w->at.number};
 
-        if (w->stream.size)
-                fact_set_stream(&payload, w->stream, name_hash(w->stream));
-        fact_set_text(&payload, "%s, %s", from[w->from], gateway_peer(r->call));
+        if (w->at.stream.size)
+                fact_set_stream(&payload, w->at.stream, name_hash(w->at.stream));
+        fact_set_text(&payload, "%s, %s", from[w->at.from], gateway_peer(r->call));
         control_publish(r->kurrent->control, FACT_subscription_requested, &payload);
 }
 
 static void begin_subscription(struct reading *r, struct wish *w)
 {
         struct subscription_options options = {
-                .stream = w->stream,
-                .from = w->from,
-                .number = w->number,
+                .stream = w->at.stream,
+                .from = w->at.from,
+                .number = w->at.number,
                 .filter = w->filter,
                 .checkpoint_after = w->filter ? w->checkpoint_after : 0,
                 .resolve_links = w->resolves_links,
@@ -595,7 +504,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                 return;
         }
         r = arena_get(arena, sizeof(*r));
-        *r = (struct reading){.kurrent = k, .call = call, .stream = wish.stream};
+        *r = (struct reading){.kurrent = k, .call = call, .stream = wish.at.stream};
         r->events.is_uuid_text = wish.is_uuid_text;
         gateway_call_set_state(call, r);
         if (wish.is_subscription)

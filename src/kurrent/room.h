@@ -17,11 +17,11 @@ enum {
         SMALL_MESSAGE_SIZE_MAX = 64 * 1024,
         /* Bytes of one unfinished append: its events, and ids, types and whatever else surrounds them. */
         DRAFTS_SIZE_MAX = LIMIT_APPEND_SIZE_MAX + 32 * 1024 * 1024,
-        /* Of all unfinished appends together. */
-        UNFINISHED_SIZE_MAX = DRAFTS_SIZE_MAX + 32 * 1024 * 1024,
+        UNFINISHED_SIZE_DEFAULT = DRAFTS_SIZE_MAX + 32 * 1024 * 1024,
         UNFINISHED_IDLE_US = 30 * 1000 * 1000,
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
+        GROUP_MESSAGE_SIZE_MAX = 1024 * 1024, /* acknowledges a whole window, whichever form its ids have */
         METHODS_MAX = 7,
 };
 static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
@@ -32,12 +32,14 @@ struct kurrent {
         struct os *os;
         struct control *control;
         struct gateway *gateway;
+        struct emitter *emitter; /* NULL: not served yet */
         char *host;
         uint8_t node_uuid[16];
         struct gateway_method methods[METHODS_MAX];
         struct buffer scratch;    /* drafts of an append that came in one message */
         struct list unfinished;   /* drafts whose end has not come, longest silent first */
         uint64_t unfinished_size; /* bytes that they hold */
+        uint64_t unfinished_size_max;
         struct os_timer idle_timer;
 };
 
@@ -52,6 +54,11 @@ enum refusal_kind {
         REFUSAL_CONFLICT,
         REFUSAL_STREAM_DELETED,
         REFUSAL_INDEX_MISSING,
+        REFUSAL_GROUP_EXISTS,
+        REFUSAL_GROUP_MISSING,
+        REFUSAL_GROUP_FAILED, /* what was asked of it cannot be; `problem` says why */
+        REFUSAL_GROUP_DROPPED,
+        REFUSAL_GROUP_FULL, /* of consumers */
         REFUSAL_EXHAUSTED, /* too much in flight or held, disk full: definite, try again */
         REFUSAL_NOT_READY,
         REFUSAL_TIMEOUT,
@@ -64,6 +71,7 @@ struct refusal {
         enum refusal_kind kind;
         const char *problem; /* NULL: what the kind says */
         struct bytes stream;
+        struct bytes group; /* REFUSAL_GROUP_... */
         struct expected expected;
         struct store_stream_outcome actual; /* REFUSAL_CONFLICT */
         struct event_id event;              /* REFUSAL_EVENT_TOO_LARGE */
@@ -116,7 +124,7 @@ struct drafts {
         void (*on_idle)(struct drafts *drafts); /* nothing has come for too long; must end in drafts_fini */
 };
 /* The list of unfinished appends and its timer; before and after all drafts. */
-void drafts_watch(struct kurrent *k);
+void drafts_watch(struct kurrent *k, uint64_t memory_size);
 void drafts_unwatch(struct kurrent *k);
 /* For an append whose events come in several messages. */
 void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts));
@@ -144,6 +152,14 @@ void delete_method(struct kurrent *k, struct gateway_method *ret);
 void tombstone_method(struct kurrent *k, struct gateway_method *ret);
 void features_method(struct kurrent *k, struct gateway_method *ret);
 void gossip_method(struct kurrent *k, struct gateway_method *ret);
+void group_create_method(struct kurrent *k, struct gateway_method *ret);
+void group_update_method(struct kurrent *k, struct gateway_method *ret);
+void group_delete_method(struct kurrent *k, struct gateway_method *ret);
+void group_replay_method(struct kurrent *k, struct gateway_method *ret);
+void group_restart_method(struct kurrent *k, struct gateway_method *ret);
+void group_read_method(struct kurrent *k, struct gateway_method *ret);
+void group_info_method(struct kurrent *k, struct gateway_method *ret);
+void group_list_method(struct kurrent *k, struct gateway_method *ret);
 
 void publish_write_requested(struct kurrent *k, uint64_t write_id, struct bytes stream, unsigned count);
 /* The stream and the expectation of an append or delete are there and can be used; else why not. */

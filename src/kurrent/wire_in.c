@@ -29,6 +29,12 @@ enum {
         BATCH_PROPOSED = 3,
         BATCH_IS_FINAL = 4,
         DELETE_OPTIONS = 1,
+        GROUP_OPTIONS = 1,
+        GROUP_ACK = 2,
+        GROUP_NACK = 3,
+        FINISHED_IDS = 2,
+        FINISHED_ACTION = 3,
+        FINISHED_REASON = 4,
 };
 
 static int skip_fixed(struct wire_in *in, size_t size)
@@ -375,4 +381,67 @@ int wire_in_delete(struct bytes message, struct wire_options *ret)
                 }
         }
         return ended(r);
+}
+
+/* ---- persistent subscriptions ---- */
+
+/* All of an ack or nack but its ids, which are only looked at by wire_next_id. */
+static int read_finished(struct bytes message, struct wire_group *ret)
+{
+        struct wire_in in = wire_in(message);
+        struct wire_field f;
+        int r;
+
+        while (!(r = wire_next(&in, &f))) {
+                if (is_varint(&f, FINISHED_ACTION))
+                        ret->action = f.value;
+                else if (is_bytes(&f, FINISHED_REASON))
+                        ret->reason = f.bytes;
+                else if (f.number == FINISHED_ACTION || (f.number <= FINISHED_REASON && f.type != WIRE_BYTES))
+                        return WIRE_MALFORMED;
+        }
+        return ended(r);
+}
+
+int wire_in_group(struct bytes message, struct wire_group *ret)
+{
+        struct wire_in in = wire_in(message);
+        struct wire_field f;
+        bool has = false;
+        int r;
+
+        *ret = (struct wire_group){0};
+        while (!(r = wire_next(&in, &f))) {
+                if (f.number > GROUP_NACK)
+                        continue;
+                if (f.type != WIRE_BYTES)
+                        return WIRE_MALFORMED;
+                has = true;
+                ret->kind = (enum wire_group_kind)(f.number - GROUP_OPTIONS);
+                ret->body = f.bytes;
+        }
+        if (r != WIRE_END || !has)
+                return WIRE_MALFORMED;
+        return ret->kind == WIRE_GROUP_OPTIONS ? 0 : read_finished(ret->body, ret);
+}
+
+int wire_next_id(struct wire_in *in, struct event_id *ret)
+{
+        struct wire_field f;
+        int r;
+
+        while (!(r = wire_next(in, &f))) {
+                struct wire_uuid uuid = {0};
+                bool has;
+
+                if (!is_bytes(&f, FINISHED_IDS))
+                        continue;
+                if (read_uuid(f.bytes, &uuid, &has))
+                        return WIRE_MALFORMED;
+                if (!has)
+                        continue;
+                *ret = uuid.id;
+                return 0;
+        }
+        return r;
 }

@@ -77,4 +77,16 @@ bool wire_next_proposed(struct wire_in *in, struct bytes *ret);
 /* DeleteReq and TombstoneReq. */
 MUST_CHECK int wire_in_delete(struct bytes message, struct wire_options *ret);
 
+/* One message of a PersistentSubscriptions/Read call. */
+enum wire_group_kind { WIRE_GROUP_OPTIONS, WIRE_GROUP_ACK, WIRE_GROUP_NACK };
+struct wire_group {
+        enum wire_group_kind kind;
+        uint64_t action;     /* of a nack; as it came */
+        struct bytes reason; /* of a nack */
+        struct bytes body;   /* of an ack or nack: wire_next_id gives its ids one by one */
+};
+MUST_CHECK int wire_in_group(struct bytes message, struct wire_group *ret);
+/* The next id of a body; what is no id, or nil, is left out: nothing has it. 0, WIRE_END or WIRE_MALFORMED. */
+MUST_CHECK int wire_next_id(struct wire_in *in, struct event_id *ret);
+
 #endif

@@ -189,7 +189,9 @@ static uint8_t *put_recorded(uint8_t *p, struct wire_events *w, const struct eve
         return put_bytes(p, 8, e->data);
 }
 
-void wire_out_event(struct wire_events *w, const struct store_read_item *item, struct buffer *out)
+/* ReadResp with an event: of Streams without, of PersistentSubscriptions with the number of retries. */
+static void put_event(struct wire_events *w, const struct store_read_item *item, const uint32_t *retry_count,
+        struct buffer *out)
 {
         /* The position is that of the event that was read: the link, if there is one. */
         uint64_t position = item->has_link ? item->link.position : item->event.position;
@@ -203,6 +205,8 @@ void wire_out_event(struct wire_events *w, const struct store_read_item *item, s
                 size += framed_size(event_size);
         if (item->has_link)
                 size += framed_size(link_size);
+        if (retry_count)
+                size += TAG_SIZE + varint_size(*retry_count);
         buffer_reserve(out, framed_size(size) + 1);
         p = put_head(out->data + out->size, 1, size);
         if (item->has_event)
@@ -210,8 +214,21 @@ void wire_out_event(struct wire_events *w, const struct store_read_item *item, s
         if (item->has_link)
                 p = put_recorded(put_head(p, 2, link_size), w, &item->link);
         p = put_varint(p, 3, position);
+        if (retry_count)
+                p = put_varint(p, 5, *retry_count);
         assert((size_t)(p - (out->data + out->size)) == framed_size(size));
         out->size = (size_t)(p - out->data);
+}
+
+void wire_out_event(struct wire_events *w, const struct store_read_item *item, struct buffer *out)
+{
+        put_event(w, item, NULL, out);
+}
+
+void wire_out_group_event(
+        struct wire_events *w, const struct store_read_item *item, uint32_t retry_count, struct buffer *out)
+{
+        put_event(w, item, &retry_count, out);
 }
 
 /* ---- appends ---- */

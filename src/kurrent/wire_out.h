@@ -17,6 +17,9 @@ struct wire_events {
 
 /* ReadResp with an event, a link, or a link and its target. */
 void wire_out_event(struct wire_events *w, const struct store_read_item *item, struct buffer *out);
+/* The same of a persistent subscription. `retry_count`: at most INT32_MAX. */
+void wire_out_group_event(
+        struct wire_events *w, const struct store_read_item *item, uint32_t retry_count, struct buffer *out);
 
 /* What an append that succeeded gave. */
 struct wire_success {

@@ -372,6 +372,7 @@ static void open_routes(struct server *s)
                 .control = s->control,
                 .gateway = s->gateway,
                 .host = s->config.listen,
+                .memory_size = s->config.memory / 4,
         };
         struct api_options api = {.os = s->os, .control = s->control, .gateway = s->gateway};
         struct ops_options ops = {

@@ -1,5 +1,6 @@
-/* The requests that are read by hand: Append, BatchAppend, Delete. Views lie within the message, and each
- * proposed message that the head counted comes out (G17). */
+/* The requests that are read by hand: Append, BatchAppend, Delete, and the acknowledgements of persistent
+ * subscriptions. Views lie within the message, each proposed message that the head counted comes out, and ids
+ * end (G17). */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -31,6 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct wire_batch batch;
         struct wire_append append;
         struct wire_options options;
+        struct wire_group group;
 
         if (!wire_in_batch(message, &batch)) {
                 struct wire_in in = wire_in(message);
@@ -49,5 +51,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if (!wire_in_delete(message, &options))
                 assert_within(options.stream, data, size);
+        if (!wire_in_group(message, &group)) {
+                struct wire_in in = wire_in(group.body);
+                struct event_id id;
+                size_t count = 0;
+
+                assert_within(group.body, data, size);
+                assert_within(group.reason, data, size);
+                while (!wire_next_id(&in, &id))
+                        assert(++count <= group.body.size);
+        }
         return 0;
 }

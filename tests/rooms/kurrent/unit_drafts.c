@@ -12,12 +12,17 @@ struct fixture {
 
 static struct fixture *current;
 
-static void begin(struct fixture *f)
+static void begin_with(struct fixture *f, uint64_t memory_size)
 {
         *f = (struct fixture){0};
         assert_int_equal(os_sim_new(5, &f->kurrent.os), 0);
-        drafts_watch(&f->kurrent);
+        drafts_watch(&f->kurrent, memory_size);
         current = f;
+}
+
+static void begin(struct fixture *f)
+{
+        begin_with(f, 0);
 }
 
 static void end(struct fixture *f)
@@ -140,13 +145,47 @@ TEST(drafts, unfinished_ones_are_bounded_alone_and_together)
         for (; drafts_hold(&b, filler, &held, &refusal); size += filler.size)
                 ;
         assert_int_equal(refusal.kind, REFUSAL_EXHAUSTED);
-        assert_true(size <= UNFINISHED_SIZE_MAX && size + filler.size > UNFINISHED_SIZE_MAX);
+        assert_true(size <= UNFINISHED_SIZE_DEFAULT && size + filler.size > UNFINISHED_SIZE_DEFAULT);
         /* What one gives back the other can take. */
         drafts_fini(&a);
         assert_true(drafts_hold(&b, filler, &held, &refusal));
         drafts_fini(&b);
         arena_fini(&arena);
         end(&f);
+}
+
+/* How much all of them hold together before the first is refused, on a server with that much memory for them.
+ */
+static uint64_t held_by_all(uint64_t memory_size)
+{
+        enum { APPENDS = 16 };
+        struct fixture f;
+        struct arena arena = {0};
+        struct bytes filler = proposed_of(&arena, 16 * 1024 * 1024);
+        struct drafts all[APPENDS];
+        struct refusal refusal = {0};
+        struct bytes held;
+        uint64_t size = 0;
+
+        begin_with(&f, memory_size);
+        for (unsigned i = 0; i < APPENDS; i++)
+                drafts_init(&all[i], &f.kurrent, give_up);
+        for (unsigned i = 0; drafts_hold(&all[i % APPENDS], filler, &held, &refusal); i++)
+                size += filler.size;
+        assert_int_equal(refusal.kind, REFUSAL_EXHAUSTED);
+        for (unsigned i = 0; i < APPENDS; i++)
+                drafts_fini(&all[i]);
+        arena_fini(&arena);
+        end(&f);
+        return size;
+}
+
+TEST(drafts, together_follow_the_memory_of_the_server_but_one_append_fits_always)
+{
+        uint64_t smallest = held_by_all(1), larger = held_by_all(200 * MIB);
+
+        assert_true(smallest <= DRAFTS_SIZE_MAX && smallest >= LIMIT_APPEND_SIZE_MAX);
+        assert_true(larger <= 200 * MIB && larger > 180 * MIB);
 }
 
 TEST(drafts, are_given_up_when_nothing_comes_for_half_a_minute)
@@ -180,6 +219,7 @@ int main(void)
                 TEST_ROW(drafts, keep_what_came_after_the_message_is_gone),
                 TEST_ROW(drafts, an_append_over_its_limit_is_refused_before_its_end),
                 TEST_ROW(drafts, unfinished_ones_are_bounded_alone_and_together),
+                TEST_ROW(drafts, together_follow_the_memory_of_the_server_but_one_append_fits_always),
                 TEST_ROW(drafts, are_given_up_when_nothing_comes_for_half_a_minute),
         };
 

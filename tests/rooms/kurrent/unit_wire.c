@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "kurrent/persistent_subscriptions.pb-c.h"
 #include "kurrent/shared.pb-c.h"
 #include "kurrent/streams.pb-c.h"
 #include "kurrent/wire_in.h"
@@ -243,6 +244,55 @@ TEST(wire_out, an_event_without_anything_is_written_too)
         item.event.type = BYTES_LITERAL("t");
         wire_out_event(&w, &item, &out);
         assert_bytes(buffer_bytes(&out), read_resp_of(&a, &item, false));
+        buffer_fini(&out);
+        arena_fini(&a);
+}
+
+/* ---- events of persistent subscriptions out ---- */
+
+static struct bytes group_resp_of(
+        struct arena *a, const struct store_read_item *item, uint32_t retry_count, bool is_text)
+{
+        EventStore__Client__PersistentSubscriptions__ReadResp *answer =
+                MESSAGE(persistent_subscriptions__read_resp);
+        EventStore__Client__PersistentSubscriptions__ReadResp__ReadEvent *m =
+                MESSAGE(persistent_subscriptions__read_resp__read_event);
+
+        if (item->has_event)
+                m->event = recorded_of(a, &item->event, is_text);
+        if (item->has_link)
+                m->link = recorded_of(a, &item->link, is_text);
+        m->position_case =
+                EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_RESP__READ_EVENT__POSITION_COMMIT_POSITION;
+        m->commit_position = item->has_link ? item->link.position : item->event.position;
+        m->count_case =
+                EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_RESP__READ_EVENT__COUNT_RETRY_COUNT;
+        m->retry_count = (int32_t)retry_count;
+        answer->content_case = EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_RESP__CONTENT_EVENT;
+        answer->event = m;
+        return packed(a, answer);
+}
+
+TEST(wire_out, events_of_groups_are_the_bytes_of_the_generated_code)
+{
+        struct buffer out = {0};
+        struct wire_events w = {0};
+        struct arena a = {0};
+
+        seed = 4712;
+        for (unsigned i = 0; i < ROUNDS; i++) {
+                struct store_read_item item = {.has_event = draw_below(4) > 0};
+                uint32_t retry_count = (uint32_t)draw_number() & INT32_MAX;
+
+                item.has_link = !item.has_event || draw_below(3) == 0;
+                item.event = draw_event(&a);
+                item.link = draw_event(&a);
+                w.is_uuid_text = draw_below(2);
+                buffer_clear(&out);
+                wire_out_group_event(&w, &item, retry_count, &out);
+                assert_bytes(buffer_bytes(&out), group_resp_of(&a, &item, retry_count, w.is_uuid_text));
+                arena_reset(&a);
+        }
         buffer_fini(&out);
         arena_fini(&a);
 }
@@ -745,11 +795,166 @@ TEST(wire_in, what_no_client_writes_is_refused)
                 0);
 }
 
+/* ---- acknowledgements in ---- */
+
+enum { IDS_DRAWN_MAX = 40 };
+
+struct finished {
+        bool is_ack;
+        int action;
+        struct bytes reason;
+        unsigned count;
+        struct event_id ids[IDS_DRAWN_MAX];
+};
+
+static struct bytes draw_finished(struct arena *a, struct finished *ret)
+{
+        EventStore__Client__PersistentSubscriptions__ReadReq *m = MESSAGE(persistent_subscriptions__read_req);
+        EventStore__Client__PersistentSubscriptions__ReadReq__Ack *ack =
+                MESSAGE(persistent_subscriptions__read_req__ack);
+        EventStore__Client__PersistentSubscriptions__ReadReq__Nack *nack =
+                MESSAGE(persistent_subscriptions__read_req__nack);
+        uuid_message **ids = arena_get(a, IDS_DRAWN_MAX * sizeof(*ids));
+
+        *ret = (struct finished){.is_ack = draw_below(2), .count = (unsigned)draw_below(IDS_DRAWN_MAX)};
+        for (unsigned i = 0; i < ret->count; i++) {
+                ret->ids[i] = draw_id();
+                ids[i] = uuid_of(a, &ret->ids[i], draw_below(2));
+        }
+        if (ret->is_ack) {
+                m->content_case = EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_REQ__CONTENT_ACK;
+                m->ack = ack;
+                ack->id = binary(draw_bytes(a, 30, true));
+                ack->ids = ids;
+                ack->n_ids = ret->count;
+        } else {
+                ret->action = (int)draw_below(5);
+                ret->reason = draw_bytes(a, 100, true);
+                m->content_case = EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_REQ__CONTENT_NACK;
+                m->nack = nack;
+                nack->action = ret->action;
+                nack->reason = binary(ret->reason);
+                nack->ids = ids;
+                nack->n_ids = ret->count;
+        }
+        return packed(a, m);
+}
+
+TEST(wire_in, acknowledgements_are_read_as_they_were_made)
+{
+        struct arena a = {0};
+
+        seed = 35;
+        for (unsigned i = 0; i < ROUNDS; i++) {
+                struct finished made;
+                struct bytes message = draw_finished(&a, &made);
+                struct wire_group w;
+                struct wire_in in;
+                struct event_id id;
+
+                assert_int_equal(wire_in_group(message, &w), 0);
+                assert_int_equal(w.kind, made.is_ack ? WIRE_GROUP_ACK : WIRE_GROUP_NACK);
+                assert_int_equal(w.action, made.action);
+                assert_bytes(w.reason, made.reason);
+                in = wire_in(w.body);
+                for (unsigned n = 0; n < made.count; n++) {
+                        assert_int_equal(wire_next_id(&in, &id), 0);
+                        assert_memory_equal(id.bytes, made.ids[n].bytes, sizeof(id.bytes));
+                }
+                assert_int_equal(wire_next_id(&in, &id), WIRE_END);
+                arena_reset(&a);
+        }
+        arena_fini(&a);
+}
+
+static bool is_finish_taken(struct bytes message)
+{
+        uint8_t *copy = malloc(message.size ? message.size : 1);
+        struct wire_group w;
+        struct event_id id;
+        int result;
+
+        if (message.size)
+                memcpy(copy, message.data, message.size);
+        result = wire_in_group(bytes_of(copy, message.size), &w);
+        if (!result) {
+                struct wire_in in = wire_in(w.body);
+
+                while (!(result = wire_next_id(&in, &id)))
+                        ;
+        }
+        free(copy);
+        return result == WIRE_END;
+}
+
+TEST(wire_in, acknowledgements_cut_at_any_byte_are_refused_as_by_the_generated_code)
+{
+        struct arena a = {0};
+        unsigned refused = 0;
+
+        seed = 36;
+        for (unsigned i = 0; i < 300; i++) {
+                struct finished made;
+                struct bytes message = draw_finished(&a, &made);
+
+                for (size_t size = 1; size < message.size; size++) {
+                        struct bytes part = bytes_of(message.data, size);
+                        EventStore__Client__PersistentSubscriptions__ReadReq *m =
+                                event_store__client__persistent_subscriptions__read_req__unpack(
+                                        NULL, part.size, part.data);
+
+                        assert_int_equal(is_finish_taken(part), m != NULL);
+                        refused += !m;
+                        if (m)
+                                event_store__client__persistent_subscriptions__read_req__free_unpacked(
+                                        m, NULL);
+                }
+                arena_reset(&a);
+        }
+        assert_true(refused > 1000);
+        assert_false(is_finish_taken(BYTES_EMPTY)); /* none of its three contents */
+        arena_fini(&a);
+}
+
+TEST(wire_in, acknowledgements_with_any_bytes_changed_stay_within_the_message)
+{
+        struct arena a = {0};
+
+        seed = 37;
+        for (unsigned i = 0; i < 20000; i++) {
+                struct finished made;
+                struct bytes message = draw_finished(&a, &made);
+                uint8_t *data = (uint8_t *)(uintptr_t)message.data;
+
+                for (unsigned n = (unsigned)draw_below(4) + 1; n && message.size; n--)
+                        data[draw_below(message.size)] = (uint8_t)draw();
+                (void)is_finish_taken(message);
+                arena_reset(&a);
+        }
+        arena_fini(&a);
+}
+
+TEST(wire_in, what_is_no_id_is_acknowledged_by_nobody)
+{
+        /* Nil, a text that is no UUID, none of both; then one that is. */
+        struct bytes body = BYTES_LITERAL("\x12\x02\x0a\x00"
+                                          "\x12\x06\x12\x04zzzz"
+                                          "\x12\x00"
+                                          "\x12\x04\x0a\x02\x10\x07");
+        struct wire_in in = wire_in(body);
+        struct event_id id;
+
+        assert_int_equal(wire_next_id(&in, &id), 0);
+        assert_int_equal(id.bytes[15], 7);
+        assert_int_equal(wire_next_id(&in, &id), WIRE_END);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(wire_out, events_are_the_bytes_of_the_generated_code),
                 TEST_ROW(wire_out, an_event_without_anything_is_written_too),
+                TEST_ROW(wire_out, events_of_groups_are_the_bytes_of_the_generated_code),
                 TEST_ROW(wire_out, answers_of_append_are_the_bytes_of_the_generated_code),
                 TEST_ROW(wire_out, answers_of_batch_append_are_the_bytes_of_the_generated_code),
                 TEST_ROW(wire_in, batches_are_read_as_they_were_made),
@@ -758,6 +963,10 @@ int main(void)
                 TEST_ROW(wire_in, cut_at_any_byte_it_is_refused_unless_a_shorter_message_is_left),
                 TEST_ROW(wire_in, with_any_bytes_changed_it_stays_within_the_message),
                 TEST_ROW(wire_in, what_no_client_writes_is_refused),
+                TEST_ROW(wire_in, acknowledgements_are_read_as_they_were_made),
+                TEST_ROW(wire_in, acknowledgements_cut_at_any_byte_are_refused_as_by_the_generated_code),
+                TEST_ROW(wire_in, acknowledgements_with_any_bytes_changed_stay_within_the_message),
+                TEST_ROW(wire_in, what_is_no_id_is_acknowledged_by_nobody),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
