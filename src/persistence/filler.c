@@ -1,10 +1,11 @@
 /* A sync over blocks that exist and are zero is a third cheaper than one that grows the file. So zeros are
- * kept some megabytes ahead of the log's end, written and synced in slices on the BACKGROUND lane through a
- * handle of their own.
+ * kept some megabytes ahead of the log's end, written on the BACKGROUND lane through a handle of their own.
+ * A sync of the log waits for all dirty bytes of the file, zeros too: so they come in slices, each synced
+ * before the next.
  *
- * The one rule: zeros never land on a record. Both sides name their range under the lock before they write: a
- * writer claims the end of its bytes, and the filler writes a slice, under the lock, only behind all claims.
- * A writer that outruns the filler just grows the file. */
+ * The one rule: zeros never land on a record. Both sides name their range under the lock before they write:
+ * the filler a slice behind all claims, a writer the end of its bytes, and a writer whose bytes reach into a
+ * slice that is being written waits for it. One that outruns the filler just grows the file. */
 #include "persistence/filler.h"
 
 #include <pthread.h>
@@ -27,11 +28,13 @@ struct filler {
         struct job *job; /* loop */
         uint8_t *zeros;
         pthread_mutex_t lock;
+        pthread_cond_t slice_ended;
         /* lock */
         char *path;    /* of the active segment */
         unsigned life; /* counts segments: a handle of an earlier one is stale */
         uint64_t claimed;
         uint64_t filled;
+        bool is_writing_slice; /* at `filled` */
         enum spare_state spare;
         bool is_full;
         int fault;
@@ -50,6 +53,7 @@ struct filler *filler_new(struct os *os, const char *log_path, uint64_t segment_
         f->log_path = memory_copy_string(log_path);
         f->segment_size = segment_size;
         pthread_mutex_init(&f->lock, NULL);
+        pthread_cond_init(&f->slice_ended, NULL);
         return f;
 }
 
@@ -66,6 +70,7 @@ void filler_free(struct filler **filler)
         pthread_mutex_unlock(&f->lock);
         if (f->job)
                 job_settle(f->job);
+        pthread_cond_destroy(&f->slice_ended);
         pthread_mutex_destroy(&f->lock);
         free(f->zeros);
         free(f->log_path);
@@ -73,9 +78,17 @@ void filler_free(struct filler **filler)
         *filler = NULL;
 }
 
+/* Until no slice is being written below `end`. */
+static void filler_wait_for_slice(struct filler *f, uint64_t end)
+{
+        while (f->is_writing_slice && end > f->filled)
+                pthread_cond_wait(&f->slice_ended, &f->lock);
+}
+
 void filler_begin(struct filler *f, const char *segment_path, uint64_t used_end, uint64_t filled_end)
 {
         pthread_mutex_lock(&f->lock);
+        filler_wait_for_slice(f, UINT64_MAX);
         free(f->path);
         f->path = memory_copy_string(segment_path);
         f->life++;
@@ -90,15 +103,8 @@ void filler_claim(struct filler *f, uint64_t end)
 {
         pthread_mutex_lock(&f->lock);
         f->claimed = MAX(f->claimed, end);
+        filler_wait_for_slice(f, end);
         f->filled = MAX(f->filled, end);
-        pthread_mutex_unlock(&f->lock);
-}
-
-void filler_cut(struct filler *f, uint64_t end)
-{
-        pthread_mutex_lock(&f->lock);
-        f->claimed = end;
-        f->filled = end;
         pthread_mutex_unlock(&f->lock);
 }
 
@@ -162,33 +168,38 @@ static void filler_note(struct filler *f, int result)
                 f->fault = result;
 }
 
-/* One slice, under the lock. False when there is no more to do for this handle. */
-static bool filler_slice(struct filler *f, struct os_file *file, unsigned life, uint64_t *left)
+/* Takes the next slice: [*ret_at, + what it gives); 0 when there is no more to do for this handle. */
+static uint64_t filler_begin_slice(struct filler *f, unsigned life, uint64_t left, uint64_t *ret_at)
 {
-        uint64_t size;
-        bool goes_on = false;
-        int r;
+        uint64_t size = 0;
 
         pthread_mutex_lock(&f->lock);
-        if (f->life == life && filler_target(f) > f->filled) {
-                size = MIN(MIN(filler_target(f) - f->filled, FILLER_SLICE), *left);
-                r = os_file_write(file, bytes_of(f->zeros, size), f->filled);
-                if (!r) {
-                        f->filled += size;
-                        *left -= size;
-                        goes_on = *left > 0;
-                }
-                filler_note(f, r);
-        }
+        /* Behind the claim of a writer that waits for the slice before. */
+        f->filled = MAX(f->filled, f->claimed);
+        if (f->life == life && filler_target(f) > f->filled)
+                size = MIN(MIN(filler_target(f) - f->filled, FILLER_SLICE), left);
+        f->is_writing_slice = size > 0;
+        *ret_at = f->filled;
         pthread_mutex_unlock(&f->lock);
-        return goes_on;
+        return size;
+}
+
+static void filler_end_slice(struct filler *f, uint64_t at, uint64_t size)
+{
+        pthread_mutex_lock(&f->lock);
+        assert(f->is_writing_slice);
+        assert(f->filled == at);
+        f->is_writing_slice = false;
+        f->filled += size;
+        pthread_cond_broadcast(&f->slice_ended);
+        pthread_mutex_unlock(&f->lock);
 }
 
 static int filler_fill(struct filler *f)
 {
         CLEANUP(text_freep) char *path = NULL;
         struct os_file *file = NULL;
-        uint64_t left = FILLER_STEP;
+        uint64_t left = FILLER_STEP, at, size;
         unsigned life;
         int r;
 
@@ -202,11 +213,13 @@ static int filler_fill(struct filler *f)
         r = os_file_open(f->os, path, OS_OPEN_WRITE, &file);
         if (r == OS_NOT_FOUND) /* cut off meanwhile, with its segment */
                 return 0;
-        if (r)
-                return r;
-        while (filler_slice(f, file, life, &left))
-                ;
-        r = os_file_sync(file);
+        while (!r && (size = filler_begin_slice(f, life, left, &at)) > 0) {
+                r = os_file_write(file, bytes_of(f->zeros, size), at);
+                filler_end_slice(f, at, r ? 0 : size);
+                left -= size;
+                if (!r)
+                        r = os_file_sync(file);
+        }
         os_file_close(&file);
         return r;
 }
@@ -226,6 +239,11 @@ static int filler_make_spare(struct filler *f)
         if (!r)
                 r = os_file_sync(file);
         os_file_close(&file);
+        if (r == OS_FULL) { /* half of one only takes space from the rest */
+                int removed = os_remove(f->os, path);
+
+                r = removed < 0 ? removed : r;
+        }
         return r;
 }
 

@@ -15,8 +15,6 @@ void filler_free(struct filler **filler);
 void filler_begin(struct filler *f, const char *segment_path, uint64_t used_end, uint64_t filled_end);
 /* Bytes below `end` belong to the log from now on: zeros go only behind. Before each write. Any thread. */
 void filler_claim(struct filler *f, uint64_t end);
-/* As filler_claim, but also takes back the end: the file was cut. No claim is under way. */
-void filler_cut(struct filler *f, uint64_t end);
 /* Bytes that are zero-filled ahead of the claims. */
 uint64_t filler_ahead(struct filler *f);
 /* True once after a spare file has been made; the caller then owns it. Any thread. */
