@@ -84,13 +84,14 @@ static inline struct event_id model_id(uint64_t position, uint32_t salt)
 /* The data of an event: its numbers, then bytes that follow from them. */
 static inline void model_data(const struct fixture *f, uint64_t position, uint32_t salt, struct buffer *out)
 {
-        uint64_t size = f->event_size / 2 + mix(position, salt) % (f->event_size + 1), i;
+        uint64_t h = mix(position, salt), size = f->event_size / 2 + h % (f->event_size + 1), i;
 
         buffer_clear(out);
         buffer_add_u64(out, position);
         buffer_add_u32(out, salt);
+        buffer_reserve(out, size);
         for (i = 0; i < size; i++)
-                buffer_add_u8(out, (uint8_t)(mix(position, salt) >> (i % 8 * 8)) ^ (uint8_t)i);
+                out->data[out->size++] = (uint8_t)(h >> (i % 8 * 8)) ^ (uint8_t)i;
 }
 
 static inline uint64_t model_next_revision(const struct fixture *f, uint32_t stream)
