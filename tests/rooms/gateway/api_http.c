@@ -704,20 +704,25 @@ TEST(gateway, listens_on_this_machine_only)
                 {"example.com", GATEWAY_ADDRESS_INVALID},
                 {"", GATEWAY_ADDRESS_INVALID},
                 {"127.0.0.1", GATEWAY_ADDRESS_IN_USE},
+                {"127.8.8.8", 0},
+                {"localhost", GATEWAY_ADDRESS_IN_USE},
         };
+        struct server s;
 
+        server_open(&s, NULL);
         for (size_t i = 0; i < COUNT_OF(cases); i++) {
-                struct gateway_options options = {.os = server.os,
-                        .control = server.control,
-                        .address = cases[i].address,
-                        .port = server.port};
+                struct gateway_options options = {
+                        .os = s.os, .control = s.control, .address = cases[i].address, .port = s.port};
                 struct gateway *g = NULL;
                 const char *why = NULL;
 
                 assert_int_equal(gateway_open(&options, &g, &why), cases[i].outcome);
-                assert_null(g);
-                assert_true(strlen(why) > 10);
+                assert_true(cases[i].outcome ? !g && strlen(why) > 10 : g != NULL);
+                if (g)
+                        gateway_close(&g, NULL, NULL);
         }
+        server_start(&s);
+        server_stop(&s);
 }
 
 TEST(gateway, refuses_connections_over_its_limit)
