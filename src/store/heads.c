@@ -87,19 +87,16 @@ static void note_found(struct target *t, unsigned i, uint64_t revision, uint64_t
 
 /* Weak expectations: by the window of recent ids. All known: a duplicate; the first unknown: a new write;
  * anything else is a conflict. */
-static enum decision look_for_ids(
-        struct store *s, const struct store_append *append, struct target *t, unsigned ordinal)
+static enum decision look_for_ids(struct store *s, const struct store_append *append, struct target *t)
 {
         struct pending *rests_on = NULL;
-        unsigned seen = 0;
+        unsigned i = t->first_event;
 
-        for (unsigned i = 0; seen < t->event_count; i++) {
+        for (unsigned seen = 0; seen < t->event_count; seen++, i = t->next_event ? t->next_event[i] : i + 1) {
                 const struct event_id *id = &append->events[i].draft.id;
                 const struct flying_id *flying;
                 struct persistence_id known;
 
-                if (append->events[i].stream != ordinal)
-                        continue;
                 flying = flying_ids_find(&s->ids, id, t->hash, NULL);
                 if (flying) {
                         note_found(t, seen, flying->revision, flying->position);
@@ -109,7 +106,6 @@ static enum decision look_for_ids(
                 } else {
                         return seen ? DECIDED_CONFLICT : DECIDED_WRITE;
                 }
-                seen++;
         }
         t->rests_on = rests_on;
         return DECIDED_DUPLICATE;
@@ -180,21 +176,20 @@ static int compare_event(struct store *s, struct stored *st, struct target *t, c
 }
 
 /* Strong expectations below the head: by comparing with what stands there. */
-static int look_at_stored(struct store *s, const struct store_append *append, struct target *t,
-        unsigned ordinal, enum decision *ret)
+static int look_at_stored(
+        struct store *s, const struct store_append *append, struct target *t, enum decision *ret)
 {
         uint64_t first = t->expected.kind == EXPECTED_NONE ? 0 : t->expected.revision + 1;
         struct stored stored = {0};
-        unsigned seen = 0;
+        unsigned i = t->first_event;
+        unsigned seen;
         int r = 0;
 
         *ret = t->event_count ? DECIDED_DUPLICATE : DECIDED_CONFLICT;
-        for (unsigned i = 0; seen < t->event_count; i++) {
+        for (seen = 0; seen < t->event_count; seen++, i = t->next_event ? t->next_event[i] : i + 1) {
                 uint64_t position = 0;
                 bool is_same = false;
 
-                if (append->events[i].stream != ordinal)
-                        continue;
                 r = compare_event(
                         s, &stored, t, &append->events[i].draft.id, first + seen, &position, &is_same);
                 if (r)
@@ -204,7 +199,6 @@ static int look_at_stored(struct store *s, const struct store_append *append, st
                         break;
                 }
                 note_found(t, seen, first + seen, position);
-                seen++;
         }
         persistence_reader_close(&stored.reader);
         if (*ret == DECIDED_CONFLICT && seen == 0 && t->expected.kind == EXPECTED_NONE &&
@@ -213,8 +207,7 @@ static int look_at_stored(struct store *s, const struct store_append *append, st
         return r == HEADS_CORRUPT ? HEADS_CORRUPT : fault_fold(r);
 }
 
-static int decide_target(
-        struct store *s, const struct store_append *append, struct target *t, unsigned ordinal)
+static int decide_target(struct store *s, const struct store_append *append, struct target *t)
 {
         struct side side = latest_side(t);
         enum check check = check_expected(&side, &t->expected, t->is_check_only);
@@ -226,9 +219,9 @@ static int decide_target(
                       : check == CHECK_DELETED ? DECIDED_DELETED
                                                : DECIDED_CONFLICT;
         if (check == CHECK_OLDER)
-                r = look_at_stored(s, append, t, ordinal, &t->decision);
+                r = look_at_stored(s, append, t, &t->decision);
         else if (is_weak && check != CHECK_DELETED && !side.is_tombstoned && side.next && t->event_count) {
-                enum decision by_ids = look_for_ids(s, append, t, ordinal);
+                enum decision by_ids = look_for_ids(s, append, t);
 
                 if (by_ids != DECIDED_WRITE)
                         t->decision = by_ids;
@@ -261,6 +254,24 @@ static int resolve(struct store *s, const struct store_append *append, struct ta
         return 0;
 }
 
+/* Chains the events of each stream, so that many streams and many events in one append do not multiply. */
+static void link_events(struct store *s, const struct store_append *append, struct target *targets)
+{
+        uint32_t *next = NULL;
+
+        if (append->stream_count > 1)
+                next = arena_get(&s->scratch, append->event_count * sizeof(*next));
+        for (unsigned i = append->event_count; i > 0; i--) {
+                struct target *t = &targets[append->events[i - 1].stream];
+
+                if (next)
+                        next[i - 1] = t->first_event;
+                t->next_event = next;
+                t->first_event = i - 1;
+                t->event_count++;
+        }
+}
+
 int heads_decide(struct store *s, const struct store_append *append, struct target *targets,
         enum decision *ret, unsigned *ret_failed)
 {
@@ -269,6 +280,7 @@ int heads_decide(struct store *s, const struct store_append *append, struct targ
         int r;
 
         s->mark++;
+        arena_reset(&s->scratch);
         for (unsigned i = 0; i < append->stream_count; i++) {
                 r = resolve(s, append, &targets[i], i);
                 *ret_failed = i;
@@ -277,11 +289,10 @@ int heads_decide(struct store *s, const struct store_append *append, struct targ
                 if (r)
                         return fault_fold(r);
         }
-        for (unsigned i = 0; i < append->event_count; i++)
-                targets[append->events[i].stream].event_count++;
+        link_events(s, append, targets);
         for (unsigned i = 0; i < append->stream_count; i++) {
                 targets[i].is_check_only = append->event_count > 0 && targets[i].event_count == 0;
-                r = decide_target(s, append, &targets[i], i);
+                r = decide_target(s, append, &targets[i]);
                 if (r)
                         return r == HEADS_CORRUPT ? HEADS_CORRUPT : fault_fold(r);
                 written += targets[i].event_count > 0;

@@ -700,7 +700,7 @@ static void on_turn_end(struct os_turn_hook *hook)
         pendings_at_turn_end(s);
         post_close(s);
         /* Answers may have appended again: that is the next turn's group. */
-        if (!list_is_empty(&s->gathering) && !persistence_writes(s->persistence))
+        if (s->state != STORE_FAILED && !list_is_empty(&s->gathering) && !persistence_writes(s->persistence))
                 os_turn_again(s->os);
 }
 

@@ -120,6 +120,8 @@ struct target {
         bool is_meta;
         bool is_check_only;   /* others of the append are written, this one is not */
         unsigned event_count; /* to be written */
+        uint32_t first_event; /* of those, among all of the append */
+        const uint32_t *next_event; /* by event: the next one of the same stream; NULL: all are of one */
         enum decision decision;
         uint64_t next_revision; /* of the stream (or metastream) as decided: latest */
         uint64_t found_next;    /* of a duplicate: one behind its last event */

@@ -53,7 +53,7 @@ struct store_options {
 /* Begins to open a store; `on_open` tells the end. 0 or a fault. */
 MUST_CHECK int store_open(const struct store_options *options, struct store **ret);
 /* Orderly stop: completes appends in flight, writes a watermark, closes; appends from now on are refused. `on_closed`
- * runs on the loop; the store is gone then. */
+ * runs on the loop; the store is gone then. Readers must be closed before the loop runs again. */
 void store_close(struct store **store, void (*on_closed)(void *arg), void *arg);
 /* Drops everything without touching the disk, answers and readers included: after a simulated crash, which leaves the
  * log's memory behind. NULL is fine. */

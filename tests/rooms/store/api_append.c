@@ -226,6 +226,27 @@ TEST(batch, is_contiguous_and_in_the_order_given_G4)
         fixture_fini(&f);
 }
 
+/* An answer for more streams than an answer of the support keeps. */
+struct fold {
+        bool is_done;
+        enum store_verdict verdict;
+        bool is_duplicate;
+        uint64_t position;
+        uint64_t revisions; /* the sum of all streams' last ones */
+};
+
+static void on_large_answer(void *arg, const struct store_append_result *result)
+{
+        struct fold *fold = arg;
+
+        fold->is_done = true;
+        fold->verdict = result->verdict;
+        fold->is_duplicate = result->is_duplicate;
+        fold->position = result->position;
+        for (unsigned i = 0; result->streams && i < result->stream_count; i++)
+                fold->revisions += result->streams[i].revision;
+}
+
 TEST(several_streams, are_written_in_one_piece_interleaved_as_given_G5)
 {
         struct draft d = {0};
@@ -523,6 +544,54 @@ TEST(duplicate, over_several_streams_is_whole_or_a_conflict_G6)
         }
         assert_int_equal(read_stream(&f, "a")->count, 2);
         assert_int_equal(read_stream(&f, "b")->count, 1);
+        fixture_fini(&f);
+}
+
+/* The largest append in streams and events, new and again: each stream's events are found among all others. */
+TEST(several_streams, as_many_as_there_may_be_with_as_many_events_G17)
+{
+        static struct store_append_stream streams[LIMIT_APPEND_STREAMS_MAX];
+        static struct store_append_event events[LIMIT_APPEND_EVENTS_MAX];
+        static char names[LIMIT_APPEND_STREAMS_MAX][16];
+        struct store_append append = {.streams = streams,
+                .events = events,
+                .stream_count = LIMIT_APPEND_STREAMS_MAX,
+                .event_count = LIMIT_APPEND_EVENTS_MAX};
+        struct fixture f;
+        uint64_t position = 0;
+
+        fixture_new(&f, 22);
+        for (unsigned i = 0; i < LIMIT_APPEND_STREAMS_MAX; i++) {
+                snprintf(names[i], sizeof(names[i]), "order-%u", i);
+                streams[i] = (struct store_append_stream){.stream = bytes_of_string(names[i])};
+        }
+        for (unsigned i = 0; i < LIMIT_APPEND_EVENTS_MAX; i++)
+                events[i] = (struct store_append_event){.stream = (i * 7 + i / 1000) % LIMIT_APPEND_STREAMS_MAX,
+                        .draft = {.id = id_of(i), .type = BYTES_LITERAL("T")}};
+        for (unsigned round = 0; round < 3; round++) {
+                struct fold fold = {0};
+
+                /* The last round expects it to be where it is. */
+                for (unsigned i = 0; round == 2 && i < LIMIT_APPEND_STREAMS_MAX; i++)
+                        streams[i].expected.kind = EXPECTED_NONE;
+                store_append(f.store, &append, on_large_answer, &fold);
+                wait_for(&f, &fold.is_done);
+                assert_int_equal(fold.verdict, STORE_OK);
+                assert_int_equal(fold.is_duplicate, round > 0);
+                assert_int_equal(fold.revisions, LIMIT_APPEND_EVENTS_MAX - LIMIT_APPEND_STREAMS_MAX);
+                if (round == 0)
+                        position = fold.position;
+                assert_int_equal(fold.position, position);
+        }
+        assert_int_equal(store_next_position(f.store), LIMIT_APPEND_EVENTS_MAX + 1);
+        streams[LIMIT_APPEND_STREAMS_MAX - 1].expected = EXACT(5);
+        {
+                struct fold fold = {0};
+
+                store_append(f.store, &append, on_large_answer, &fold);
+                wait_for(&f, &fold.is_done);
+                assert_int_equal(fold.verdict, STORE_CONFLICT);
+        }
         fixture_fini(&f);
 }
 
@@ -857,6 +926,7 @@ int main(void)
                 TEST_ROW(duplicate, is_known_after_sealing_and_a_restart_G6),
                 TEST_ROW(duplicate, of_an_append_in_flight_waits_and_gets_its_outcome_G6),
                 TEST_ROW(duplicate, over_several_streams_is_whole_or_a_conflict_G6),
+                TEST_ROW(several_streams, as_many_as_there_may_be_with_as_many_events_G17),
                 TEST_ROW(duplicate, within_one_append_is_written_twice),
                 TEST_ROW(limit, is_exact_and_named_for_each_part_of_an_event_G17),
                 TEST_ROW(limit, of_a_whole_append_and_of_names_G17),

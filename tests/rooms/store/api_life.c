@@ -238,6 +238,30 @@ TEST(disk_fault, stops_the_store_and_what_is_in_flight_is_unknown_G15)
         }
 }
 
+/* What was gathered behind the write that failed is given up, and the loop comes to rest. */
+TEST(disk_fault, leaves_the_loop_asleep_G15)
+{
+        struct os_sim_faults faults = {.sync_fails_at = 1};
+        struct answer written, gathered;
+        struct fixture f;
+        unsigned steps = 0;
+
+        fixture_init(&f, 15);
+        f.options.sync = STORE_SYNC_LANE;
+        fixture_open(&f);
+        os_sim_set_faults(f.os, &faults);
+        begin(&f, &written, "order-1", ANY, 1, 1);
+        os_post(f.os, nothing, NULL);
+        assert_true(os_sim_step(f.os));
+        begin(&f, &gathered, "order-1", ANY, 2, 1);
+        wait_for(&f, &gathered.is_done);
+        assert_int_equal(written.verdict, STORE_UNKNOWN);
+        assert_int_equal(gathered.verdict, STORE_UNKNOWN);
+        while (os_sim_step(f.os))
+                assert_true(steps++ < 100);
+        fixture_fini(&f);
+}
+
 TEST(disk_fault, while_it_opens_ends_the_opening)
 {
         unsigned failed = 0;
@@ -535,6 +559,7 @@ int main(void)
                 TEST_ROW(close, at_any_moment_of_the_opening),
                 TEST_ROW(restart, after_a_kill_or_a_power_cut_keeps_what_was_acknowledged_G2),
                 TEST_ROW(disk_fault, stops_the_store_and_what_is_in_flight_is_unknown_G15),
+                TEST_ROW(disk_fault, leaves_the_loop_asleep_G15),
                 TEST_ROW(disk_fault, while_it_opens_ends_the_opening),
                 TEST_ROW(countdown, every_write_and_every_sync_fails_once_G15),
                 TEST_ROW(full_disk, refuses_appends_before_the_log_reads_go_on_and_it_recovers_G16),
