@@ -41,6 +41,11 @@ void world_fail(struct world *w, const char *format, ...)
         world_tell(w, "FAILED: %s", w->result->problem);
 }
 
+static void set_faults(struct world *w)
+{
+        os_sim_set_faults(w->os, &w->faults);
+}
+
 /* ---- opening and ending ---- */
 
 static void on_open(void *arg, int result, const char *problem)
@@ -165,6 +170,8 @@ void world_stop(struct world *w)
                 return;
         persistence_node_close(&w->node);
         control_close(&w->control);
+        w->faults.read_fails_at = 0;
+        set_faults(w);
         w->totals->stops++;
 }
 
@@ -175,11 +182,6 @@ static void nothing(void *arg)
         (void)arg;
 }
 
-static void set_faults(struct world *w)
-{
-        os_sim_set_faults(w->os, &w->faults);
-}
-
 /* The machine is nearly full for a while, or has room again (G16). */
 static void turn_space(struct world *w)
 {
@@ -187,6 +189,16 @@ static void turn_space(struct world *w)
         /* The store looks again now and then: until then it answers as before. */
         w->is_nearly_full = true;
         world_tell(w, "%llu bytes free", (unsigned long long)w->faults.free_bytes);
+        set_faults(w);
+}
+
+/* Bytes cannot be read, once: as if they were damaged, until the next start at most (G15). */
+static void fail_a_read(struct world *w)
+{
+        w->faults.read_fails_at = 1 + choose(w, 5);
+        w->allows_corrupt = true;
+        w->totals->read_faults++;
+        world_tell(w, "read %llu fails", (unsigned long long)w->faults.read_fails_at);
         set_faults(w);
 }
 
@@ -236,6 +248,8 @@ static void work_once(struct world *w)
         default:
                 if (one_in(w, 6))
                         jump_clock(w);
+                else if (one_in(w, 60))
+                        fail_a_read(w);
                 else if (w->faults.free_bytes ? one_in(w, 2) : one_in(w, 12))
                         turn_space(w);
                 else
@@ -306,6 +320,7 @@ static bool begin_life(struct world *w)
         int r;
 
         w->totals->lives++;
+        w->allows_corrupt = false;
         if (is_armed)
                 arm_fault(w, 12);
         if (one_in(w, 12)) { /* not even opened */

@@ -40,6 +40,7 @@ struct world_totals {
         uint64_t flips_found;   /* a read told of it */
         uint64_t flips_harmless;
         uint64_t clock_jumps;
+        uint64_t read_faults;
 };
 
 struct world_result {
