@@ -293,7 +293,7 @@ static uint8_t *put_utf8(uint8_t *to, uint32_t c)
 
 /* The character of a "\uXXXX" whose digits begin at *at, with its second half if it has one; moves *at behind
  * it. */
-static bool unescape_unicode(struct json_in *s, const uint8_t **at, const uint8_t *end, uint32_t *ret)
+static bool read_unicode(const uint8_t **at, const uint8_t *end, uint32_t *ret)
 {
         const uint8_t *p = *at;
         uint32_t c = (uint32_t)hex4(p);
@@ -308,39 +308,87 @@ static bool unescape_unicode(struct json_in *s, const uint8_t **at, const uint8_
                 }
         }
         if (c >= 0xd800 && c < 0xe000)
-                return json_in_fail(s, *at, "half of a surrogate pair is no character");
+                return false;
         *at = p;
         *ret = c;
         return true;
 }
 
-static bool unescape(struct json_in *s, struct arena *arena, struct bytes content, struct bytes *ret)
+/* One character or escape at *at, as UTF-8; gives its size, 0 if it means nothing. A byte of a longer
+ * character counts as one. */
+static size_t read_character(const uint8_t **at, const uint8_t *end, uint8_t ret[4])
 {
         static const char from[] = "\"\\/bfnrt";
         static const char into[] = "\"\\/\b\f\n\r\t";
+        const uint8_t *p = *at;
+        uint32_t c = 0;
+
+        if (*p != '\\') {
+                *ret = *p;
+                *at = p + 1;
+                return 1;
+        }
+        if (p[1] != 'u') {
+                *ret = (uint8_t)into[strchr(from, p[1]) - from];
+                *at = p + 2;
+                return 1;
+        }
+        p += 2;
+        if (!read_unicode(&p, end, &c))
+                return 0;
+        *at = p;
+        return (size_t)(put_utf8(ret, c) - ret);
+}
+
+static bool unescape(struct json_in *s, struct arena *arena, struct bytes content, struct bytes *ret)
+{
         const uint8_t *p = content.data;
         const uint8_t *end = p + content.size;
         uint8_t *out =
-                arena_get(arena, content.size + 1); /* an escape is never shorter than what it stands for */
+                arena_get(arena, content.size + 4); /* an escape is never shorter than what it stands for */
         uint8_t *to = out;
 
         while (p < end) {
-                uint32_t c = 0;
+                size_t size = read_character(&p, end, to);
 
-                if (*p != '\\') {
-                        *to++ = *p++;
-                } else if (p[1] == 'u') {
-                        p += 2;
-                        if (!unescape_unicode(s, &p, end, &c))
-                                return false;
-                        to = put_utf8(to, c);
-                } else {
-                        *to++ = (uint8_t)into[strchr(from, p[1]) - from];
-                        p += 2;
-                }
+                if (!size)
+                        return json_in_fail(s, p, "half of a surrogate pair is no character");
+                to += size;
         }
         *ret = bytes_of(out, (size_t)(to - out));
         return true;
+}
+
+bool json_in_raw_equals(struct bytes raw, bool has_escapes, struct bytes wanted)
+{
+        const uint8_t *p = raw.data;
+        const uint8_t *end = p + raw.size;
+        size_t at = 0;
+
+        if (!has_escapes)
+                return bytes_equal(raw, wanted);
+        if (raw.size < wanted.size)
+                return false;
+        while (p < end) {
+                uint8_t character[4];
+                size_t size = read_character(&p, end, character);
+
+                if (!size || wanted.size - at < size || memcmp(wanted.data + at, character, size) != 0)
+                        return false;
+                at += size;
+        }
+        return at == wanted.size;
+}
+
+bool json_in_raw_string(struct json_in *s, struct bytes *ret, bool *ret_has_escapes)
+{
+        skip_space(s);
+        return skip_string(s, ret, ret_has_escapes);
+}
+
+bool json_in_raw_key(struct json_in *s, struct bytes *ret, bool *ret_has_escapes)
+{
+        return json_in_raw_string(s, ret, ret_has_escapes) && expect_byte(s, ':');
 }
 
 bool json_in_string(struct json_in *s, struct arena *arena, struct bytes *ret)

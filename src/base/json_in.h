@@ -33,6 +33,11 @@ bool json_in_more(struct json_in *s, char bracket, bool *ret_has_more);
 /* A key and its colon; escapes are resolved in the arena. */
 bool json_in_key(struct json_in *s, struct arena *arena, struct bytes *ret);
 bool json_in_string(struct json_in *s, struct arena *arena, struct bytes *ret);
+/* The same as they stand between the quotes, without memory; json_in_raw_equals says whether they mean `wanted`. Half of
+ * a surrogate pair means nothing. */
+bool json_in_raw_key(struct json_in *s, struct bytes *ret, bool *ret_has_escapes);
+bool json_in_raw_string(struct json_in *s, struct bytes *ret, bool *ret_has_escapes);
+bool json_in_raw_equals(struct bytes raw, bool has_escapes, struct bytes wanted);
 /* Nothing may follow but space. */
 bool json_in_end(struct json_in *s);
 

@@ -16,7 +16,7 @@ enum selector_kind {
         SELECT_PATTERN, /* every key of an object equals that field of the event: stream, type, revision, content_type, id, and
                            below "data" and "metadata" as SELECT_PAYLOAD */
         SELECT_PAYLOAD, /* the object is a subset of the event's JSON data: nested objects by subset, numbers by exact value, all
-                           else by equality */
+                           else, and everything inside arrays, by equality */
 };
 
 enum {
@@ -47,7 +47,7 @@ enum filter_verdict selector_match(struct selector *s, const struct event_view *
 enum selector_key { SELECT_KEY_NONE, SELECT_KEY_STREAMS, SELECT_KEY_STREAM_PREFIXES, SELECT_KEY_TYPES, SELECT_KEY_TYPE_PREFIXES };
 enum selector_key selector_keys(const struct selector *s, const struct bytes **ret_names, unsigned *ret_count);
 
-/* The filter that reads `s` from all streams, or NULL when none narrows it (then match each event). The caller owns it. */
+/* The filter that reads exactly `s` from all streams, of SELECT_PREFIX and SELECT_FILTER; else NULL (then match each event). The caller owns it. */
 struct filter *selector_new_filter(const struct selector *s);
 
 #endif

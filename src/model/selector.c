@@ -1,0 +1,1097 @@
+/* Selections: read, written in one canonical form, matched.
+ *
+ * A selection's JSON says everything about it: it is what is stored, compared and copied. Keys are sorted,
+ * lists of names sorted and without repeats (prefixes without those that begin with another one), numbers in
+ * one form, strings unescaped and escaped again.
+ *
+ * Matching JSON walks the event's text once, where it stands: no tree, no memory, no number made binary. What
+ * the selection has no key for is passed over. Where a key stands twice in an event, the last one counts, as
+ * for most readers. Objects match by subset, also nested; inside arrays everything is equal or does not
+ * match. A text matches only if all of it is JSON.
+ *
+ * Numbers are compared as decimals: sign, digits without zeros around them, place of the point. So 1, 1.0 and
+ * 10e-1 are one number, and integers beyond 2^53 stay apart. */
+#include "model/selector.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/json_in.h"
+#include "base/memory.h"
+
+enum {
+        NAME_SHOWN_MAX = 60,             /* bytes of a name in a message */
+        NUMBER_PLAIN_DIGITS_MAX = 40,    /* longer ones are written with an exponent */
+        NUMBER_EXPONENT_DIGITS_MAX = 15, /* with the digits of a text, sums stay within 64 bits */
+        MATCH_NODE_BLOCK_SIZE = 512,
+};
+/* Of a number in a selection. What an event says beyond it equals none of them. */
+#define NUMBER_EXPONENT_MAX ((int64_t)1000000000)
+
+static_assert(LIMIT_SELECTOR_DEPTH_MAX + 2 <= JSON_OUT_DEPTH_MAX, "a selection can be written");
+
+enum want_kind { WANT_OBJECT, WANT_ARRAY, WANT_STRING, WANT_NUMBER, WANT_WORD };
+
+/* A JSON value that an event must have. */
+struct want {
+        struct bytes key;       /* of a member */
+        struct bytes text;      /* of a string, a word; digits of a number */
+        int64_t point;          /* of a number: it is 0.DIGITS times ten to this power */
+        struct want **children; /* of an object, by key; of an array, in order */
+        unsigned count;
+        uint8_t kind;
+        bool is_negative;
+        bool is_matched;   /* a member, in the object at hand */
+        const uint8_t *at; /* where it began, while the selection is read */
+};
+
+enum pattern_field {
+        FIELD_CONTENT_TYPE,
+        FIELD_DATA,
+        FIELD_ID,
+        FIELD_METADATA,
+        FIELD_REVISION,
+        FIELD_STREAM,
+        FIELD_TYPE,
+        PATTERN_FIELDS,
+};
+static const char *const pattern_field_names[PATTERN_FIELDS] = {
+        "content_type", "data", "id", "metadata", "revision", "stream", "type"};
+
+struct selector {
+        enum selector_kind kind;
+        struct bytes json; /* canonical; ours */
+
+        /* by names: sorted; the stream, the prefixes, the types; of a pattern its stream or else its type */
+        struct bytes *names; /* ours, the bytes behind them */
+        unsigned name_count;
+        enum selector_key key;
+
+        /* SELECT_PREFIX, SELECT_FILTER */
+        struct filter *filter;
+        enum filter_target target;
+        struct bytes regex; /* borrows from `names` block; empty: by names */
+
+        /* SELECT_PATTERN, SELECT_PAYLOAD */
+        struct arena arena;
+        struct want *match;
+        struct want *fields[PATTERN_FIELDS]; /* those of `match`, NULL: none */
+        struct event_id id;
+        uint64_t revision;
+        enum content_type content_type;
+};
+
+static int refuse(char *why, size_t why_size, const char *text)
+{
+        snprintf(why, why_size, "%s", text);
+        return FILTER_INVALID;
+}
+
+/* ---- decimals ---- */
+
+/* A number's text as a decimal; `first` and `last` are its first and last digit that is not zero. */
+struct decimal {
+        const uint8_t *first; /* NULL: zero */
+        const uint8_t *last;
+        size_t digits; /* between them, with both */
+        int64_t point;
+        bool is_negative;
+};
+
+/* The exponent behind the 'e'; false if it has too many digits to count. */
+static bool read_exponent(const uint8_t *at, const uint8_t *end, int64_t *ret)
+{
+        bool is_negative = at < end && *at == '-';
+        int64_t n = 0;
+
+        if (at < end && (*at == '-' || *at == '+'))
+                at++;
+        while (at < end && *at == '0')
+                at++;
+        if (end - at > NUMBER_EXPONENT_DIGITS_MAX)
+                return false;
+        while (at < end)
+                n = n * 10 + (*at++ - '0');
+        *ret = is_negative ? -n : n;
+        return true;
+}
+
+/* `text` is a number of RFC 8259. False: its exponent is beyond counting. */
+static bool read_decimal(struct bytes text, struct decimal *ret)
+{
+        const uint8_t *at = text.data;
+        const uint8_t *end = at + text.size;
+        int64_t whole = -1; /* digits before the point */
+        int64_t index = 0;
+        int64_t first_index = 0, last_index = 0;
+        int64_t exponent = 0;
+
+        *ret = (struct decimal){.is_negative = at < end && *at == '-'};
+        at += ret->is_negative;
+        for (; at < end && *at != 'e' && *at != 'E'; at++) {
+                if (*at == '.') {
+                        whole = index;
+                        continue;
+                }
+                if (*at != '0') {
+                        if (!ret->first) {
+                                ret->first = at;
+                                first_index = index;
+                        }
+                        ret->last = at;
+                        last_index = index;
+                }
+                index++;
+        }
+        if (!ret->first) { /* zero, whatever its sign and exponent */
+                ret->is_negative = false;
+                return true;
+        }
+        if (at < end && !read_exponent(at + 1, end, &exponent))
+                return false;
+        ret->digits = (size_t)(last_index - first_index + 1);
+        ret->point = (whole < 0 ? index : whole) - first_index + exponent;
+        return true;
+}
+
+static bool equals_number(const struct want *w, struct bytes text)
+{
+        struct decimal d;
+        size_t n = 0;
+
+        if (!read_decimal(text, &d))
+                return false;
+        if (d.digits != w->text.size || d.is_negative != w->is_negative || d.point != w->point)
+                return false;
+        for (const uint8_t *at = d.first; n < d.digits; at++) {
+                if (*at == '.')
+                        continue;
+                if (*at != w->text.data[n])
+                        return false;
+                n++;
+        }
+        return true;
+}
+
+static void add_zeros(struct buffer *out, int64_t count)
+{
+        while (count-- > 0)
+                buffer_add_u8(out, '0');
+}
+
+/* One form for each number, plain where that is short. */
+static void write_number(struct json_out *j, const struct want *w)
+{
+        struct buffer text = {0};
+        int64_t size = (int64_t)w->text.size;
+
+        if (w->is_negative)
+                buffer_add_u8(&text, '-');
+        if (size == 0) {
+                buffer_add_u8(&text, '0');
+        } else if (w->point > 0 && w->point <= NUMBER_PLAIN_DIGITS_MAX) {
+                size_t whole = (size_t)MIN(w->point, size);
+
+                buffer_add(&text, w->text.data, whole);
+                add_zeros(&text, w->point - size);
+                if (size > w->point) {
+                        buffer_add_u8(&text, '.');
+                        buffer_add(&text, w->text.data + whole, w->text.size - whole);
+                }
+        } else if (w->point <= 0 && w->point > -6) {
+                buffer_add_string(&text, "0.");
+                add_zeros(&text, -w->point);
+                buffer_add_bytes(&text, w->text);
+        } else {
+                buffer_add_u8(&text, w->text.data[0]);
+                if (size > 1) {
+                        buffer_add_u8(&text, '.');
+                        buffer_add(&text, w->text.data + 1, w->text.size - 1);
+                }
+                buffer_format(&text, "e%lld", (long long)w->point - 1);
+        }
+        json_raw(j, buffer_bytes(&text));
+        buffer_fini(&text);
+}
+
+/* ---- reading what an event must have ---- */
+
+struct parser {
+        struct json_in in;
+        struct arena *arena;
+};
+
+static struct want *new_want(struct parser *p, enum want_kind kind, const uint8_t *at)
+{
+        struct want *w = arena_get(p->arena, sizeof *w);
+
+        *w = (struct want){.kind = (uint8_t)kind, .at = at};
+        return w;
+}
+
+static bool parse_want(struct parser *p, unsigned depth, struct want **ret);
+
+static bool parse_number(struct parser *p, struct want *w)
+{
+        struct bytes text;
+        struct decimal d;
+        uint8_t *digits;
+        size_t n = 0;
+
+        if (!json_in_value(&p->in, &text))
+                return false;
+        if (!read_decimal(text, &d) || d.point > NUMBER_EXPONENT_MAX || d.point < -NUMBER_EXPONENT_MAX)
+                return json_in_fail(&p->in, w->at, "the exponent of a number is beyond a thousand million");
+        digits = arena_get(p->arena, d.digits + 1);
+        for (const uint8_t *at = d.first; n < d.digits; at++)
+                if (*at != '.')
+                        digits[n++] = *at;
+        w->text = bytes_of(digits, n);
+        w->is_negative = d.is_negative;
+        w->point = d.point;
+        return true;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+        return bytes_compare((*(struct want *const *)a)->key, (*(struct want *const *)b)->key);
+}
+
+static bool take_children(struct parser *p, struct want *w, const struct buffer *children)
+{
+        w->count = (unsigned)(children->size / sizeof(struct want *));
+        w->children = arena_get(p->arena, children->size + 1);
+        if (!w->count)
+                return true;
+        memcpy(w->children, children->data, children->size);
+        if (w->kind != WANT_OBJECT)
+                return true;
+        qsort(w->children, w->count, sizeof *w->children, compare_keys);
+        for (unsigned i = 1; i < w->count; i++) {
+                const struct want *child = w->children[i];
+
+                if (bytes_equal(child->key, w->children[i - 1]->key))
+                        return json_in_fail(&p->in, MAX(child->at, w->children[i - 1]->at),
+                                "the key \"%.*s\" stands twice",
+                                (int)MIN(child->key.size, (size_t)NAME_SHOWN_MAX), child->key.data);
+        }
+        return true;
+}
+
+static bool parse_children(struct parser *p, struct want *w, unsigned depth)
+{
+        char bracket = w->kind == WANT_OBJECT ? '{' : '[';
+        CLEANUP(buffer_fini) struct buffer children = {0};
+        bool is_empty, has_more;
+
+        if (depth > LIMIT_SELECTOR_DEPTH_MAX)
+                return json_in_fail(
+                        &p->in, w->at, "values are nested deeper than %d levels", LIMIT_SELECTOR_DEPTH_MAX);
+        if (!json_in_open(&p->in, bracket, &is_empty))
+                return false;
+        for (has_more = !is_empty; has_more;) {
+                struct want *child;
+                struct bytes key = BYTES_EMPTY;
+
+                if (w->kind == WANT_OBJECT && !json_in_key(&p->in, p->arena, &key))
+                        return false;
+                if (!parse_want(p, depth, &child) || !json_in_more(&p->in, bracket, &has_more))
+                        return false;
+                child->key = arena_copy(p->arena, key);
+                buffer_add(&children, &child, sizeof(struct want *));
+        }
+        return take_children(p, w, &children);
+}
+
+/* `depth`: containers around the value. */
+static bool parse_want(struct parser *p, unsigned depth, struct want **ret)
+{
+        enum json_in_kind kind = json_in_kind(&p->in);
+        struct want *w;
+        struct bytes text;
+
+        switch (kind) {
+        case JSON_OBJECT_IN:
+        case JSON_ARRAY_IN:
+                *ret = new_want(p, kind == JSON_OBJECT_IN ? WANT_OBJECT : WANT_ARRAY, p->in.at);
+                return parse_children(p, *ret, depth + 1);
+        case JSON_NUMBER_IN:
+                *ret = new_want(p, WANT_NUMBER, p->in.at);
+                return parse_number(p, *ret);
+        case JSON_STRING_IN:
+                w = *ret = new_want(p, WANT_STRING, p->in.at);
+                if (!json_in_string(&p->in, p->arena, &text))
+                        return false;
+                break;
+        default:
+                w = *ret = new_want(p, WANT_WORD, p->in.at);
+                if (!json_in_value(&p->in, &text))
+                        return false;
+        }
+        w->text = arena_copy(p->arena, text); /* the text goes, the selection stays */
+        return true;
+}
+
+static void write_want(struct json_out *j, const struct want *w)
+{
+        switch ((enum want_kind)w->kind) {
+        case WANT_OBJECT:
+        case WANT_ARRAY:
+                if (w->kind == WANT_OBJECT)
+                        json_object_begin(j);
+                else
+                        json_array_begin(j);
+                for (unsigned i = 0; i < w->count; i++) {
+                        if (w->kind == WANT_OBJECT)
+                                json_key_bytes(j, w->children[i]->key);
+                        write_want(j, w->children[i]);
+                }
+                if (w->kind == WANT_OBJECT)
+                        json_object_end(j);
+                else
+                        json_array_end(j);
+                break;
+        case WANT_STRING:
+                json_bytes(j, w->text);
+                break;
+        case WANT_NUMBER:
+                write_number(j, w);
+                break;
+        case WANT_WORD:
+                json_raw(j, w->text);
+        }
+}
+
+/* ---- matching JSON ---- */
+
+static bool skip_json(struct json_in *in)
+{
+        struct bytes value;
+
+        (void)!json_in_value(in, &value); /* a fault of the text is kept in `in` */
+        return false;
+}
+
+static struct want *find_child(const struct want *w, struct bytes key, bool has_escapes)
+{
+        unsigned low = 0, high = w->count;
+
+        if (has_escapes) {
+                for (unsigned i = 0; i < w->count; i++)
+                        if (json_in_raw_equals(key, true, w->children[i]->key))
+                                return w->children[i];
+                return NULL;
+        }
+        while (low < high) {
+                unsigned middle = low + (high - low) / 2;
+                int order = bytes_compare(w->children[middle]->key, key);
+
+                if (order == 0)
+                        return w->children[middle];
+                if (order < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return NULL;
+}
+
+static bool match_json(struct json_in *in, struct want *w, bool is_exact);
+
+static bool match_object(struct json_in *in, struct want *w, bool is_exact)
+{
+        bool has_foreign = false, is_empty, has_more;
+
+        for (unsigned i = 0; i < w->count; i++)
+                w->children[i]->is_matched = false;
+        if (!json_in_open(in, '{', &is_empty))
+                return false;
+        for (has_more = !is_empty; has_more;) {
+                struct want *child;
+                struct bytes key;
+                bool has_escapes;
+
+                if (!json_in_raw_key(in, &key, &has_escapes))
+                        return false;
+                child = find_child(w, key, has_escapes);
+                if (child) {
+                        child->is_matched = match_json(in, child, is_exact);
+                } else {
+                        has_foreign = true;
+                        skip_json(in);
+                }
+                if (in->has_failed || !json_in_more(in, '{', &has_more))
+                        return false;
+        }
+        for (unsigned i = 0; i < w->count; i++)
+                if (!w->children[i]->is_matched)
+                        return false;
+        return !is_exact || !has_foreign;
+}
+
+static bool match_array(struct json_in *in, struct want *w)
+{
+        bool is_equal = true, is_empty, has_more;
+        unsigned i = 0;
+
+        if (!json_in_open(in, '[', &is_empty))
+                return false;
+        for (has_more = !is_empty; has_more; i++) {
+                is_equal = i < w->count && is_equal ? match_json(in, w->children[i], true) : skip_json(in);
+                if (in->has_failed || !json_in_more(in, '[', &has_more))
+                        return false;
+        }
+        return is_equal && i == w->count;
+}
+
+/* Passes over one value and says whether it is wanted. The depth is that of the selection: what lies deeper
+ * in the event is passed over. */
+static bool match_json(struct json_in *in, struct want *w, bool is_exact)
+{
+        enum json_in_kind kind = json_in_kind(in);
+        struct bytes text;
+        bool has_escapes;
+
+        switch ((enum want_kind)w->kind) {
+        case WANT_OBJECT:
+                return kind == JSON_OBJECT_IN ? match_object(in, w, is_exact) : skip_json(in);
+        case WANT_ARRAY:
+                return kind == JSON_ARRAY_IN ? match_array(in, w) : skip_json(in);
+        case WANT_STRING:
+                if (kind != JSON_STRING_IN)
+                        return skip_json(in);
+                return json_in_raw_string(in, &text, &has_escapes) &&
+                       json_in_raw_equals(text, has_escapes, w->text);
+        case WANT_NUMBER:
+                if (kind != JSON_NUMBER_IN)
+                        return skip_json(in);
+                return json_in_value(in, &text) && equals_number(w, text);
+        case WANT_WORD:
+                return json_in_value(in, &text) && bytes_equal(text, w->text);
+        }
+        return false;
+}
+
+static bool match_text(struct want *w, struct bytes text)
+{
+        struct json_in in;
+
+        json_in_begin(&in, text, 1);
+        if (json_in_kind(&in) != JSON_OBJECT_IN)
+                return false;
+        return match_json(&in, w, false) && json_in_end(&in) && bytes_is_utf8(text);
+}
+
+static bool match_pattern(struct selector *s, const struct event_view *e)
+{
+        struct want **f = s->fields;
+
+        if (f[FIELD_STREAM] && !bytes_equal(e->stream, f[FIELD_STREAM]->text))
+                return false;
+        if (f[FIELD_TYPE] && !bytes_equal(e->type, f[FIELD_TYPE]->text))
+                return false;
+        if (f[FIELD_REVISION] && e->revision != s->revision)
+                return false;
+        if (f[FIELD_ID] && !event_id_equal(&e->id, &s->id))
+                return false;
+        if (f[FIELD_CONTENT_TYPE] && e->content_type != s->content_type)
+                return false;
+        if (f[FIELD_METADATA] && !match_text(f[FIELD_METADATA], e->metadata))
+                return false;
+        return !f[FIELD_DATA] || (e->content_type == CONTENT_JSON && match_text(f[FIELD_DATA], e->data));
+}
+
+/* ---- names ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+        return bytes_compare(*(const struct bytes *)a, *(const struct bytes *)b);
+}
+
+/* Copies the names, sorted, without repeats; of prefixes without those that begin with another one. `regex`
+ * is kept beside them. */
+static void keep_names(
+        struct selector *s, const struct bytes *names, unsigned count, struct bytes regex, bool are_prefixes)
+{
+        size_t size = regex.size;
+        unsigned kept = 0;
+        uint8_t *to;
+
+        for (unsigned i = 0; i < count; i++)
+                size += names[i].size;
+        s->names = memory_new(count * sizeof *s->names + size + 1);
+        to = (uint8_t *)(s->names + count);
+        for (unsigned i = 0; i < count; i++) {
+                if (names[i].size)
+                        memcpy(to, names[i].data, names[i].size);
+                s->names[i] = bytes_of(to, names[i].size);
+                to += names[i].size;
+        }
+        if (regex.size) {
+                memcpy(to, regex.data, regex.size);
+                s->regex = bytes_of(to, regex.size);
+        }
+        if (count)
+                qsort(s->names, count, sizeof *s->names, compare_names);
+        for (unsigned i = 0; i < count; i++) {
+                struct bytes last = kept ? s->names[kept - 1] : BYTES_EMPTY;
+
+                if (kept && (are_prefixes ? bytes_starts_with(s->names[i], last)
+                                          : bytes_equal(s->names[i], last)))
+                        continue;
+                s->names[kept++] = s->names[i];
+        }
+        s->name_count = kept;
+}
+
+/* What every match of a regular expression begins with, as far as it is plain to see: "^order-" and the like.
+ * The pattern's alternatives and its flags are not looked into. */
+static size_t literal_prefix(struct bytes regex, uint8_t *to)
+{
+        size_t size = 0, at = 1;
+
+        if (regex.size == 0 || regex.data[0] != '^' || memchr(regex.data, '|', regex.size))
+                return 0;
+        while (at < regex.size) {
+                uint8_t c = regex.data[at];
+                bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                c == '-' || c == '_' || c == ':' || c == '/' || c == '@';
+
+                if (is_plain) {
+                        at++;
+                } else if (c == '\\' && at + 1 < regex.size && strchr("$-_.:/@+", regex.data[at + 1]) &&
+                           regex.data[at + 1]) {
+                        c = regex.data[at + 1];
+                        at += 2;
+                } else {
+                        break;
+                }
+                to[size++] = c;
+        }
+        /* A repetition speaks of the last character, which may be missing then. */
+        if (size && at < regex.size && strchr("*?{", regex.data[at]))
+                size--;
+        return size;
+}
+
+static void begin_json(struct json_out *j, const char *kind)
+{
+        json_object_begin(j);
+        json_field_string(j, "kind", kind);
+}
+
+static void write_names(struct json_out *j, const char *key, const struct selector *s)
+{
+        json_key(j, key);
+        json_array_begin(j);
+        for (unsigned i = 0; i < s->name_count; i++)
+                json_bytes(j, s->names[i]);
+        json_array_end(j);
+}
+
+static void write_json(const struct selector *s, struct json_out *j)
+{
+        switch (s->kind) {
+        case SELECT_ALL:
+                begin_json(j, "all");
+                break;
+        case SELECT_STREAM:
+                begin_json(j, "stream");
+                json_field_bytes(j, "stream", s->names[0]);
+                break;
+        case SELECT_PREFIX:
+                begin_json(j, "prefix");
+                write_names(j, "prefixes", s);
+                break;
+        case SELECT_TYPE:
+                begin_json(j, "type");
+                write_names(j, "types", s);
+                break;
+        case SELECT_FILTER:
+                begin_json(j, "filter");
+                if (s->regex.size)
+                        json_field_bytes(j, "regex", s->regex);
+                else
+                        write_names(j, "prefixes", s);
+                json_field_string(j, "target", s->target == FILTER_STREAM ? "stream" : "type");
+                break;
+        case SELECT_PATTERN:
+        case SELECT_PAYLOAD:
+                begin_json(j, s->kind == SELECT_PATTERN ? "pattern" : "payload");
+                json_key(j, "match");
+                write_want(j, s->match);
+        }
+        json_object_end(j);
+}
+
+/* The end of every making: the canonical text, which must itself be within the limit, since it is what is
+ * stored. */
+static int finish(struct selector **selector, struct selector **ret, char *why, size_t why_size)
+{
+        CLEANUP(buffer_fini) struct buffer text = {0};
+        struct json_out j = {.out = &text};
+        struct selector *s = *selector;
+        uint8_t *copy;
+
+        write_json(s, &j);
+        if (text.size > LIMIT_SELECTOR_SIZE_MAX) {
+                snprintf(why, why_size, "the selection is longer than %d bytes as JSON",
+                        LIMIT_SELECTOR_SIZE_MAX);
+                selector_free(selector);
+                return FILTER_INVALID;
+        }
+        copy = memory_new(text.size);
+        memcpy(copy, text.data, text.size);
+        s->json = bytes_of(copy, text.size);
+        *ret = s;
+        *selector = NULL;
+        return 0;
+}
+
+static int make_filter(struct selector *s, char *why, size_t why_size)
+{
+        struct filter_options options = {
+                .target = s->target, .regex = s->regex, .prefixes = s->names, .prefix_count = s->name_count};
+
+        return filter_new(&options, &s->filter, why, why_size);
+}
+
+static int check_names(
+        enum selector_kind kind, const struct bytes *names, unsigned count, char *why, size_t why_size)
+{
+        if (count == 0)
+                return refuse(why, why_size, kind == SELECT_TYPE ? "no type is named" : "no prefix is named");
+        if (count > LIMIT_SELECTOR_NAMES_MAX) {
+                snprintf(why, why_size, "more than %d names", LIMIT_SELECTOR_NAMES_MAX);
+                return FILTER_INVALID;
+        }
+        for (unsigned i = 0; i < count; i++) {
+                size_t size_max =
+                        kind == SELECT_TYPE ? LIMIT_EVENT_TYPE_SIZE_MAX : LIMIT_STREAM_NAME_SIZE_MAX + 2;
+
+                if (names[i].size == 0 || names[i].size > size_max || !bytes_is_utf8(names[i])) {
+                        snprintf(why, why_size, "%s %u is not 1 to %zu bytes of UTF-8",
+                                kind == SELECT_TYPE ? "type" : "prefix", i + 1, size_max);
+                        return FILTER_INVALID;
+                }
+        }
+        return 0;
+}
+
+int selector_of_names(enum selector_kind kind, const struct bytes *names, unsigned count,
+        struct selector **ret, char *ret_why, size_t why_size)
+{
+        CLEANUP(selector_free) struct selector *s = MEMORY_NEW(struct selector);
+        int r = 0;
+
+        assert(kind == SELECT_ALL || kind == SELECT_STREAM || kind == SELECT_PREFIX || kind == SELECT_TYPE);
+        s->kind = kind;
+        if (kind == SELECT_STREAM) {
+                if (count != 1 || !stream_name_is_valid(names[0]))
+                        return refuse(ret_why, why_size, "the stream's name is not valid");
+                s->key = SELECT_KEY_STREAMS;
+        } else if (kind != SELECT_ALL) {
+                r = check_names(kind, names, count, ret_why, why_size);
+                s->key = kind == SELECT_TYPE ? SELECT_KEY_TYPES : SELECT_KEY_STREAM_PREFIXES;
+        }
+        if (!r && kind != SELECT_ALL)
+                keep_names(s, names, count, BYTES_EMPTY, kind == SELECT_PREFIX);
+        if (!r && kind == SELECT_PREFIX)
+                r = make_filter(s, ret_why, why_size);
+        if (r)
+                return r;
+        return finish(&s, ret, ret_why, why_size);
+}
+
+int selector_of_filter(
+        const struct filter_options *options, struct selector **ret, char *ret_why, size_t why_size)
+{
+        CLEANUP(selector_free) struct selector *s = MEMORY_NEW(struct selector);
+        struct filter_options checked = *options;
+        uint8_t literal[LIMIT_FILTER_REGEX_SIZE_MAX];
+        struct bytes prefix = BYTES_EMPTY;
+        int r;
+
+        s->kind = SELECT_FILTER;
+        s->target = options->target;
+        /* First as it came, for the limits and the pattern's errors. */
+        r = filter_new(&checked, &s->filter, ret_why, why_size);
+        if (r)
+                return r;
+        if (!bytes_is_utf8(options->regex))
+                return refuse(ret_why, why_size, "the regular expression is not UTF-8");
+        for (unsigned i = 0; !options->regex.size && i < options->prefix_count; i++)
+                if (!bytes_is_utf8(options->prefixes[i]))
+                        return refuse(ret_why, why_size, "a prefix is not UTF-8");
+        if (options->regex.size) {
+                prefix = bytes_of(literal, literal_prefix(options->regex, literal));
+                keep_names(s, &prefix, prefix.size ? 1 : 0, options->regex, true);
+        } else {
+                keep_names(s, options->prefixes, options->prefix_count, BYTES_EMPTY, true);
+        }
+        if (s->name_count)
+                s->key = s->target == FILTER_STREAM ? SELECT_KEY_STREAM_PREFIXES : SELECT_KEY_TYPE_PREFIXES;
+        return finish(&s, ret, ret_why, why_size);
+}
+
+/* ---- reading a selection ---- */
+
+enum part { PART_KIND, PART_MATCH, PART_PREFIXES, PART_REGEX, PART_STREAM, PART_TARGET, PART_TYPES, PARTS };
+static const char *const part_names[PARTS] = {
+        "kind", "match", "prefixes", "regex", "stream", "target", "types"};
+
+static const struct {
+        const char *name;
+        unsigned needs; /* bits of enum part, beside PART_KIND */
+        unsigned may;
+} kinds[] = {
+        [SELECT_ALL] = {"all", 0, 0},
+        [SELECT_STREAM] = {"stream", 1u << PART_STREAM, 0},
+        [SELECT_PREFIX] = {"prefix", 1u << PART_PREFIXES, 0},
+        [SELECT_TYPE] = {"type", 1u << PART_TYPES, 0},
+        [SELECT_FILTER] = {"filter", 1u << PART_TARGET, 1u << PART_PREFIXES | 1u << PART_REGEX},
+        [SELECT_PATTERN] = {"pattern", 1u << PART_MATCH, 0},
+        [SELECT_PAYLOAD] = {"payload", 1u << PART_MATCH, 0},
+};
+
+static struct want *part_of(const struct want *object, enum part part)
+{
+        return find_child(object, bytes_of_string(part_names[part]), false);
+}
+
+static bool check_kind_of_value(struct parser *p, const struct want *w, enum want_kind kind, const char *what)
+{
+        static const char *const words[] = {"an object", "a list", "a string", "a number", "a word"};
+
+        if (w->kind == kind)
+                return true;
+        return json_in_fail(&p->in, w->at, "\"%s\" is %s", what, words[kind]);
+}
+
+static bool check_parts(struct parser *p, const struct want *object, enum selector_kind kind)
+{
+        unsigned legal = kinds[kind].needs | kinds[kind].may | 1u << PART_KIND;
+
+        for (unsigned i = 0; i < object->count; i++) {
+                const struct want *w = object->children[i];
+                unsigned part = 0;
+
+                while (part < PARTS && !bytes_equal_string(w->key, part_names[part]))
+                        part++;
+                if (part == PARTS || !(legal & 1u << part))
+                        return json_in_fail(&p->in, w->at, "a selection of the kind \"%s\" has no \"%.*s\"",
+                                kinds[kind].name, (int)MIN(w->key.size, (size_t)NAME_SHOWN_MAX), w->key.data);
+        }
+        for (unsigned part = 0; part < PARTS; part++)
+                if (kinds[kind].needs & 1u << part && !part_of(object, (enum part)part))
+                        return json_in_fail(&p->in, object->at, "a selection of the kind \"%s\" needs \"%s\"",
+                                kinds[kind].name, part_names[part]);
+        return true;
+}
+
+static bool parse_kind(struct parser *p, const struct want *object, enum selector_kind *ret)
+{
+        const struct want *w = part_of(object, PART_KIND);
+
+        if (!w)
+                return json_in_fail(&p->in, object->at, "a selection needs \"kind\"");
+        if (!check_kind_of_value(p, w, WANT_STRING, "kind"))
+                return false;
+        for (unsigned i = 0; i < COUNT_OF(kinds); i++) {
+                *ret = (enum selector_kind)i;
+                if (bytes_equal_string(w->text, kinds[i].name))
+                        return check_parts(p, object, *ret);
+        }
+        return json_in_fail(&p->in, w->at,
+                "\"kind\" is \"all\", \"stream\", \"prefix\", \"type\", \"filter\", \"pattern\" or "
+                "\"payload\"");
+}
+
+/* A list of strings, in the arena. */
+static bool names_of(
+        struct parser *p, const struct want *w, const char *what, struct bytes **ret, unsigned *ret_count)
+{
+        if (!check_kind_of_value(p, w, WANT_ARRAY, what))
+                return false;
+        *ret = arena_get(p->arena, w->count * sizeof **ret + 1);
+        for (unsigned i = 0; i < w->count; i++) {
+                if (w->children[i]->kind != WANT_STRING)
+                        return json_in_fail(&p->in, w->children[i]->at, "\"%s\" is a list of strings", what);
+                (*ret)[i] = w->children[i]->text;
+        }
+        *ret_count = w->count;
+        return true;
+}
+
+/* A whole number that a revision can be. */
+static bool revision_of(const struct want *w, uint64_t *ret)
+{
+        uint64_t n = 0;
+
+        if (w->kind != WANT_NUMBER || w->is_negative || w->point > 19 || w->point < (int64_t)w->text.size)
+                return false;
+        for (int64_t i = 0; i < w->point; i++) {
+                unsigned digit = i < (int64_t)w->text.size ? w->text.data[i] - '0' : 0;
+
+                if (n > (REVISION_MAX - digit) / 10)
+                        return false;
+                n = n * 10 + digit;
+        }
+        *ret = n;
+        return true;
+}
+
+static bool check_field(struct parser *p, struct selector *s, enum pattern_field field, struct want *w)
+{
+        char id[EVENT_ID_TEXT_SIZE + 1];
+
+        switch (field) {
+        case FIELD_DATA:
+        case FIELD_METADATA:
+                return check_kind_of_value(p, w, WANT_OBJECT, pattern_field_names[field]);
+        case FIELD_REVISION:
+                return revision_of(w, &s->revision) ||
+                       json_in_fail(&p->in, w->at, "\"revision\" is a whole number from 0 on");
+        case FIELD_CONTENT_TYPE:
+                if (!check_kind_of_value(p, w, WANT_STRING, "content_type"))
+                        return false;
+                s->content_type =
+                        bytes_equal_string(w->text, "application/json") ? CONTENT_JSON : CONTENT_BINARY;
+                return s->content_type == CONTENT_JSON ||
+                       bytes_equal_string(w->text, "application/octet-stream") ||
+                       json_in_fail(&p->in, w->at,
+                               "\"content_type\" is \"application/json\" or \"application/octet-stream\"");
+        case FIELD_ID:
+                if (w->kind != WANT_STRING || !event_id_parse(w->text, &s->id))
+                        return json_in_fail(&p->in, w->at, "\"id\" is a UUID");
+                event_id_format(&s->id, id);
+                w->text = arena_copy(p->arena, bytes_of_string(id));
+                return true;
+        case FIELD_STREAM:
+                return (w->kind == WANT_STRING && stream_name_is_valid(w->text)) ||
+                       json_in_fail(&p->in, w->at, "\"stream\" is no name of a stream");
+        case FIELD_TYPE:
+                return (w->kind == WANT_STRING && w->text.size > 0 &&
+                               w->text.size <= LIMIT_EVENT_TYPE_SIZE_MAX) ||
+                       json_in_fail(&p->in, w->at, "\"type\" is 1 to %d bytes", LIMIT_EVENT_TYPE_SIZE_MAX);
+        case PATTERN_FIELDS:
+                break;
+        }
+        return false;
+}
+
+static bool take_fields(struct parser *p, struct selector *s)
+{
+        for (unsigned i = 0; i < s->match->count; i++) {
+                struct want *w = s->match->children[i];
+                unsigned field = 0;
+
+                while (field < PATTERN_FIELDS && !bytes_equal_string(w->key, pattern_field_names[field]))
+                        field++;
+                if (field == PATTERN_FIELDS)
+                        return json_in_fail(&p->in, w->at,
+                                "an event has no field \"%.*s\": it has stream, type, revision, "
+                                "content_type, id, data and "
+                                "metadata",
+                                (int)MIN(w->key.size, (size_t)NAME_SHOWN_MAX), w->key.data);
+                if (!check_field(p, s, (enum pattern_field)field, w))
+                        return false;
+                s->fields[field] = w;
+        }
+        if (s->fields[FIELD_STREAM]) {
+                keep_names(s, &s->fields[FIELD_STREAM]->text, 1, BYTES_EMPTY, false);
+                s->key = SELECT_KEY_STREAMS;
+        } else if (s->fields[FIELD_TYPE]) {
+                keep_names(s, &s->fields[FIELD_TYPE]->text, 1, BYTES_EMPTY, false);
+                s->key = SELECT_KEY_TYPES;
+        }
+        return true;
+}
+
+static bool take_match(struct parser *p, struct selector *s, struct want *match)
+{
+        if (!check_kind_of_value(p, match, WANT_OBJECT, "match"))
+                return false;
+        if (match->count == 0)
+                return json_in_fail(&p->in, match->at,
+                        "\"match\" needs at least one key; everything is the kind \"all\"");
+        s->match = match;
+        return s->kind != SELECT_PATTERN || take_fields(p, s);
+}
+
+static bool filter_of(struct parser *p, const struct want *object, struct filter_options *ret)
+{
+        const struct want *target = part_of(object, PART_TARGET);
+        const struct want *regex = part_of(object, PART_REGEX);
+        const struct want *prefixes = part_of(object, PART_PREFIXES);
+        struct bytes *names;
+
+        if (!check_kind_of_value(p, target, WANT_STRING, "target"))
+                return false;
+        *ret = (struct filter_options){
+                .target = bytes_equal_string(target->text, "type") ? FILTER_TYPE : FILTER_STREAM};
+        if (ret->target == FILTER_STREAM && !bytes_equal_string(target->text, "stream"))
+                return json_in_fail(&p->in, target->at, "\"target\" is \"stream\" or \"type\"");
+        if (!regex == !prefixes)
+                return json_in_fail(&p->in, object->at, "a filter has either \"regex\" or \"prefixes\"");
+        if (regex) {
+                ret->regex = regex->text;
+                if (!check_kind_of_value(p, regex, WANT_STRING, "regex"))
+                        return false;
+                return regex->text.size > 0 ||
+                       json_in_fail(&p->in, regex->at, "the regular expression is empty");
+        }
+        if (!names_of(p, prefixes, "prefixes", &names, &ret->prefix_count))
+                return false;
+        ret->prefixes = names;
+        return true;
+}
+
+/* The kinds that are made of names or of a filter. */
+static int make(struct parser *p, const struct want *object, enum selector_kind kind, struct selector **ret,
+        char *why, size_t why_size)
+{
+        struct filter_options options;
+        struct bytes *names = NULL;
+        unsigned count = 0;
+        const struct want *w;
+
+        switch (kind) {
+        case SELECT_STREAM:
+                w = part_of(object, PART_STREAM);
+                if (!check_kind_of_value(p, w, WANT_STRING, "stream"))
+                        return FILTER_INVALID;
+                return selector_of_names(kind, &w->text, 1, ret, why, why_size);
+        case SELECT_PREFIX:
+                if (!names_of(p, part_of(object, PART_PREFIXES), "prefixes", &names, &count))
+                        return FILTER_INVALID;
+                return selector_of_names(kind, names, count, ret, why, why_size);
+        case SELECT_TYPE:
+                if (!names_of(p, part_of(object, PART_TYPES), "types", &names, &count))
+                        return FILTER_INVALID;
+                return selector_of_names(kind, names, count, ret, why, why_size);
+        case SELECT_FILTER:
+                if (!filter_of(p, object, &options))
+                        return FILTER_INVALID;
+                return selector_of_filter(&options, ret, why, why_size);
+        default:
+                return selector_of_names(SELECT_ALL, NULL, 0, ret, why, why_size);
+        }
+}
+
+int selector_parse(struct bytes json, struct selector **ret, char *ret_why, size_t why_size)
+{
+        CLEANUP(selector_free) struct selector *s = MEMORY_NEW(struct selector);
+        struct parser p = {.arena = &s->arena};
+        struct want *object;
+        int r;
+
+        assert(why_size > 0);
+        if (json.size > LIMIT_SELECTOR_SIZE_MAX) {
+                snprintf(ret_why, why_size, "the selection is longer than %d bytes as JSON",
+                        LIMIT_SELECTOR_SIZE_MAX);
+                return FILTER_INVALID;
+        }
+        if (!bytes_is_utf8(json))
+                return refuse(ret_why, why_size, "the selection is not UTF-8");
+        s->arena.block_size = MATCH_NODE_BLOCK_SIZE;
+        json_in_begin(&p.in, json, 1);
+        if (json_in_kind(&p.in) != JSON_OBJECT_IN)
+                json_in_fail(&p.in, p.in.at, "a selection is an object");
+        if (p.in.has_failed || !parse_want(&p, 0, &object) || !json_in_end(&p.in) ||
+                !parse_kind(&p, object, &s->kind))
+                return refuse(ret_why, why_size, p.in.problem);
+        if (s->kind != SELECT_PATTERN && s->kind != SELECT_PAYLOAD) {
+                r = make(&p, object, s->kind, ret, ret_why, why_size);
+                return r && p.in.has_failed ? refuse(ret_why, why_size, p.in.problem) : r;
+        }
+        if (!take_match(&p, s, part_of(object, PART_MATCH)))
+                return refuse(ret_why, why_size, p.in.problem);
+        return finish(&s, ret, ret_why, why_size);
+}
+
+/* ---- the rest ---- */
+
+struct selector *selector_copy(const struct selector *s)
+{
+        struct selector *copy = NULL;
+        char why[JSON_IN_PROBLEM_SIZE];
+        int r = selector_parse(s->json, &copy, why, sizeof why);
+
+        assert(r == 0);
+        (void)r;
+        return copy;
+}
+
+void selector_free(struct selector **selector)
+{
+        struct selector *s = *selector;
+
+        if (!s)
+                return;
+        *selector = NULL;
+        filter_free(&s->filter);
+        arena_fini(&s->arena);
+        free(s->names);
+        free((void *)s->json.data);
+        free(s);
+}
+
+enum selector_kind selector_kind(const struct selector *s)
+{
+        return s->kind;
+}
+
+struct bytes selector_json(const struct selector *s)
+{
+        return s->json;
+}
+
+static bool has_name(const struct selector *s, struct bytes name)
+{
+        return bsearch(&name, s->names, s->name_count, sizeof *s->names, compare_names) != NULL;
+}
+
+enum filter_verdict selector_match(struct selector *s, const struct event_view *event)
+{
+        switch (s->kind) {
+        case SELECT_ALL:
+                return FILTER_MATCH;
+        case SELECT_STREAM:
+                return bytes_equal(event->stream, s->names[0]) ? FILTER_MATCH : FILTER_NO_MATCH;
+        case SELECT_TYPE:
+                return has_name(s, event->type) ? FILTER_MATCH : FILTER_NO_MATCH;
+        case SELECT_PREFIX:
+        case SELECT_FILTER:
+                return filter_match(s->filter, event->stream, event->type);
+        case SELECT_PATTERN:
+                return match_pattern(s, event) ? FILTER_MATCH : FILTER_NO_MATCH;
+        case SELECT_PAYLOAD:
+                return event->content_type == CONTENT_JSON && match_text(s->match, event->data)
+                               ? FILTER_MATCH
+                               : FILTER_NO_MATCH;
+        }
+        return FILTER_NO_MATCH;
+}
+
+enum selector_key selector_keys(const struct selector *s, const struct bytes **ret_names, unsigned *ret_count)
+{
+        *ret_names = s->names;
+        *ret_count = s->key == SELECT_KEY_NONE ? 0 : s->name_count;
+        return s->key;
+}
+
+struct filter *selector_new_filter(const struct selector *s)
+{
+        struct filter_options options = {
+                .target = s->target, .regex = s->regex, .prefixes = s->names, .prefix_count = s->name_count};
+        struct filter *filter = NULL;
+        char why[256];
+
+        /* Exact lists of types and patterns are narrower than any filter. */
+        if ((s->kind != SELECT_PREFIX && s->kind != SELECT_FILTER) ||
+                filter_new(&options, &filter, why, sizeof why) != 0)
+                return NULL;
+        return filter;
+}
