@@ -85,12 +85,14 @@ TEST(crc32c, knows_the_sums_of_rfc_3720)
 
 TEST(crc32c, hardware_and_table_agree_on_every_length)
 {
-        uint8_t data[200];
+        uint8_t data[3000];
 
         for (size_t i = 0; i < sizeof data; i++)
-                data[i] = (uint8_t)(i * 37 + 11);
+                data[i] = (uint8_t)(i * 37 + i / 256 + 11);
         for (size_t n = 0; n <= sizeof data; n++) {
                 assert_true(crc32c(7, data, n) == crc32c_by_table(7, data, n));
+                assert_true(crc32c(~7u, data + sizeof data - n, n) ==
+                            crc32c_by_table(~7u, data + sizeof data - n, n));
                 assert_true(crc32c(crc32c(0, data, n / 2), data + n / 2, n - n / 2) == crc32c(0, data, n));
         }
 }
