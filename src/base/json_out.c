@@ -79,7 +79,8 @@ static void add_text(struct buffer *out, struct bytes s)
                 add_escaped(out, c);
                 plain = i + 1;
         }
-        buffer_add(out, s.data + plain, s.size - plain);
+        if (plain < s.size) /* nothing has no address to begin at */
+                buffer_add(out, s.data + plain, s.size - plain);
 }
 
 /* The well-formed stretches as they are, U+FFFD for each byte between them. */
