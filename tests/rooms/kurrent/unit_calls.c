@@ -1,183 +1,13 @@
 /* The services over a real connection: what clients rely on but the official one for Node.js cannot be made
  * to ask, and what no decent client sends. The rest of the protocol is held by tests/interop. */
-#include "base/arena.h"
 #include "kurrent/gossip.pb-c.h"
 #include "kurrent/server_features.pb-c.h"
-#include "kurrent/shared.pb-c.h"
-#include "kurrent/streams.pb-c.h"
-#include "world.h"
-
-#define STREAMS "/event_store.client.streams.Streams/"
+#include "messages.h"
 
 typedef EventStore__Client__Streams__ReadReq__Options read_options;
 typedef EventStore__Client__Streams__ReadResp read_resp;
 typedef EventStore__Client__Streams__BatchAppendReq batch_req;
 typedef EventStore__Client__Streams__BatchAppendResp batch_resp;
-
-/* ---- messages ---- */
-
-static struct arena memory; /* of the test that runs */
-static EventStore__Client__Empty empty = EVENT_STORE__CLIENT__EMPTY__INIT;
-
-static void *message_of(const ProtobufCMessageDescriptor *d)
-{
-        ProtobufCMessage *m = arena_get(&memory, d->sizeof_message);
-
-        protobuf_c_message_init(d, m);
-        return m;
-}
-#define MESSAGE(name) message_of(&event_store__client__##name##__descriptor)
-
-static void *take(void *arena, size_t size)
-{
-        return arena_get(arena, size);
-}
-
-static void keep(void *arena, void *pointer)
-{
-        (void)arena;
-        (void)pointer;
-}
-
-static void *unpack(const ProtobufCMessageDescriptor *d, struct bytes bytes)
-{
-        ProtobufCAllocator allocator = {.alloc = take, .free = keep, .allocator_data = &memory};
-        void *m = protobuf_c_message_unpack(d, &allocator, bytes.size, bytes.data);
-
-        assert_non_null(m);
-        return m;
-}
-#define ANSWER(name, rpc, n) unpack(&event_store__client__##name##__descriptor, (rpc)->answers[n])
-
-static void send_message(struct rpc *r, const void *message)
-{
-        size_t size = protobuf_c_message_get_packed_size(message);
-        uint8_t *data = arena_get(&memory, size);
-
-        protobuf_c_message_pack(message, data);
-        rpc_send(r, bytes_of(data, size));
-}
-
-static ProtobufCBinaryData binary(const char *text)
-{
-        return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
-}
-
-static char *text_of(ProtobufCBinaryData b)
-{
-        return arena_string(&memory, bytes_of(b.data, b.len));
-}
-
-static EventStore__Client__StreamIdentifier *stream_of(const char *name)
-{
-        EventStore__Client__StreamIdentifier *m = MESSAGE(stream_identifier);
-
-        m->stream_name = binary(name);
-        return m;
-}
-
-static EventStore__Client__UUID *uuid_of(uint64_t n)
-{
-        EventStore__Client__UUID *m = MESSAGE(uuid);
-
-        m->value_case = EVENT_STORE__CLIENT__UUID__VALUE_STRUCTURED;
-        m->structured = MESSAGE(uuid__structured);
-        m->structured->most_significant_bits = 0x1122334455667788;
-        m->structured->least_significant_bits = (int64_t)n;
-        return m;
-}
-
-enum lack { LACK_NOTHING, LACK_ID, LACK_TYPE, LACK_CONTENT_TYPE };
-
-static void add_entry(
-        EventStore__Client__Streams__BatchAppendReq__ProposedMessage *m, const char *key, const char *value)
-{
-        EventStore__Client__Streams__BatchAppendReq__ProposedMessage__MetadataEntry *entry =
-                MESSAGE(streams__batch_append_req__proposed_message__metadata_entry);
-
-        entry->key = arena_string(&memory, bytes_of_string(key));
-        entry->value = arena_string(&memory, bytes_of_string(value));
-        m->metadata[m->n_metadata++] = entry;
-}
-
-/* ProposedMessage of Append and of BatchAppend: the same bytes, another descriptor. */
-static EventStore__Client__Streams__BatchAppendReq__ProposedMessage *proposed_of(
-        uint64_t id, const char *data, enum lack lack)
-{
-        EventStore__Client__Streams__BatchAppendReq__ProposedMessage *m =
-                MESSAGE(streams__batch_append_req__proposed_message);
-
-        if (lack != LACK_ID)
-                m->id = uuid_of(id);
-        m->metadata = arena_get(&memory, 2 * sizeof(*m->metadata));
-        if (lack != LACK_TYPE)
-                add_entry(m, "type", "Happened");
-        if (lack != LACK_CONTENT_TYPE)
-                add_entry(m, "content-type", "application/json");
-        m->data = binary(data);
-        return m;
-}
-
-/* ---- Append ---- */
-
-static void send_options(struct rpc *r, const char *stream, struct expected expected)
-{
-        EventStore__Client__Streams__AppendReq *m = MESSAGE(streams__append_req);
-
-        m->content_case = EVENT_STORE__CLIENT__STREAMS__APPEND_REQ__CONTENT_OPTIONS;
-        m->options = MESSAGE(streams__append_req__options);
-        m->options->stream_identifier = stream_of(stream);
-        if (expected.kind == EXPECTED_EXACT) {
-                m->options->expected_stream_revision_case =
-                        EVENT_STORE__CLIENT__STREAMS__APPEND_REQ__OPTIONS__EXPECTED_STREAM_REVISION_REVISION;
-                m->options->revision = expected.revision;
-        } else {
-                m->options->expected_stream_revision_case =
-                        expected.kind == EXPECTED_NONE
-                                ? EVENT_STORE__CLIENT__STREAMS__APPEND_REQ__OPTIONS__EXPECTED_STREAM_REVISION_NO_STREAM
-                                : EVENT_STORE__CLIENT__STREAMS__APPEND_REQ__OPTIONS__EXPECTED_STREAM_REVISION_ANY;
-                m->options->any = &empty;
-        }
-        send_message(r, m);
-}
-
-static void send_event(struct rpc *r, uint64_t id, enum lack lack)
-{
-        EventStore__Client__Streams__AppendReq *m = MESSAGE(streams__append_req);
-        EventStore__Client__Streams__AppendReq__ProposedMessage *event =
-                (void *)proposed_of(id, "{\"n\":1}", lack);
-
-        event->base.descriptor = &event_store__client__streams__append_req__proposed_message__descriptor;
-        for (size_t i = 0; i < event->n_metadata; i++)
-                event->metadata[i]->base.descriptor =
-                        &event_store__client__streams__append_req__proposed_message__metadata_entry__descriptor;
-        m->content_case = EVENT_STORE__CLIENT__STREAMS__APPEND_REQ__CONTENT_PROPOSED_MESSAGE;
-        m->proposed_message = event;
-        send_message(r, m);
-}
-
-static const struct expected any = {.kind = EXPECTED_ANY};
-static const struct expected none = {.kind = EXPECTED_NONE};
-
-/* Appends `count` events with ids from `id` on; gives the call's only answer. */
-static EventStore__Client__Streams__AppendResp *append(
-        struct client *c, const char *stream, struct expected expected, uint64_t id, unsigned count)
-{
-        EventStore__Client__Streams__AppendResp *answer;
-        struct rpc r;
-
-        rpc_open(&r, c, STREAMS "Append");
-        send_options(&r, stream, expected);
-        for (unsigned i = 0; i < count; i++)
-                send_event(&r, id + i, LACK_NOTHING);
-        rpc_half_close(&r);
-        rpc_wait_end(&r);
-        assert_int_equal(r.status, 0);
-        assert_int_equal(r.count, 1);
-        answer = ANSWER(streams__append_resp, &r, 0);
-        rpc_close(&r);
-        return answer;
-}
 
 TEST(append, tells_the_last_revision_and_its_position)
 {
@@ -905,16 +735,6 @@ TEST(delete, errors_carry_what_clients_look_for)
 
 /* ---- ServerFeatures and Gossip ---- */
 
-static void ask(struct rpc *r, struct client *c, const char *path)
-{
-        rpc_open(r, c, path);
-        rpc_send(r, BYTES_EMPTY);
-        rpc_half_close(r);
-        rpc_wait_end(r);
-        assert_int_equal(r->status, 0);
-        assert_int_equal(r->count, 1);
-}
-
 TEST(features, are_what_is_registered_in_lower_case)
 {
         static const char *const expected[][3] = {
@@ -989,15 +809,6 @@ TEST(features, and_gossip_answer_before_the_store_is_open)
                 world_close(worlds[i]);
         }
 }
-
-static int forget(void **state)
-{
-        (void)state;
-        arena_fini(&memory);
-        return 0;
-}
-
-#define ROW(noun, story) cmocka_unit_test_teardown(test_##noun##_##story, forget)
 
 int main(void)
 {
