@@ -332,6 +332,11 @@ void call_refuse_write(
                 call_refuse(c, 503, "not-ready", "The store takes no writes now",
                         "Try again in a second; nothing was written", "the store is opening or closing");
                 return;
+        case STORE_CORRUPT:
+                call_refuse(c, 500, "corrupt", "Stored bytes are damaged",
+                        "run `nilo verify`; nothing was written, other streams take writes", "%.*s: %s",
+                        SHOWN(stream->stream), result->problem);
+                return;
         default:
                 refuse_unknown(c, refusal);
         }

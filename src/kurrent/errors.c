@@ -90,6 +90,8 @@ static enum refusal_kind kind_of(const struct store_append_result *result, struc
                 return REFUSAL_EXHAUSTED;
         case STORE_NOT_READY:
                 return REFUSAL_NOT_READY;
+        case STORE_CORRUPT:
+                return REFUSAL_CORRUPT;
         default:
                 return REFUSAL_TIMEOUT;
         }

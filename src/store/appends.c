@@ -20,6 +20,7 @@ static const char *const verdict_texts[] = {
         [STORE_BUSY] = "too much in flight",
         [STORE_FULL] = "the disk is full",
         [STORE_NOT_READY] = "the store takes no appends now",
+        [STORE_CORRUPT] = "what the stream holds cannot be read: see nilo verify",
         [STORE_UNKNOWN] = "the deadline has passed",
 };
 
@@ -504,9 +505,7 @@ static bool decide(const struct request *rq, struct target *targets)
         }
         if (r) {
                 /* Damaged or unreadable bytes are a refusal of this stream, not of the store (G13). */
-                refuse(rq, &(struct store_append_result){.verdict = STORE_INVALID,
-                                   .stream = failed,
-                                   .problem = "what the stream holds cannot be read: see nilo verify"});
+                refuse(rq, &(struct store_append_result){.verdict = STORE_CORRUPT, .stream = failed});
                 return false;
         }
         if (decision == DECIDED_DUPLICATE)

@@ -73,6 +73,7 @@ enum store_verdict {
         STORE_BUSY,             /* too much in flight: definite, try again */
         STORE_FULL,             /* the disk is full: definite (G16) */
         STORE_NOT_READY,        /* opening or closing, or not leader: definite */
+        STORE_CORRUPT,          /* what the stream holds cannot be read, so nothing can be decided: definite (G13) */
         STORE_UNKNOWN,          /* the deadline passed before the commit: it may or may not be in the log (G3) */
 };
 

@@ -72,6 +72,7 @@ static void record_answer(struct world *w, struct op *op, const struct store_app
                 [STORE_BUSY] = HISTORY_REFUSED,
                 [STORE_FULL] = HISTORY_REFUSED,
                 [STORE_INVALID] = HISTORY_REFUSED,
+                [STORE_CORRUPT] = HISTORY_REFUSED,
                 [STORE_TOO_LARGE] = HISTORY_REFUSED,
         };
         struct history_op *h = history_end(
@@ -148,11 +149,14 @@ static void on_answer(void *arg, const struct store_append_result *r)
                 if (!op->is_in_call || !(w->is_closing || w->has_disk_fault || w->gave_up))
                         world_fail(w, "op %u: not ready without a reason", op->number);
                 break;
-        case STORE_INVALID:
-        case STORE_TOO_LARGE:
-                if (!w->allows_corrupt)
+        case STORE_CORRUPT:
+                if (!w->allows_corrupt || !op->is_in_call)
                         world_fail(w, "op %u: %s", op->number, r->problem);
                 w->corrupt_answers++;
+                break;
+        case STORE_INVALID:
+        case STORE_TOO_LARGE:
+                world_fail(w, "op %u: %s", op->number, r->problem);
                 break;
         }
         /* Clients append again when they hear of the last. */
