@@ -215,6 +215,9 @@ TEST(server, people_are_told_what_to_do_next)
                 url);
         assert_int_equal(child_stop(&c, SIGINT), 0);
         assert_non_null(strstr(c.said, expected));
+        /* What people see at a start is only what they have to know. */
+        assert_non_null(strstr(c.logged, "store_opened"));
+        assert_null(strstr(c.logged, "subsystem_ready"));
 }
 
 TEST(server, the_chain_of_start_and_stop_is_logged_in_order)
@@ -224,7 +227,7 @@ TEST(server, the_chain_of_start_and_stop_is_logged_in_order)
         const char *at;
         struct child c;
 
-        START(&c, "--memory-only", "--port", "0", "--json", "--log-format", "json");
+        START(&c, "--memory-only", "--port", "0", "--json", "--log-format", "json", "--log-level", "debug");
         child_wait_ready(&c);
         assert_int_equal(child_stop(&c, SIGTERM), 0);
         at = c.logged;
