@@ -14,7 +14,8 @@
  *
  * A save writes and syncs one slot, then the other. So a save that a crash interrupts leaves the old or the
  * new vote, both right since nobody was told; and after a save that ended, damage to either slot costs
- * nothing: a stale slot alone would let this node vote twice in a term. */
+ * nothing: a stale slot alone would let this node vote twice in a term. What an interrupted save left is
+ * mended at the open, the damaged or stale slot first: the other is all there is. */
 #include "persistence/vote.h"
 
 #include <errno.h>
@@ -43,16 +44,20 @@ static void vote_encode(const struct vote *v, uint8_t to[VOTE_SLOT_SIZE])
 static int vote_write_slots(struct vote *v, struct os_file *file)
 {
         uint8_t slot[VOTE_SLOT_SIZE];
-        int i, r;
+        unsigned i;
+        int r;
 
         vote_encode(v, slot);
         for (i = 0; i < VOTE_SLOTS; i++) {
-                r = os_file_write(file, bytes_of(slot, sizeof slot), (uint64_t)i * VOTE_SLOT_SIZE);
+                unsigned at = (v->first_slot + i) % VOTE_SLOTS;
+
+                r = os_file_write(file, bytes_of(slot, sizeof slot), (uint64_t)at * VOTE_SLOT_SIZE);
                 if (!r)
                         r = os_file_sync(file);
                 if (r)
                         return r;
         }
+        v->first_slot = 0;
         return 0;
 }
 
@@ -99,6 +104,7 @@ static int vote_load(struct vote *v, const char *path)
 {
         uint8_t slots[VOTE_SLOTS * VOTE_SLOT_SIZE] = {0};
         unsigned valid = 0, newer = 0, foreign = 0;
+        bool is_valid[VOTE_SLOTS];
         size_t size;
         int i, r;
 
@@ -111,10 +117,17 @@ static int vote_load(struct vote *v, const char *path)
         for (i = 0; i < VOTE_SLOTS; i++) {
                 enum slot_state state = vote_decode(slots + i * VOTE_SLOT_SIZE, v);
 
+                is_valid[i] = state == SLOT_VALID;
                 valid += state == SLOT_VALID;
                 newer += state == SLOT_NEWER;
                 foreign += state == SLOT_FOREIGN;
                 v->damaged_slots += state == SLOT_DAMAGED;
+        }
+        for (i = 0; i < VOTE_SLOTS; i++) {
+                if (is_valid[i] && get_u64(slots + i * VOTE_SLOT_SIZE + 56) == v->sequence)
+                        continue;
+                v->needs_save = true;
+                v->first_slot = (unsigned)i;
         }
         if (newer)
                 return problem_note(
@@ -146,11 +159,12 @@ int vote_open(struct vote *v, struct os *os, const char *store_path,
         if (r)
                 return fault_fold(r);
         r = vote_load(v, path);
-        /* What was read may be in memory only, written by a process that died before its sync. Saving it anew
-         * also repairs a slot. */
+        /* What was read may be in memory only, written by a process that died before its sync. The only right
+         * slot is durable before the other is touched. */
         if (!r && !read_only)
-                r = v->damaged_slots ? vote_save(v, v->term, v->voted_for)
-                                     : fault_fold(os_file_sync(v->file));
+                r = fault_fold(os_file_sync(v->file));
+        if (!r && !read_only && v->needs_save)
+                r = vote_save(v, v->term, v->voted_for);
         if (r)
                 vote_close(v);
         return r;

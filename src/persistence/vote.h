@@ -13,6 +13,8 @@ struct vote {
         uint64_t term;
         uint64_t voted_for;
         unsigned damaged_slots; /* found at the open: 0 or 1 */
+        bool needs_save;        /* found at the open: the slots differ */
+        unsigned first_slot;    /* to be written first: never the only one that is right */
 };
 
 /* Makes the file with term 0, durable with its name. 0, PERSISTENCE_FULL or a fault. */

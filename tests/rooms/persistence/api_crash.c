@@ -150,6 +150,53 @@ TEST(crash, keeps_the_vote)
         }
 }
 
+/* A save that is cut off, then the start after it, and the one after that: one slot is right at any time, and
+ * a vote that somebody may have been told of never goes back. */
+TEST(crash, again_and_again_while_the_vote_is_saved_leaves_a_vote)
+{
+        uint64_t seed;
+
+        for (seed = 0; seed < 300; seed++) {
+                struct os_sim_faults faults = {0};
+                uint64_t term = 1, told = 0;
+                struct fixture f;
+                unsigned i;
+
+                fixture_init(&f, 50000 + seed);
+                fixture_open(&f);
+                assert_int_equal(persistence_save_vote(f.p, term, 1), 0);
+                for (i = 0; i < 8; i++) {
+                        *(seed % 2 ? &faults.write_fails_at : &faults.sync_fails_at) =
+                                1 + os_sim_choose(f.os, 4);
+                        os_sim_set_faults(f.os, &faults);
+                        if (f.p && persistence_save_vote(f.p, ++term, 1) == 0)
+                                told = term;
+                        if (os_sim_choose(f.os, 2))
+                                os_sim_crash(f.os);
+                        else
+                                os_sim_kill(f.os);
+                        /* The start may be cut off as well. */
+                        faults.write_fails_at = seed % 2 ? os_sim_choose(f.os, 4) : 0;
+                        faults.sync_fails_at = seed % 2 ? 0 : os_sim_choose(f.os, 4);
+                        os_sim_set_faults(f.os, &faults);
+                        f.p = NULL;
+                        if (fixture_try_open(&f) != 0) {
+                                f.p = NULL;
+                                os_sim_crash(f.os);
+                        }
+                        os_sim_set_faults(f.os, &(struct os_sim_faults){0});
+                        if (!f.p)
+                                fixture_open(&f);
+                        else
+                                persistence_start(f.p);
+                        assert_true(persistence_recovered(f.p)->term >= told);
+                        /* What an open log says of its term counts as told. */
+                        told = term = persistence_recovered(f.p)->term;
+                }
+                fixture_fini(&f);
+        }
+}
+
 /* A disk that lies about syncs must be found out: the test of the test. */
 TEST(crash, with_a_lying_disk_loses_acknowledged_entries)
 {
@@ -184,6 +231,7 @@ int main(void)
                 TEST_ROW(kill, at_any_point_loses_nothing_acknowledged_G2),
                 TEST_ROW(crash, while_a_store_is_made_is_never_fatal),
                 TEST_ROW(crash, keeps_the_vote),
+                TEST_ROW(crash, again_and_again_while_the_vote_is_saved_leaves_a_vote),
                 TEST_ROW(crash, with_a_lying_disk_loses_acknowledged_entries),
         };
 
