@@ -161,7 +161,7 @@ void world_stop(struct world *w)
                 continue;
         if (!w->is_closed)
                 world_fail(w, "the store never closes");
-        else if (w->gave_up)
+        else if (w->gave_up && !w->has_disk_fault)
                 world_fail(w, "unknown without a reason");
         else if (w->outstanding)
                 world_fail(w, "closed with %u appends unanswered", w->outstanding);
