@@ -284,14 +284,14 @@ static void list(struct kurrent *k, struct gateway_request *call, struct emitter
         struct arena arena = {0};
         struct buffer message = {0};
         struct telling telling = {&arena, &message, false};
-        struct notification_stats duties;
+        /* No group has an empty name: this only asks whether there are duties here. */
+        enum emitter_verdict verdict = emitter_info(e, GROUP_ALL, BYTES_EMPTY, tell, &telling);
         unsigned count = 0;
 
-        notification_stats(gateway_notification(k->gateway), &duties);
-        if (duties.has_duties)
+        if (verdict == EMITTER_NOT_FOUND)
                 count = emitter_each(e, stream, BYTES_EMPTY, UINT32_MAX, tell, &telling);
-        if (!duties.has_duties)
-                refuse(k, call, REFUSAL_NOT_READY, NULL);
+        if (verdict != EMITTER_NOT_FOUND)
+                group_refuse(k, call, &(struct group){.stream = stream}, verdict, NULL);
         else if (telling.is_too_large)
                 refuse(k, call, REFUSAL_EXHAUSTED, "the list is larger than clients take; list by stream");
         else if (!count && stream.size)
