@@ -39,7 +39,8 @@ struct filter {
         enum filter_target target;
 
         /* by regular expression */
-        pcre2_code *code; /* NULL: by prefixes */
+        pcre2_code *code;   /* NULL: by prefixes */
+        struct bytes regex; /* ours */
         pcre2_match_data *match;
         pcre2_match_context *bounds;
         struct filter_cached cache[FILTER_CACHE_SIZE];
@@ -153,10 +154,15 @@ int filter_new(const struct filter_options *options, struct filter **ret, char *
                 return FILTER_INVALID;
         f = MEMORY_NEW(struct filter);
         f->target = options->target;
-        if (options->regex.size)
-                r = compile_regex(f, options->regex, ret_why, why_size);
-        else
+        if (options->regex.size) {
+                uint8_t *copy = memory_new(options->regex.size);
+
+                memcpy(copy, options->regex.data, options->regex.size);
+                f->regex = bytes_of(copy, options->regex.size);
+                r = compile_regex(f, f->regex, ret_why, why_size);
+        } else {
                 take_prefixes(f, options);
+        }
         if (r) {
                 filter_free(&f);
                 return r;
@@ -174,10 +180,19 @@ void filter_free(struct filter **filter)
         pcre2_match_context_free(f->bounds);
         pcre2_match_data_free(f->match);
         pcre2_code_free(f->code);
+        free((void *)f->regex.data);
         free(f->prefixes);
         free(f->prefix_bytes);
         free(f);
         *filter = NULL;
+}
+
+struct filter_options filter_describe(const struct filter *f)
+{
+        return (struct filter_options){.target = f->target,
+                .regex = f->regex,
+                .prefixes = f->prefixes,
+                .prefix_count = f->prefix_count};
 }
 
 static enum filter_verdict match_prefixes(const struct filter *f, struct bytes subject)

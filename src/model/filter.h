@@ -21,6 +21,8 @@ enum filter_outcome { FILTER_INVALID = 1 };
 /* Compiles a filter; everything is copied. FILTER_INVALID: `ret_why` (at least 256 bytes) says why and where. */
 MUST_CHECK int filter_new(const struct filter_options *options, struct filter **ret, char *ret_why, size_t why_size);
 void filter_free(struct filter **filter); /* NULL is fine */
+/* What it was made of; prefixes sorted, without those that begin with another one. Lives as long as the filter. */
+struct filter_options filter_describe(const struct filter *filter);
 
 /* FILTER_MATCH, FILTER_NO_MATCH, or FILTER_TOO_COSTLY when the pattern exceeds the match limit on this subject: the
  * caller ends the read with an error, it never skips (G10). Remembers the last subjects, so runs of events of one

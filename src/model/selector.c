@@ -68,7 +68,8 @@ struct selector {
         unsigned name_count;
         enum selector_key key;
 
-        /* SELECT_PREFIX, SELECT_FILTER */
+        /* SELECT_FILTER, SELECT_PREFIX; compiled for the first match, since most of equal selections never
+         * match */
         struct filter *filter;
         enum filter_target target;
         struct bytes regex; /* borrows from `names` block; empty: by names */
@@ -649,14 +650,6 @@ static int finish(struct selector **selector, struct selector **ret, char *why, 
         return 0;
 }
 
-static int make_filter(struct selector *s, char *why, size_t why_size)
-{
-        struct filter_options options = {
-                .target = s->target, .regex = s->regex, .prefixes = s->names, .prefix_count = s->name_count};
-
-        return filter_new(&options, &s->filter, why, why_size);
-}
-
 static int check_names(
         enum selector_kind kind, const struct bytes *names, unsigned count, char *why, size_t why_size)
 {
@@ -697,8 +690,6 @@ int selector_of_names(enum selector_kind kind, const struct bytes *names, unsign
         }
         if (!r && kind != SELECT_ALL)
                 keep_names(s, names, count, BYTES_EMPTY, kind == SELECT_PREFIX);
-        if (!r && kind == SELECT_PREFIX)
-                r = make_filter(s, ret_why, why_size);
         if (r)
                 return r;
         return finish(&s, ret, ret_why, why_size);
@@ -708,15 +699,16 @@ int selector_of_filter(
         const struct filter_options *options, struct selector **ret, char *ret_why, size_t why_size)
 {
         CLEANUP(selector_free) struct selector *s = MEMORY_NEW(struct selector);
-        struct filter_options checked = *options;
+        struct filter *filter = NULL;
         uint8_t literal[LIMIT_FILTER_REGEX_SIZE_MAX];
         struct bytes prefix = BYTES_EMPTY;
         int r;
 
         s->kind = SELECT_FILTER;
         s->target = options->target;
-        /* First as it came, for the limits and the pattern's errors. */
-        r = filter_new(&checked, &s->filter, ret_why, why_size);
+        /* For the limits and the pattern's errors. */
+        r = filter_new(options, &filter, ret_why, why_size);
+        filter_free(&filter);
         if (r)
                 return r;
         if (!bytes_is_utf8(options->regex))
@@ -1048,9 +1040,43 @@ struct bytes selector_json(const struct selector *s)
         return s->json;
 }
 
+/* The greatest name that is not greater than this one; NULL if there is none. */
+static const struct bytes *name_before(const struct selector *s, struct bytes name)
+{
+        unsigned low = 0, high = s->name_count;
+
+        while (low < high) {
+                unsigned middle = low + (high - low) / 2;
+
+                if (bytes_compare(s->names[middle], name) <= 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low ? &s->names[low - 1] : NULL;
+}
+
 static bool has_name(const struct selector *s, struct bytes name)
 {
-        return bsearch(&name, s->names, s->name_count, sizeof *s->names, compare_names) != NULL;
+        const struct bytes *before = name_before(s, name);
+
+        return before && bytes_equal(*before, name);
+}
+
+/* No prefix begins with another one, so only the one before the name can be its beginning. */
+static bool has_prefix_of(const struct selector *s, struct bytes name)
+{
+        const struct bytes *before = name_before(s, name);
+
+        return before && bytes_starts_with(name, *before);
+}
+
+static enum filter_verdict match_regex(struct selector *s, const struct event_view *event)
+{
+        /* The pattern was tried when the selection was made, so only memory can be missing. */
+        if (!s->filter)
+                s->filter = selector_new_filter(s);
+        return s->filter ? filter_match(s->filter, event->stream, event->type) : FILTER_TOO_COSTLY;
 }
 
 enum filter_verdict selector_match(struct selector *s, const struct event_view *event)
@@ -1064,7 +1090,11 @@ enum filter_verdict selector_match(struct selector *s, const struct event_view *
                 return has_name(s, event->type) ? FILTER_MATCH : FILTER_NO_MATCH;
         case SELECT_PREFIX:
         case SELECT_FILTER:
-                return filter_match(s->filter, event->stream, event->type);
+                if (s->regex.size)
+                        return match_regex(s, event);
+                return has_prefix_of(s, s->target == FILTER_STREAM ? event->stream : event->type)
+                               ? FILTER_MATCH
+                               : FILTER_NO_MATCH;
         case SELECT_PATTERN:
                 return match_pattern(s, event) ? FILTER_MATCH : FILTER_NO_MATCH;
         case SELECT_PAYLOAD:
