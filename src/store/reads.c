@@ -22,6 +22,7 @@ struct store_reader {
         void *arg;
         uint64_t left;
         uint64_t examine_max;
+        uint64_t next;      /* forward: number to go on with after a rest */
         uint64_t first;     /* of a stream: nothing below is visible */
         uint64_t end;       /* forward: nothing from here on is given; UINT64_MAX: no end */
         uint64_t known_end; /* of a stream: age hides only what was there at the opening */
@@ -129,6 +130,7 @@ static int open_reader(struct store_reader *r, const struct store_read_options *
                 is_over(r, STORE_READ_END);
                 return 0;
         }
+        r->next = from;
         return open_inner(r, from);
 }
 
@@ -174,6 +176,20 @@ void store_reader_close(struct store_reader **reader)
         assert(r->store->reader_count > 0);
         r->store->reader_count--;
         free(r);
+}
+
+/* What is hidden of a stream was settled at the opening and stays so. */
+void store_reader_rest(struct store_reader *r, uint64_t position)
+{
+        assert(r->is_follow);
+        assert(!r->has_link);
+        persistence_reader_close(&r->inner);
+        persistence_reader_close(&r->target);
+        if (!is_all(r) || position <= r->next)
+                return;
+        r->examined += position - r->next;
+        r->position = position - 1;
+        r->next = position;
 }
 
 /* ---- links ---- */
@@ -296,6 +312,11 @@ int store_reader_next(struct store_reader *r, struct store_read_item *ret)
                         return r->over;
                 if (!r->left)
                         return STORE_READ_END;
+                if (UNLIKELY(!r->inner)) {
+                        result = open_inner(r, r->next);
+                        if (result)
+                                return result;
+                }
                 result = next_of_log(r, &e);
                 if (result)
                         return result;
@@ -303,6 +324,7 @@ int store_reader_next(struct store_reader *r, struct store_read_item *ret)
                         return r->over;
                 r->examined++;
                 r->position = e.position;
+                r->next = (is_all(r) ? e.position : e.revision) + 1;
                 if (is_too_old(r, &e))
                         continue;
                 if (r->filter) {

@@ -187,6 +187,9 @@ struct store_reader;
 MUST_CHECK int store_reader_open(struct store *store, struct store_read_options *options, struct store_reader **ret);
 MUST_CHECK int store_reader_next(struct store_reader *r, struct store_read_item *ret);
 void store_reader_close(struct store_reader **r); /* also while WAITing; NULL is fine */
+/* A following reader that has met STORE_READ_END gives back the memory that it reads with, and goes on where it was when it is asked next; of all streams,
+ * not below `position`: what lies before counts as examined. */
+void store_reader_rest(struct store_reader *r, uint64_t position);
 const char *store_reader_problem(const struct store_reader *r);
 /* Events looked at so far, and the position of the last of them (valid if examined > 0): for checkpoints (G10). */
 uint64_t store_reader_examined(const struct store_reader *r);
