@@ -1,10 +1,11 @@
 /* EmitterSystem: subscriptions that read their history and go on live with one cursor.
  *
  * A subscription is a forward reader that follows. While its reader has something the consumer pulls it; at
- * the end of the log the subscription waits in the emitter until a fact says that something was committed.
- * Because the wait begins in the same turn in which the reader saw the end, and facts of a commit come after
- * the commit, no event falls between (G10). When facts were missed every waiting subscription looks at the
- * log once. */
+ * the end of the log the reader rests, and the subscription waits in the match index until something that it
+ * may want was committed. Because the wait begins in the same turn in which the reader saw the end, no event
+ * falls between (G10). What the index has passed over for a filter of all streams, the reader does not read
+ * again: so a filter that seldom matches costs nothing in between. It looks all the same whenever a
+ * checkpoint is due. */
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -14,8 +15,8 @@ enum subscription_state { SUBSCRIPTION_READING, SUBSCRIPTION_WAITING };
 
 struct subscription {
         struct notification *notification;
-        struct list link;    /* in notification.subscriptions */
-        struct list waiting; /* in the emitter */
+        struct list link; /* in notification.subscriptions */
+        struct notification_wait wait;
         struct store_reader *reader;
         void (*on_readable)(void *arg);
         void *arg;
@@ -27,6 +28,7 @@ struct subscription {
         uint64_t first;     /* number with which it began */
         uint64_t caught_up; /* what ITEM_CAUGHT_UP will tell, as of the end that was seen */
         enum subscription_state state;
+        bool is_filtered;
         bool has_checkpoint;
         bool has_caught_up_number;
         bool is_live; /* has told that it caught up */
@@ -34,148 +36,64 @@ struct subscription {
         bool owes_caught_up;
 };
 
-/* ---- the emitter ---- */
-
-static void match_index_watch(struct match_index *e);
-
 static bool is_all(const struct subscription *s)
 {
         return s->stream.size == 0;
 }
 
+/* ---- waiting ---- */
+
+static void on_match(struct notification_wait *wait, uint64_t position)
+{
+        struct subscription *s = wait->arg;
+
+        s->state = SUBSCRIPTION_READING;
+        if (is_all(s))
+                store_reader_rest(s->reader, position);
+        s->on_readable(s->arg);
+}
+
+/* What to wait for: the stream; the filter's events; or everything, also where a filter is too long for a
+ * selection, since a hint too many is harmless. */
+static void make_wait(struct subscription *s, const struct filter *filter)
+{
+        struct filter_options options;
+        struct bytes stream = buffer_bytes(&s->stream);
+        char why[256];
+        int r = FILTER_INVALID;
+
+        s->wait = (struct notification_wait){.on_match = on_match, .arg = s};
+        if (!is_all(s)) {
+                r = selector_of_names(SELECT_STREAM, &stream, 1, &s->wait.selector, why, sizeof why);
+        } else if (filter) {
+                options = filter_describe(filter);
+                r = selector_of_filter(&options, &s->wait.selector, why, sizeof why);
+        }
+        if (r)
+                r = selector_of_names(SELECT_ALL, NULL, 0, &s->wait.selector, why, sizeof why);
+        assert(r == 0);
+}
+
 static void wait_for_news(struct subscription *s)
 {
-        struct match_index *e = &s->notification->emitter;
+        uint64_t end = store_next_position(s->notification->store);
+        uint64_t since = store_reader_examined(s->reader) - s->examined_at_checkpoint;
 
-        if (s->state == SUBSCRIPTION_WAITING)
-                return;
         s->state = SUBSCRIPTION_WAITING;
-        list_remove(&s->waiting); /* it may still be on the list of those about to be told */
-        list_add_last(
-                is_all(s) ? &e->waiting_all : &e->waiting[s->stream_hash % EMITTER_BUCKETS], &s->waiting);
-        e->waiting_count++;
-        match_index_watch(e);
+        store_reader_rest(s->reader, 0);
+        /* Of everything it looks at each event anyway. */
+        s->wait.look_at = 0;
+        if (s->is_filtered && s->checkpoint_after)
+                s->wait.look_at = end + s->checkpoint_after - since;
+        notification_wait(s->notification, &s->wait, end);
 }
 
 static void wait_no_more(struct subscription *s)
 {
         if (s->state != SUBSCRIPTION_WAITING)
                 return;
-        list_remove(&s->waiting);
-        s->notification->emitter.waiting_count--;
+        match_index_leave(&s->wait);
         s->state = SUBSCRIPTION_READING;
-}
-
-/* Moves the waiting subscriptions that want this stream (NULL: all that wait) to `due`. */
-static unsigned collect(struct list *waiting, const uint64_t *stream_hash, struct list *due)
-{
-        unsigned count = 0;
-
-        LIST_EACH_SAFE (at, waiting) {
-                struct subscription *s = CONTAINER_OF(at, struct subscription, waiting);
-
-                if (stream_hash && !is_all(s) && s->stream_hash != *stream_hash)
-                        continue;
-                wait_no_more(s);
-                list_add_last(due, &s->waiting);
-                count++;
-        }
-        return count;
-}
-
-static unsigned collect_everybody(struct match_index *e, struct list *due)
-{
-        unsigned count = collect(&e->waiting_all, NULL, due);
-
-        for (unsigned i = 0; i < EMITTER_BUCKETS; i++)
-                count += collect(&e->waiting[i], NULL, due);
-        return count;
-}
-
-/* A consumer may close any subscription from inside: each is taken off the list before it is called. */
-static void wake(struct list *due)
-{
-        while (!list_is_empty(due)) {
-                struct subscription *s = CONTAINER_OF(due->next, struct subscription, waiting);
-
-                list_remove(&s->waiting);
-                s->on_readable(s->arg);
-        }
-}
-
-static void on_facts(struct control_watcher *watcher)
-{
-        struct match_index *e = watcher->arg;
-        struct list due;
-        struct fact fact;
-        uint64_t missed;
-
-        list_init(&due);
-        while (control_take(watcher, &fact, &missed)) {
-                unsigned count = 0;
-
-                if (missed)
-                        count += collect_everybody(e, &due);
-                if (fact.type != FACT_events_persisted)
-                        continue;
-                count += collect(&e->waiting_all, NULL, &due);
-                count += collect(&e->waiting[fact.payload.stream_hash % EMITTER_BUCKETS],
-                        &fact.payload.stream_hash, &due);
-                if (count) {
-                        struct fact_payload payload = fact.payload;
-
-                        payload.count = count;
-                        control_publish(e->notification->control, FACT_notification_triggered, &payload);
-                }
-                if (!e->waiting_count)
-                        break;
-        }
-        if (!e->waiting_count) {
-                control_unwatch(&e->watcher);
-                e->is_watching = false;
-        }
-        wake(&due);
-}
-
-static void match_index_watch(struct match_index *e)
-{
-        if (e->is_watching || !e->is_running)
-                return;
-        e->watcher = (struct control_watcher){
-                .on_facts = on_facts,
-                .arg = e,
-                .categories = 1u << CATEGORY_PERSISTENCE,
-                .level = LEVEL_TRACE,
-        };
-        control_watch(e->notification->control, &e->watcher, false);
-        e->is_watching = true;
-}
-
-int match_index_start(void *arg)
-{
-        struct match_index *e = arg;
-
-        assert(!e->is_running);
-        e->is_running = true;
-        /* After a restart somebody may wait already, and news may have passed: everybody looks once. */
-        if (e->waiting_count) {
-                struct list due;
-
-                list_init(&due);
-                collect_everybody(e, &due);
-                wake(&due);
-        }
-        return 0;
-}
-
-void match_index_stop(void *arg)
-{
-        struct match_index *e = arg;
-
-        if (e->is_watching)
-                control_unwatch(&e->watcher);
-        e->is_watching = false;
-        e->is_running = false;
 }
 
 /* ---- the subscription ---- */
@@ -268,9 +186,10 @@ int subscription_open(struct notification *n, struct subscription_options *optio
         s->on_readable = options->on_readable;
         s->arg = options->arg;
         s->checkpoint_after = options->checkpoint_after;
+        s->is_filtered = options->filter != NULL;
         buffer_add_bytes(&s->stream, options->stream);
         s->stream_hash = name_hash(options->stream);
-        list_init(&s->waiting);
+        make_wait(s, options->filter);
         list_add_last(&n->subscriptions, &s->link);
         n->subscription_count++;
         r = first_number(s, options, &s->first);
@@ -303,10 +222,10 @@ void subscription_close(struct subscription **subscription)
         if (!s)
                 return;
         *subscription = NULL;
-        wait_no_more(s);
+        notification_wait_end(&s->wait);
+        selector_free(&s->wait.selector);
         if (s->reader)
                 publish_place(s, FACT_subscription_ended, "closed");
-        list_remove(&s->waiting);
         list_remove(&s->link);
         s->notification->subscription_count--;
         store_reader_close(&s->reader);
@@ -436,11 +355,11 @@ int notification_open(const struct notification_options *options, struct notific
         struct notification *n = MEMORY_NEW(struct notification);
         struct supervised workers[] = {
                 {"leader_tracker", leader_start, leader_stop, &n->leader},
-                {"emitter", match_index_start, match_index_stop, &n->emitter},
+                {"match_index", match_index_start, match_index_stop, &n->index},
         };
         struct supervisor_options supervision = {
                 .subsystem = SUBSYSTEM_NOTIFICATION,
-                .strategy = REST_FOR_ONE, /* emitters depend on the leader's duties */
+                .strategy = REST_FOR_ONE, /* who has duties waits in the index */
                 .restarts_max = 5,
                 .period_us = 30 * 1000000ull,
         };
@@ -452,10 +371,7 @@ int notification_open(const struct notification_options *options, struct notific
         n->subscriptions_max = options->subscriptions_max ? options->subscriptions_max : 10000;
         list_init(&n->subscriptions);
         leader_init(&n->leader, n);
-        n->emitter.notification = n;
-        list_init(&n->emitter.waiting_all);
-        for (unsigned i = 0; i < EMITTER_BUCKETS; i++)
-                list_init(&n->emitter.waiting[i]);
+        match_index_init(&n->index, n);
         r = supervisor_start(n->control, &supervision, workers, COUNT_OF(workers), &n->supervisor);
         if (r) {
                 notification_free(&n);
@@ -467,15 +383,11 @@ int notification_open(const struct notification_options *options, struct notific
 
 void notification_stop(struct notification *n)
 {
-        struct list due;
-
         if (n->is_stopping)
                 return;
         n->is_stopping = true;
-        list_init(&due);
-        collect_everybody(&n->emitter, &due);
         supervisor_stop(&n->supervisor);
-        wake(&due);
+        match_index_tell_all(&n->index);
 }
 
 void notification_free(struct notification **notification)
@@ -488,6 +400,7 @@ void notification_free(struct notification **notification)
         assert(list_is_empty(&n->subscriptions));
         supervisor_stop(&n->supervisor);
         leader_fini(&n->leader);
+        match_index_fini(&n->index);
         free(n);
 }
 

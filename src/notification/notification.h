@@ -97,6 +97,7 @@ void notification_duty_started(struct notification_duty *duty, uint64_t term, ui
 
 /* ---- the match index: who waits for which events ---- */
 
+struct match_index;
 /* Embedded in whoever has read everything below `position` and waits. */
 struct notification_wait {
         struct selector *selector; /* borrowed from notification_wait to notification_wait_end */
@@ -104,10 +105,11 @@ struct notification_wait {
          * known, and it must look for itself. It waits no more and may wait again. */
         void (*on_match)(struct notification_wait *wait, uint64_t position);
         void *arg;
-        uint64_t look_at; /* told also when an event at or above this position is committed, selected or not; 0: never */
+        uint64_t look_at; /* told also when store_next_position has reached this, whatever was selected; 0: never */
         uint64_t position; /* notification's own, as what follows */
         struct list link;
         struct list member;
+        struct match_index *index;
         void *key;
         unsigned heap_at;
         bool is_waiting;

@@ -26,24 +26,63 @@ bool leader_has_duties(const struct leader *l);
 int leader_start(void *arg); /* struct leader; a worker's start and stop */
 void leader_stop(void *arg);
 
-/* ---- catch_up.c: EmitterSystem ---- */
+/* ---- index.c: the match index ---- */
 
-enum { EMITTER_BUCKETS = 1024 };
+struct match_key;
+struct match_group;
 
-/* Subscriptions that wait for news, found by the hash of their stream; those of all streams apart. The bus is
- * watched only while somebody waits, so that an append without subscribers pays nothing. */
+/* The lengths of the prefixes of one kind, rising. */
+struct match_lengths {
+        uint32_t *counts; /* of prefixes, by length */
+        uint16_t *lengths;
+        unsigned count;
+};
+
 struct match_index {
         struct notification *notification;
         struct control_watcher watcher;
-        struct list waiting_all;
-        struct list waiting[EMITTER_BUCKETS];
-        uint64_t waiting_count;
+        struct os_turn_hook hook;
+
+        struct match_group **groups; /* by canonical JSON */
+        size_t group_capacity;
+        size_t group_count;
+        struct match_group *everything; /* that of SELECT_ALL */
+        struct list ways[3];            /* groups, by how they are found */
+        unsigned waiting[3];            /* waits in them */
+        struct match_key **keys;
+        size_t key_capacity;
+        size_t key_count;
+        struct match_lengths stream_lengths;
+        struct match_lengths type_lengths;
+        struct notification_wait **heap; /* by look_at, lowest first */
+        unsigned heap_count;
+        unsigned heap_capacity;
+        struct list due; /* waits to be told */
+
+        /* the event at hand, and the place in the log */
+        struct store_reader *reader;
+        struct event_view event;
+        struct list matched; /* groups */
+        struct list mark;    /* in the rest: those before it have been asked */
+        uint64_t next;
+        unsigned woken; /* by the event at hand */
+        bool has_event;
         bool is_running;
         bool is_watching;
 };
 
-int match_index_start(void *arg);
+void match_index_init(struct match_index *x, struct notification *n);
+void match_index_fini(struct match_index *x); /* waits that are still there are no longer known */
+int match_index_start(void *arg);             /* struct match_index; a worker's start and stop */
 void match_index_stop(void *arg);
+/* Waits no more, is told no more, and stays known. */
+void match_index_leave(struct notification_wait *wait);
+/* Tells everybody who waits, at once. */
+void match_index_tell_all(struct match_index *x);
+/* Events that may concern the wait and that neither the index nor its owner has looked at. */
+uint64_t match_index_behind(const struct match_index *x, const struct notification_wait *wait);
+
+/* ---- the room ---- */
 
 struct notification {
         struct os *os;
@@ -51,7 +90,7 @@ struct notification {
         struct store *store;
         struct supervisor *supervisor;
         struct leader leader;
-        struct match_index emitter;
+        struct match_index index;
         struct list subscriptions; /* all that are open */
         unsigned subscription_count;
         unsigned subscriptions_max;

@@ -470,12 +470,12 @@ static void check_failure_of(const char *worker, unsigned restarted)
         world_end(&w);
 }
 
-TEST(supervision, a_failed_emitter_is_restarted_and_nothing_is_skipped)
+TEST(supervision, a_failed_match_index_is_restarted_and_nothing_is_skipped)
 {
-        check_failure_of("emitter", 1);
+        check_failure_of("match_index", 1);
 }
 
-TEST(supervision, a_failed_leader_tracker_takes_the_emitter_along_and_finds_its_duties_again)
+TEST(supervision, a_failed_leader_tracker_takes_the_index_along_and_finds_its_duties_again)
 {
         check_failure_of("leader_tracker", 2);
 }
@@ -498,9 +498,9 @@ int main(void)
                 TEST_ROW(leader, of_an_older_term_changes_nothing),
                 TEST_ROW(leader, elsewhere_means_no_duties_here),
                 TEST_ROW(facts, tell_of_a_write_that_it_reached_subscribers),
-                TEST_ROW(supervision, a_failed_emitter_is_restarted_and_nothing_is_skipped),
+                TEST_ROW(supervision, a_failed_match_index_is_restarted_and_nothing_is_skipped),
                 TEST_ROW(supervision,
-                        a_failed_leader_tracker_takes_the_emitter_along_and_finds_its_duties_again),
+                        a_failed_leader_tracker_takes_the_index_along_and_finds_its_duties_again),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
