@@ -5,8 +5,8 @@
 
 void json_in_begin(struct json_in *s, struct bytes text, unsigned first_line)
 {
-        s->start = s->at = text.data;
-        s->end = text.data + text.size;
+        s->start = s->at = text.size ? text.data : (const uint8_t *)"";
+        s->end = s->start + text.size;
         s->first_line = first_line;
         s->has_failed = false;
         s->problem[0] = 0;
