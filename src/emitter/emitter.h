@@ -97,6 +97,10 @@ void emitter_seek(struct emitter *e, struct bytes stream, struct bytes group, en
 /* Delivers parked events again: those whose number in the parked stream is below `stop_at`, or all (UINT64_MAX), or the one with `only`
  * (UINT64_MAX: not one). Then they are no longer parked. */
 void emitter_replay_parked(struct emitter *e, struct bytes stream, struct bytes group, uint64_t stop_at, uint64_t only, emitter_done *done, void *arg);
+/* For whoever shows parked events: the name of the stream that holds them as links, whose revisions are their numbers, is added to
+ * `ret`; and whether the one with this number is parked still: delivered again and finished, it is not. */
+enum emitter_verdict emitter_parked_stream(struct emitter *e, struct bytes stream, struct bytes group, struct buffer *ret);
+bool emitter_is_parked(struct emitter *e, struct bytes stream, struct bytes group, uint64_t number);
 /* Ends and begins all pools (RestartSubsystem); consumers are dropped. EMITTER_NOT_LEADER without duties. */
 enum emitter_verdict emitter_restart(struct emitter *e);
 
