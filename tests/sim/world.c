@@ -316,7 +316,7 @@ static void check_term(struct world *w)
 
 static bool begin_life(struct world *w)
 {
-        bool is_armed = one_in(w, 8);
+        bool is_armed = one_in(w, 4);
         int r;
 
         w->totals->lives++;
