@@ -21,12 +21,18 @@ struct subscription {
         void (*on_readable)(void *arg);
         void *arg;
         struct buffer stream; /* empty: all */
+        struct buffer origin; /* name and peer */
+        size_t name_size;
         uint64_t stream_hash;
         uint64_t checkpoint_after;
         uint64_t examined_at_checkpoint;
         uint64_t checkpoint_position;
-        uint64_t first;     /* number with which it began */
-        uint64_t caught_up; /* what ITEM_CAUGHT_UP will tell, as of the end that was seen */
+        uint64_t next; /* of a stream: revision behind the last one given; of all: position with which it
+                          began */
+        uint64_t delivered;
+        uint64_t last_time_us;    /* wall clock, of the last event given; 0: none yet */
+        uint64_t behind_since_us; /* monotonic: when it was told, or opened */
+        uint64_t caught_up;       /* what ITEM_CAUGHT_UP will tell, as of the end that was seen */
         enum subscription_state state;
         bool is_filtered;
         bool has_checkpoint;
@@ -48,6 +54,7 @@ static void on_match(struct notification_wait *wait, uint64_t position)
         struct subscription *s = wait->arg;
 
         s->state = SUBSCRIPTION_READING;
+        s->behind_since_us = os_turn_time(s->notification->os).monotonic_us;
         if (is_all(s))
                 store_reader_rest(s->reader, position);
         s->on_readable(s->arg);
@@ -187,14 +194,18 @@ int subscription_open(struct notification *n, struct subscription_options *optio
         s->arg = options->arg;
         s->checkpoint_after = options->checkpoint_after;
         s->is_filtered = options->filter != NULL;
+        s->behind_since_us = os_turn_time(n->os).monotonic_us;
         buffer_add_bytes(&s->stream, options->stream);
+        buffer_add_bytes(&s->origin, options->name);
+        buffer_add_bytes(&s->origin, options->peer);
+        s->name_size = options->name.size;
         s->stream_hash = name_hash(options->stream);
         make_wait(s, options->filter);
         list_add_last(&n->subscriptions, &s->link);
         n->subscription_count++;
-        r = first_number(s, options, &s->first);
+        r = first_number(s, options, &s->next);
         if (!r)
-                r = open_reader(s, options, s->first);
+                r = open_reader(s, options, s->next);
         filter_free(&options->filter);
         if (r) {
                 subscription_close(&s);
@@ -230,6 +241,7 @@ void subscription_close(struct subscription **subscription)
         s->notification->subscription_count--;
         store_reader_close(&s->reader);
         buffer_fini(&s->stream);
+        buffer_fini(&s->origin);
         free(s);
 }
 
@@ -304,6 +316,17 @@ static bool is_checkpoint_due(const struct subscription *s)
                store_reader_examined(s->reader) - s->examined_at_checkpoint >= s->checkpoint_after;
 }
 
+static void note_given(struct subscription *s, const struct store_read_item *item)
+{
+        const struct event_view *e = item->has_link ? &item->link : &item->event;
+
+        s->notification->delivered++;
+        s->delivered++;
+        s->last_time_us = e->time_us;
+        if (!is_all(s))
+                s->next = e->revision + 1;
+}
+
 int subscription_next(struct subscription *s, struct subscription_item *ret)
 {
         int r;
@@ -320,7 +343,7 @@ int subscription_next(struct subscription *s, struct subscription_item *ret)
         ret->kind = ITEM_EVENT;
         r = store_reader_next(s->reader, &ret->event);
         if (!r) {
-                s->notification->delivered++;
+                note_given(s, &ret->event);
                 s->owes_checkpoint = is_checkpoint_due(s);
                 return 0;
         }
@@ -346,6 +369,88 @@ int subscription_next(struct subscription *s, struct subscription_item *ret)
                 return 0;
         wait_for_news(s);
         return SUBSCRIPTION_WAIT;
+}
+
+/* ---- lag ---- */
+
+/* Where it goes on: position or revision. */
+static uint64_t place(const struct subscription *s)
+{
+        return is_all(s) && store_reader_examined(s->reader) ? store_reader_position(s->reader) + 1 : s->next;
+}
+
+static uint64_t lag_events(const struct subscription *s)
+{
+        uint64_t at = place(s);
+        struct store_stream_info info;
+        uint64_t end;
+
+        if (s->state == SUBSCRIPTION_WAITING)
+                return match_index_behind(&s->notification->index, &s->wait);
+        if (is_all(s)) {
+                end = store_next_position(s->notification->store);
+        } else {
+                if (store_stream_info(s->notification->store, buffer_bytes(&s->stream), &info) != 0 ||
+                        !info.has_events)
+                        return 0;
+                at = MAX(at, info.first_revision);
+                end = info.last_revision + 1;
+        }
+        return end > at ? end - at : 0;
+}
+
+/* Live, it was told of the oldest event that it has not read at about the time when that was committed. */
+static uint64_t lag_us(const struct subscription *s)
+{
+        struct os_time now = os_turn_time(s->notification->os);
+
+        if (!s->is_live && s->last_time_us)
+                return now.wall_us > s->last_time_us ? now.wall_us - s->last_time_us : 0;
+        return now.monotonic_us - MIN(now.monotonic_us, s->behind_since_us);
+}
+
+static struct bytes filter_text(const struct subscription *s)
+{
+        if (!s->is_filtered)
+                return BYTES_EMPTY;
+        /* One that is too long for a selection waits for everything. */
+        return selector_kind(s->wait.selector) == SELECT_FILTER ? selector_json(s->wait.selector)
+                                                                : BYTES_LITERAL("{\"kind\":\"filter\"}");
+}
+
+unsigned notification_each_subscription(
+        const struct notification *n, unsigned skip, notification_each_info *each, void *arg)
+{
+        unsigned count = 0;
+
+        LIST_EACH (at, &n->subscriptions) {
+                const struct subscription *s = CONTAINER_OF(at, struct subscription, link);
+                struct subscription_info info;
+
+                if (skip > 0) {
+                        skip--;
+                        continue;
+                }
+                info = (struct subscription_info){
+                        .stream = is_all(s) ? BYTES_LITERAL("$all") : buffer_bytes(&s->stream),
+                        .filter = filter_text(s),
+                        .name = bytes_of(s->origin.data, s->name_size),
+                        .is_live = s->is_live,
+                        .delivered = s->delivered,
+                        .has_position = is_all(s) ? store_reader_examined(s->reader) > 0 : s->delivered > 0,
+                        .lag_events = lag_events(s),
+                };
+                if (s->origin.size > s->name_size)
+                        info.peer = bytes_of(s->origin.data + s->name_size, s->origin.size - s->name_size);
+                if (info.has_position)
+                        info.position = place(s) - 1;
+                if (info.lag_events)
+                        info.lag_us = lag_us(s);
+                count++;
+                if (!each(arg, &info))
+                        break;
+        }
+        return count;
 }
 
 /* ---- the room ---- */
@@ -406,8 +511,6 @@ void notification_free(struct notification **notification)
 
 void notification_stats(const struct notification *n, struct notification_stats *ret)
 {
-        uint64_t next = store_next_position(n->store);
-
         *ret = (struct notification_stats){
                 .subscriptions = n->subscription_count,
                 .delivered = n->delivered,
@@ -415,11 +518,12 @@ void notification_stats(const struct notification *n, struct notification_stats 
         };
         LIST_EACH (at, &n->subscriptions) {
                 const struct subscription *s = CONTAINER_OF(at, struct subscription, link);
-                uint64_t at_position =
-                        store_reader_examined(s->reader) ? store_reader_position(s->reader) + 1 : s->first;
+                uint64_t events = lag_events(s);
 
                 ret->subscriptions_live += s->is_live;
-                if (is_all(s) && next > at_position)
-                        ret->max_lag_events = MAX(ret->max_lag_events, next - at_position);
+                if (!events)
+                        continue;
+                ret->max_lag_events = MAX(ret->max_lag_events, events);
+                ret->max_lag_us = MAX(ret->max_lag_us, lag_us(s));
         }
 }

@@ -439,10 +439,12 @@ uint64_t match_index_behind(const struct match_index *x, const struct notificati
 {
         const struct match_group *g = wait->key;
         uint64_t end = end_of_log(x);
+        uint64_t at = wait->position;
 
-        if (!wait->is_waiting)
-                return end - MIN(wait->position, end);
-        return g->way == BY_FACT || x->next >= end ? 0 : end - MAX(x->next, MIN(wait->position, end));
+        /* Of everything, each event is its own; of a stream, news is told in the turn of the commit. */
+        if (wait->is_waiting && g != x->everything)
+                at = g->way == BY_FACT ? end : MAX(at, x->next);
+        return end - MIN(at, end);
 }
 
 /* ---- by the facts of commits ---- */

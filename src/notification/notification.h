@@ -39,6 +39,8 @@ struct subscription_options {
         struct filter *filter;     /* taken in every case; only for all streams; NULL: none */
         uint64_t checkpoint_after; /* events examined between checkpoints; 0: none (protocol 3.8) */
         bool resolve_links;
+        struct bytes name; /* of the connection, and where it comes from: for notification_each_subscription; may be empty. Copied */
+        struct bytes peer;
         void (*on_readable)(
                 void *arg); /* after SUBSCRIPTION_WAIT: ask again. Never from inside subscription_next */
         void *arg;
@@ -72,6 +74,24 @@ MUST_CHECK int subscription_open(
  * told a second time (protocol 3.8). */
 MUST_CHECK int subscription_next(struct subscription *s, struct subscription_item *ret);
 void subscription_close(struct subscription **s); /* NULL is fine */
+
+/* What one subscription is at: for people who ask who is behind. Valid for the call. */
+struct subscription_info {
+        struct bytes stream;   /* "$all" for all streams */
+        struct bytes filter;   /* as JSON (selector.h); empty: none */
+        struct bytes name;
+        struct bytes peer;
+        bool is_live;          /* has caught up once */
+        uint64_t delivered;
+        bool has_position;     /* of a stream: the revision of the last event given; of all: the position of the last one looked at */
+        uint64_t position;
+        uint64_t lag_events;   /* that it has not looked at; some may be none of its own */
+        uint64_t lag_us;       /* age of the oldest event that it has not looked at, or a little more; 0: none. While history is read: of the last given */
+};
+/* Every open catch-up subscription, the oldest first; without the first `skip`, until `each` gives false. Gives the number told. Looks up the heads of the
+ * streams whose subscriptions do not wait. */
+typedef bool notification_each_info(void *arg, const struct subscription_info *info);
+unsigned notification_each_subscription(const struct notification *n, unsigned skip, notification_each_info *each, void *arg);
 
 /* ---- duties of the leader ---- */
 
@@ -125,7 +145,8 @@ struct notification_stats {
         uint64_t subscriptions;
         uint64_t subscriptions_live; /* have caught up */
         uint64_t delivered;
-        uint64_t max_lag_events; /* of all subscriptions, behind the end of the log */
+        uint64_t max_lag_events; /* of all subscriptions (subscription_info) */
+        uint64_t max_lag_us;
         bool has_duties;         /* the leader's duties are carried out here */
 };
 void notification_stats(const struct notification *n, struct notification_stats *ret);
