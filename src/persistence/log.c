@@ -217,7 +217,8 @@ static bool log_is_full(const struct persistence *p, uint64_t size, uint32_t eve
         if (active->record_count == 0)
                 return false; /* a record larger than a segment has one of its own */
         return active->end_offset + size > p->segment_size ||
-               active->event_count + event_count > p->segment_events_max;
+               active->event_count + event_count > p->segment_events_max ||
+               (active->tail && tail_size(active->tail) > p->tail_size_max);
 }
 
 static void log_publish_write(

@@ -25,6 +25,8 @@ enum {
 #define LOG_SEGMENT_SIZE_DEFAULT   (256 * MIB)
 #define LOG_SEGMENT_EVENTS_DEFAULT 1000000
 #define LOG_CACHE_SIZE_DEFAULT     (64 * MIB)
+#define LOG_TAIL_SHARE             4 /* of the cache that the index of an unsealed segment may have */
+#define LOG_TAIL_SIZE_MIN          (4 * MIB)
 #define LOG_SPACE_RESERVE_DEFAULT  (64 * MIB)
 #define LOG_RETAINED_BYTES_MAX     (8 * MIB)
 #define LOG_SPACE_LOOK_BYTES       (4 * MIB)
@@ -83,6 +85,7 @@ struct persistence {
         char *log_path;
         uint64_t segment_size;
         uint64_t segment_events_max;
+        uint64_t tail_size_max;
         uint64_t space_reserve;
         bool read_only;
         bool skip_crc;

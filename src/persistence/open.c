@@ -23,6 +23,9 @@ static struct persistence *log_new(const struct persistence_options *o)
         p->skip_crc = o->skip_crc;
         p->skip_sync = o->skip_sync;
         p->cache = cache_new(o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT);
+        /* A segment of many streams has an index that is larger than the cache: it is sealed before that. */
+        p->tail_size_max = MAX(
+                (o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT) / LOG_TAIL_SHARE, LOG_TAIL_SIZE_MIN);
         list_init(&p->in_flight);
         list_init(&p->retained);
         list_init(&p->cold_reads);

@@ -152,7 +152,8 @@ void tail_free(struct tail **tail)
         *tail = NULL;
 }
 
-static void stream_add(struct tail_stream *s, const struct event_view *event, uint32_t offset8)
+static void stream_add(
+        struct tail *tail, struct tail_stream *s, const struct event_view *event, uint32_t offset8)
 {
         struct run *last = s->run_count > 1 ? &s->more_runs[s->run_count - 2] : &s->first_run;
 
@@ -170,7 +171,9 @@ static void stream_add(struct tail_stream *s, const struct event_view *event, ui
                 return;
         }
         if (s->run_count > s->run_capacity) { /* of more_runs */
+                tail->runs_size -= s->run_capacity * sizeof s->more_runs[0];
                 s->run_capacity = s->run_capacity ? s->run_capacity * 2 : TAIL_RUNS_MIN;
+                tail->runs_size += s->run_capacity * sizeof s->more_runs[0];
                 s->more_runs = memory_resize(s->more_runs, s->run_capacity * sizeof s->more_runs[0]);
         }
         *(s->run_count ? &s->more_runs[s->run_count - 1] : &s->first_run) =
@@ -199,7 +202,7 @@ void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset
                 tail->last_stream = table_add(&tail->streams, sizeof(struct tail_stream), &tail->names,
                         event->stream, index_hash(event->stream));
         stream = (struct tail_stream *)tail->streams.items + tail->last_stream;
-        stream_add(stream, event, offset8);
+        stream_add(tail, stream, event, offset8);
         if (tail->last_type == UINT32_MAX ||
                 !bytes_equal(tail_name_at(&tail->types, tail->last_type)->name, event->type))
                 tail->last_type = table_add(&tail->types, sizeof(struct tail_name), &tail->names, event->type,
@@ -212,6 +215,19 @@ void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset
 
                 name_add(tail, (struct tail_name *)tail->categories.items + ordinal, offset8);
         }
+}
+
+static uint64_t table_size(const struct tail_table *t, size_t item_size)
+{
+        return item_size * t->capacity + sizeof t->slots[0] * t->slot_count +
+               sizeof t->sorted[0] * t->sorted_count;
+}
+
+uint64_t tail_size(const struct tail *tail)
+{
+        return tail->names.used + tail->runs_size + table_size(&tail->streams, sizeof(struct tail_stream)) +
+               table_size(&tail->types, sizeof(struct tail_name)) +
+               table_size(&tail->categories, sizeof(struct tail_name));
 }
 
 const struct tail_stream *tail_find(const struct tail *tail, struct bytes stream, uint64_t hash)

@@ -54,6 +54,7 @@ struct tail {
         struct tail_table types;   /* of struct tail_name */
         struct tail_table categories;
         bool with_postings;
+        uint64_t runs_size;        /* bytes of all `more_runs` */
         uint32_t last_stream; /* ordinals of the last event's, which the next is likely to share */
         uint32_t last_type;
 };
@@ -66,6 +67,8 @@ struct tail *tail_new(bool with_postings);
 void tail_free(struct tail **tail); /* NULL is fine */
 /* Adds the next event in log order. `offset8` is that of its record. */
 void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset8);
+/* Bytes of memory, without postings. */
+uint64_t tail_size(const struct tail *tail);
 const struct tail_stream *tail_find(const struct tail *tail, struct bytes stream, uint64_t hash);
 static inline const struct run *tail_run(const struct tail_stream *s, uint32_t number)
 {

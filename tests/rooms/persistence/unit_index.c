@@ -2,6 +2,7 @@
 #include "persistence/cache.h"
 #include "persistence/ids.h"
 #include "persistence/index.h"
+#include "persistence/log.h"
 #include "persistence/segment.h"
 #include "persistence/tail.h"
 #include "support.h"
@@ -194,6 +195,35 @@ static bool check_order(void *arg, struct bytes name, uint64_t event_count)
         return true;
 }
 
+/* The event number `i` of the log begins the stream number `i`. */
+static void append_stream(struct fixture *f, unsigned i)
+{
+        struct buffer payload = {0};
+        struct record_events_writer w;
+        struct event_draft draft = {.id = model_id(i, 1), .type = BYTES_LITERAL("T")};
+        struct persistence_entry entry = {
+                .index = i + 1, .term = 1, .kind = RECORD_EVENTS, .first_position = i, .event_count = 1};
+        char name[64];
+
+        snprintf(name, sizeof name, "stream-%u", i);
+        record_events_begin(&w, &payload, 5);
+        record_events_add(&w, bytes_of_string(name), 0, &draft);
+        record_events_end(&w);
+        entry.payload = buffer_bytes(&payload);
+        persistence_append(f->p, &entry);
+        buffer_fini(&payload);
+}
+
+static void assert_stream_at(struct fixture *f, unsigned i)
+{
+        struct persistence_head head;
+        char name[64];
+
+        snprintf(name, sizeof name, "stream-%u", i);
+        assert_int_equal(persistence_stream_head(f->p, bytes_of_string(name), &head), 0);
+        assert_int_equal(head.last_position, i);
+}
+
 /* Enough streams for many blocks of entries and names. */
 TEST(index, with_many_streams_finds_each)
 {
@@ -206,25 +236,8 @@ TEST(index, with_many_streams_finds_each)
         f.options.cache_size = 16 * KIB; /* a few blocks at a time */
         f.options.segment_events_max = STREAMS;
         fixture_open(&f);
-        for (i = 0; i < STREAMS + 1; i++) {
-                struct buffer payload = {0};
-                struct record_events_writer w;
-                struct event_draft draft = {.id = model_id(i, 1), .type = BYTES_LITERAL("T")};
-                struct persistence_entry entry = {.index = i + 1,
-                        .term = 1,
-                        .kind = RECORD_EVENTS,
-                        .first_position = i,
-                        .event_count = 1};
-                char name[64];
-
-                snprintf(name, sizeof name, "stream-%u", i);
-                record_events_begin(&w, &payload, 5);
-                record_events_add(&w, bytes_of_string(name), 0, &draft);
-                record_events_end(&w);
-                entry.payload = buffer_bytes(&payload);
-                persistence_append(f.p, &entry);
-                buffer_fini(&payload);
-        }
+        for (i = 0; i < STREAMS + 1; i++)
+                append_stream(&f, i);
         f.entry_count = STREAMS + 1;
         fixture_write(&f, true);
         fixture_commit(&f, STREAMS + 1);
@@ -233,9 +246,7 @@ TEST(index, with_many_streams_finds_each)
                 struct persistence_head head;
                 char name[64];
 
-                snprintf(name, sizeof name, "stream-%u", i);
-                assert_int_equal(persistence_stream_head(f.p, bytes_of_string(name), &head), 0);
-                assert_int_equal(head.last_position, i);
+                assert_stream_at(&f, i);
                 snprintf(name, sizeof name, "absent-%u", i);
                 assert_int_equal(
                         persistence_stream_head(f.p, bytes_of_string(name), &head), PERSISTENCE_NOT_FOUND);
@@ -252,6 +263,36 @@ TEST(index, with_many_streams_finds_each)
                                  BYTES_LITERAL("stream-2"), UINT32_MAX, check_order, NULL),
                 0);
         assert_int_equal(listed, 1110); /* stream-2x, 2xx and 2xxx */
+        fixture_fini(&f);
+}
+
+/* G18: the index of a segment that is not yet sealed is memory too, and grows with its streams, not its
+ * bytes. */
+TEST(index, of_an_unsealed_segment_is_bounded_by_sealing_it)
+{
+        enum { STREAMS = 60000, GROUP = 1000 };
+        struct persistence_stats stats;
+        struct fixture f;
+        unsigned i;
+
+        fixture_init(&f, 62);
+        f.options.segment_size = 64 * MIB;
+        f.options.cache_size = 1 * MIB;
+        fixture_open(&f);
+        for (i = 0; i < STREAMS; i++) {
+                append_stream(&f, i);
+                if (i % GROUP == GROUP - 1) {
+                        f.entry_count = i + 1;
+                        fixture_write(&f, true);
+                        fixture_commit(&f, i + 1);
+                        assert_true(tail_size(log_active(f.p)->tail) <= 2 * LOG_TAIL_SIZE_MIN);
+                }
+        }
+        fixture_settle(&f);
+        persistence_stats(f.p, &stats);
+        assert_true(stats.segments > 1);
+        for (i = 0; i < STREAMS; i += 1000)
+                assert_stream_at(&f, i);
         fixture_fini(&f);
 }
 
@@ -292,6 +333,7 @@ int main(void)
                 TEST_ROW(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken),
                 TEST_ROW(ids, the_window_spans_restarts_and_lost_checkpoints_G6),
                 TEST_ROW(index, with_many_streams_finds_each),
+                TEST_ROW(index, of_an_unsealed_segment_is_bounded_by_sealing_it),
                 TEST_ROW(cache, keeps_what_is_used_within_its_size),
         };
 
