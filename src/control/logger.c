@@ -1,18 +1,19 @@
-/* Loggers: one LoggerWorker per subsystem, a watcher for the facts that the subsystem publishes up to its level; and the
- * sink, through which all of them write. A fact above the level costs no more than one that nobody watches.
+/* Loggers: one LoggerWorker per subsystem, a watcher for the facts that the subsystem publishes up to its
+ * level; and the sink, through which all of them write. A fact above the level costs no more than one that
+ * nobody watches.
  *
  * The lines of one delivery are merged in the order of the facts, since people read a log from top to bottom.
  *
- * The loop must not wait for whoever reads the log. O_NONBLOCK on the descriptor itself would change it for every
- * process that shares it, such as the shell that started us; a writer on the background lane would hold the
- * sealing of segments, and the end of the process, for as long as the reader sleeps. So:
- *   - a pipe or a terminal is opened once more through /proc, which gives a description of our own that can be made
- *     non-blocking without anybody noticing;
+ * The loop must not wait for whoever reads the log. O_NONBLOCK on the descriptor itself would change it for
+ * every process that shares it, such as the shell that started us; a writer on the background lane would hold
+ * the sealing of segments, and the end of the process, for as long as the reader sleeps. So:
+ *   - a pipe or a terminal is opened once more through /proc, which gives a description of our own that can
+ * be made non-blocking without anybody noticing;
  *   - a socket (the journal's) is written with a flag that says per call that it does not wait;
- *   - where neither is possible, poll() is asked before each write of at most PIPE_BUF bytes, which a pipe that reports
- *     room takes whole. Only another writer of the same pipe between the two calls could make it wait.
- * What the descriptor does not take is kept up to a limit and tried again by timer. Lines beyond that are dropped, whole
- * and counted, and the log says how many as soon as there is room. */
+ *   - where neither is possible, poll() is asked before each write of at most PIPE_BUF bytes, which a pipe
+ * that reports room takes whole. Only another writer of the same pipe between the two calls could make it
+ * wait. What the descriptor does not take is kept up to a limit and tried again by timer. Lines beyond that
+ * are dropped, whole and counted, and the log says how many as soon as there is room. */
 #include "control/room.h"
 
 #include <errno.h>
@@ -156,7 +157,8 @@ static bool keep_line(struct control *control, const struct fact *fact, size_t l
         struct log_sink *sink = &control->loggers.sink;
         size_t before = sink->backlog.size;
 
-        /* A full backlog is seen before the work of rendering: the time to save is when lines come too fast. */
+        /* A full backlog is seen before the work of rendering: the time to save is when lines come too fast.
+         */
         if (waiting_size(sink) < limit) {
                 render(control, fact, &sink->backlog);
                 if (waiting_size(sink) <= limit)

@@ -1,8 +1,9 @@
 /* The control plane: which subsystems start, which are ready, and when the system is.
  *
- * All starts are announced before the first is called, so that a start which is ready at once, or which another
- * start reports as ready, keeps the chain in order: starting (each), ready (each), system_ready. A failure is final: the
- * system never becomes ready after it, and starts that were not called yet are not called any more. */
+ * All starts are announced before the first is called, so that a start which is ready at once, or which
+ * another start reports as ready, keeps the chain in order: starting (each), ready (each), system_ready. A
+ * failure is final: the system never becomes ready after it, and starts that were not called yet are not
+ * called any more. */
 #include "control/room.h"
 
 #include <stdio.h>
@@ -45,8 +46,7 @@ static void publish(struct control *control, enum fact_type type, enum subsystem
         struct fact_payload payload = {.subsystem = (uint8_t)subsystem};
 
         if (type == FACT_subsystem_ready)
-                payload.duration_us =
-                        os_monotonic_us(control->os) - control->plane.started_us[subsystem];
+                payload.duration_us = os_monotonic_us(control->os) - control->plane.started_us[subsystem];
         fact_set_text(&payload, "%s", text);
         control_publish(control, type, &payload);
 }
@@ -88,7 +88,8 @@ static void end_if_decided(struct control *control)
         if (!is_failed)
                 publish_system_ready(control);
         if (plane->on_end)
-                plane->on_end(plane->arg, !is_failed); /* may close what it likes, so nothing comes after it */
+                plane->on_end(
+                        plane->arg, !is_failed); /* may close what it likes, so nothing comes after it */
 }
 
 static void announce(struct control *control, const struct control_subsystem *subsystems, unsigned count)
@@ -141,7 +142,8 @@ void control_ready(struct control *control, enum subsystem subsystem)
         end_if_decided(control);
 }
 
-/* Also a subsystem that was ready can fail: the system is not ready any more, but its start has ended already. */
+/* Also a subsystem that was ready can fail: the system is not ready any more, but its start has ended
+ * already. */
 void control_failed(struct control *control, enum subsystem subsystem, const char *reason)
 {
         assert((unsigned)subsystem < SUBSYSTEMS);

@@ -1,8 +1,9 @@
 /* Supervisors: who is stopped and started again when a worker fails, and when to give up.
  *
- * A failure is only noted where it is reported: the worker that reports it may still be on the stack. The rest runs from
- * the supervisor's timer: first the stops, in reverse order, in the next turn; then, after a pause that doubles with each
- * failure of the period, the starts in order. A worker that fails during the pause joins those that wait. */
+ * A failure is only noted where it is reported: the worker that reports it may still be on the stack. The
+ * rest runs from the supervisor's timer: first the stops, in reverse order, in the next turn; then, after a
+ * pause that doubles with each failure of the period, the starts in order. A worker that fails during the
+ * pause joins those that wait. */
 #include "base/memory.h"
 #include "control/room.h"
 
@@ -36,7 +37,8 @@ struct supervisor {
         bool is_given_up;
 };
 
-static void tell(struct supervisor *s, enum fact_type type, const struct worker *worker, const char *reason, unsigned count)
+static void tell(struct supervisor *s, enum fact_type type, const struct worker *worker, const char *reason,
+        unsigned count)
 {
         struct fact_payload payload = {.subsystem = (uint8_t)s->options.subsystem, .count = count};
 

@@ -351,7 +351,7 @@ TEST(plane, first_failure_ends_the_start)
 
 struct crew {
         struct world *world;
-        char log[256]; /* "+a" started, "-a" stopped */
+        char log[256];     /* "+a" started, "-a" stopped */
         unsigned refusals; /* starts to come that fail */
         unsigned exhausted;
 };
