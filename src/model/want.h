@@ -1,0 +1,36 @@
+/* A JSON value that an event must have: read from a selection, written in one form, matched. */
+#ifndef MODEL_WANT_H
+#define MODEL_WANT_H
+
+#include "base/arena.h"
+#include "base/json_in.h"
+#include "base/json_out.h"
+#include "model/selector.h"
+
+enum want_kind { WANT_OBJECT, WANT_ARRAY, WANT_STRING, WANT_NUMBER, WANT_WORD };
+
+struct want {
+        struct bytes key;       /* of a member */
+        struct bytes text;      /* of a string, a word; digits of a number */
+        int64_t point;          /* of a number: it is 0.DIGITS times ten to this power */
+        struct want **children; /* of an object, by key; of an array, in order */
+        unsigned count;
+        uint8_t kind;
+        bool is_negative;
+        bool is_matched;        /* a member, in the object at hand */
+        const uint8_t *at;      /* where it began, while it is read: for messages */
+};
+
+struct want_parser {
+        struct json_in in;
+        struct arena *arena; /* where everything goes */
+};
+
+/* The next value; `depth`: containers around it. False: `in` says what is wrong. */
+MUST_CHECK bool want_parse(struct want_parser *p, unsigned depth, struct want **ret);
+void want_write(struct json_out *j, const struct want *w);
+struct want *want_child(const struct want *object, struct bytes key); /* NULL: none */
+/* Whether the text is a JSON object that has what `object` has. */
+bool want_match(struct want *object, struct bytes text);
+
+#endif
