@@ -1,6 +1,7 @@
 /* libnilo: opening, closing, appending, verifying. The same rooms as the server's, without a gateway, on a
  * loop of the library's own thread. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -34,6 +35,7 @@ const char *nilo_result_name(enum nilo_result result)
 struct opening {
         struct call call;
         const struct nilo_options *options;
+        bool has_machine; /* a loop runs, and can be asked to close */
 };
 
 static enum nilo_result result_of_open(int r)
@@ -110,12 +112,36 @@ static void open_on_loop(struct call *call)
         }
 }
 
+static bool make_machine(struct nilo *nilo, const struct nilo_options *options)
+{
+        struct control_options control = {.node_name = "embedded", .log_fd = -1, .log_level = LEVEL_ERROR};
+
+        if (os_real_new(&nilo->os))
+                return false;
+        if (options->memory_only)
+                os_memory_disk(nilo->os);
+        control.os = nilo->os;
+        return control_open(&control, &nilo->control) == 0;
+}
+
+/* The machine lives and dies in the library's thread: the kernel interrupts whoever made or closed an
+ * io_uring of the loop, and a system call of the host's threads must not end with EINTR because of us. */
 static void *run_loop(void *arg)
 {
-        struct nilo *nilo = arg;
+        struct opening *opening = arg;
+        struct nilo *nilo = opening->call.nilo;
 
-        if (os_run(nilo->os))
-                fault_exit(EXIT_CODE_BUG, "libnilo: its loop ended: %s", fault_last());
+        if (make_machine(nilo, opening->options)) {
+                opening->has_machine = true;
+                open_on_loop(&opening->call);
+                if (os_run(nilo->os))
+                        fault_exit(EXIT_CODE_BUG, "libnilo: its loop ended: %s", fault_last());
+        } else {
+                call_problem(&opening->call, "the library's thread could not start: %s", fault_last());
+                call_end(&opening->call, NILO_ERROR);
+        }
+        control_close(&nilo->control);
+        os_free(&nilo->os);
         return NULL;
 }
 
@@ -137,11 +163,11 @@ static void close_on_loop(struct call *call)
                 on_store_closed(call);
 }
 
-static void nilo_free(struct nilo *nilo)
+static void end_thread(struct nilo **nilo)
 {
-        control_close(&nilo->control);
-        os_free(&nilo->os);
-        free(nilo);
+        pthread_join((*nilo)->thread, NULL);
+        free(*nilo);
+        *nilo = NULL;
 }
 
 void nilo_close(struct nilo **nilo)
@@ -152,15 +178,25 @@ void nilo_close(struct nilo **nilo)
                 return;
         call_init(&call, *nilo, close_on_loop);
         call_run(&call);
-        pthread_join((*nilo)->thread, NULL);
-        nilo_free(*nilo);
-        *nilo = NULL;
+        end_thread(nilo);
+}
+
+/* The host's signals are for the host's threads. */
+static int start_thread(struct nilo *nilo, struct opening *opening)
+{
+        sigset_t all, before;
+        int r;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        r = pthread_create(&nilo->thread, NULL, run_loop, opening);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return r;
 }
 
 enum nilo_result nilo_open(const struct nilo_options *options, struct nilo **ret)
 {
         struct opening opening = {.options = options};
-        struct control_options control = {.node_name = "embedded", .log_fd = -1, .log_level = LEVEL_ERROR};
         struct nilo *nilo;
         enum nilo_result result;
 
@@ -173,24 +209,20 @@ enum nilo_result nilo_open(const struct nilo_options *options, struct nilo **ret
                 return problem_set(NILO_INVALID, "nilo_open: segment_size lies between 64 KiB and 2 GiB");
         nilo = MEMORY_NEW(struct nilo);
         list_init(&nilo->waiting);
-        if (os_real_new(&nilo->os)) {
-                free(nilo);
-                return problem_set(NILO_ERROR, "%s", fault_last());
-        }
-        if (options->memory_only)
-                os_memory_disk(nilo->os);
-        control.os = nilo->os;
-        if (control_open(&control, &nilo->control) || pthread_create(&nilo->thread, NULL, run_loop, nilo)) {
-                nilo_free(nilo);
-                return problem_set(NILO_ERROR, "the library's thread could not start: %s", fault_last());
-        }
         call_init(&opening.call, nilo, open_on_loop);
-        result = call_run(&opening.call);
+        if (start_thread(nilo, &opening)) {
+                free(nilo);
+                return problem_set(NILO_ERROR, "the library's thread could not start");
+        }
+        result = call_wait(&opening.call);
         if (result) {
                 char problem[512];
 
                 snprintf(problem, sizeof problem, "%s", nilo_problem());
-                nilo_close(&nilo);
+                if (opening.has_machine)
+                        nilo_close(&nilo);
+                else
+                        end_thread(&nilo);
                 return problem_set(result, "%s", problem);
         }
         *ret = nilo;

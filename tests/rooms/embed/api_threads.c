@@ -1,6 +1,9 @@
 /* libnilo from several threads at once: what they append is all there once, in one order, and followers miss
  * nothing (G4, G5, G10). Meant for TSan too. */
+#include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 #include "support.h"
 
@@ -267,6 +270,47 @@ TEST(threads, may_each_have_a_store)
         join_all(&s, threads, 4);
 }
 
+/* ---- the host's threads ---- */
+
+TEST(host, keeps_its_signals_to_itself)
+{
+        struct nilo *nilo;
+        sigset_t usr1, pending;
+        int sig;
+
+        sigemptyset(&usr1);
+        sigaddset(&usr1, SIGUSR1);
+        nilo = open_memory(); /* made while the signal may come */
+        pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+        kill(getpid(), SIGUSR1); /* a thread of the library that took it would end the process */
+        append_n(nilo, "order-1", 10);
+        sigpending(&pending);
+        assert_true(sigismember(&pending, SIGUSR1));
+        assert_int_equal(sigwait(&usr1, &sig), 0);
+        pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+        nilo_close(&nilo);
+}
+
+TEST(host, is_not_interrupted_by_stores_that_come_and_go)
+{
+        const struct timeval wait = {.tv_usec = 150 * 1000};
+        int ends[2];
+        char byte;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+        for (unsigned i = 0; i < 5; i++) {
+                struct nilo *nilo = open_memory();
+
+                append_n(nilo, "order-1", 10);
+                nilo_close(&nilo);
+                assert_int_equal(recv(ends[0], &byte, 1, 0), -1);
+                assert_int_equal(errno, EAGAIN); /* not EINTR */
+        }
+        close(ends[0]);
+        close(ends[1]);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -276,6 +320,8 @@ int main(void)
                 TEST_ROW(threads, that_search_long_do_not_keep_others_from_writing_G18),
                 TEST_ROW(threads, that_ask_for_too_much_are_told_busy_and_nothing_of_it_is_written_G18),
                 TEST_ROW(threads, may_each_have_a_store),
+                TEST_ROW(host, keeps_its_signals_to_itself),
+                TEST_ROW(host, is_not_interrupted_by_stores_that_come_and_go),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
