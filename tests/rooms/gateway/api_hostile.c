@@ -192,7 +192,7 @@ static int attack(const struct buffer *wire)
 
                 assert_true(poll(&p, 1, WAIT_MS) > 0);
                 if (p.revents & POLLIN) {
-                        n = recv(fd, chunk, sizeof chunk, 0);
+                        n = receive(fd, chunk, sizeof chunk);
                         if (n <= 0)
                                 break;
                         buffer_add(&in, chunk, (size_t)n);
@@ -206,7 +206,7 @@ static int attack(const struct buffer *wire)
                 }
         }
         while (goaway_of(&in) < 0) {
-                ssize_t n = recv(fd, chunk, sizeof chunk, 0);
+                ssize_t n = receive(fd, chunk, sizeof chunk);
 
                 if (n <= 0)
                         break;
@@ -465,7 +465,7 @@ TEST(hostile, preface_in_pieces_is_http2_and_half_of_it_is_not)
         }
         while (!body_has(&in, "literal")) {
                 uint8_t chunk[1000];
-                ssize_t n = recv(fd, chunk, sizeof chunk, 0);
+                ssize_t n = receive(fd, chunk, sizeof chunk);
 
                 assert_true(n > 0);
                 buffer_add(&in, chunk, (size_t)n);

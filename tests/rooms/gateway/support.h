@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
@@ -191,6 +192,18 @@ static inline int dial(const struct server *s)
         return fd;
 }
 
+/* Receives although the kernel interrupts: it does so to a thread that closed a loop of libuv with an io_uring (Debian
+ * 13), and a socket with a time limit does not begin again by itself. */
+static inline ssize_t receive(int fd, void *data, size_t size)
+{
+        ssize_t n;
+
+        do
+                n = recv(fd, data, size, 0);
+        while (n < 0 && errno == EINTR);
+        return n;
+}
+
 /* False: the peer has gone. */
 static inline bool send_bytes(int fd, const void *data, size_t size)
 {
@@ -218,7 +231,7 @@ static inline size_t read_to_end(int fd, struct buffer *ret)
         uint8_t chunk[65536];
         ssize_t n;
 
-        while ((n = recv(fd, chunk, sizeof chunk, 0)) > 0)
+        while ((n = receive(fd, chunk, sizeof chunk)) > 0)
                 buffer_add(ret, chunk, (size_t)n);
         return ret->size;
 }
@@ -242,7 +255,7 @@ static inline char read_byte(int fd)
 {
         char c = 0;
 
-        assert_int_equal(recv(fd, &c, 1, 0), 1);
+        assert_int_equal(receive(fd, &c, 1), 1);
         return c;
 }
 
@@ -250,7 +263,7 @@ static inline void read_exactly(int fd, struct buffer *to, size_t size)
 {
         buffer_reserve(to, size + 1);
         while (size) {
-                ssize_t n = recv(fd, to->data + to->size, size, 0);
+                ssize_t n = receive(fd, to->data + to->size, size);
 
                 assert_true(n > 0);
                 to->size += (size_t)n;
@@ -337,7 +350,7 @@ static inline bool is_closed_by_peer(int fd)
 {
         char c;
 
-        return recv(fd, &c, 1, 0) <= 0;
+        return receive(fd, &c, 1) <= 0;
 }
 
 /* ---- HTTP/2 ---- */
@@ -476,7 +489,7 @@ static inline void h2_turn(struct h2_client *c, int ms)
                 }
         if (poll(&p, 1, ms) <= 0)
                 return;
-        n = recv(c->fd, chunk, sizeof chunk, 0);
+        n = receive(c->fd, chunk, sizeof chunk);
         if (n <= 0) {
                 c->is_broken = true;
                 return;

@@ -230,7 +230,7 @@ TEST(timeout, of_a_client_that_takes_nothing)
         after_seconds(1);
         after_seconds(59);
         assert_int_equal(server_stats(&server).connections, 1);
-        assert_true(recv(fd, some, sizeof some, 0) > 0);
+        assert_true(receive(fd, some, sizeof some) > 0);
         server_run(&server, note_state, &connection_state);
         assert_int_equal(connection_state, CONNECTION_HTTP1);
         after_seconds(61);
