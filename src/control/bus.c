@@ -62,6 +62,21 @@ static void note_news(struct control *control, enum fact_type type)
         os_turn_again(control->os);
 }
 
+/* Only what is in use, so that a fact touches half of its slot: the ring is larger than a processor's nearer
+ * caches. Behind a name or a text stands what was there before; nobody looks at it. */
+static void copy_payload(struct fact_payload *to, const struct fact_payload *from)
+{
+        enum { HALF = FACT_STREAM_SIZE / 2 };
+
+        memcpy(to, from, offsetof(struct fact_payload, stream));
+        if (from->stream_size)
+                memcpy(to->stream, from->stream, HALF);
+        if (from->stream_size > HALF)
+                memcpy(to->stream + HALF, from->stream + HALF, HALF);
+        if (from->text_size)
+                memcpy(to->text, from->text, FACT_TEXT_SIZE);
+}
+
 void control_publish(struct control *control, enum fact_type type, const struct fact_payload *payload)
 {
         uint64_t sequence = control->stats.published, at = sequence & (control->capacity - 1);
@@ -78,7 +93,7 @@ void control_publish(struct control *control, enum fact_type type, const struct 
         if (payload) {
                 assert(payload->stream_size <= FACT_STREAM_SIZE);
                 assert(payload->text_size <= FACT_TEXT_SIZE);
-                fact->payload = *payload;
+                copy_payload(&fact->payload, payload);
         } else {
                 memset(&fact->payload, 0, sizeof fact->payload);
         }
