@@ -10,6 +10,7 @@
 #define FILTER_QUERIES "stream-prefix stream-regex type-prefix type-regex"
 #define WRITE_QUERIES  "expect timeout-ms"
 #define NAMES_QUERIES  "prefix after limit system"
+#define SUBSCRIPTION   "/subscriptions/{stream}/{group}"
 
 static const struct api_route api_routes[] = {
         {"POST", "/streams/{stream}/events", "append events to a stream", WRITE_QUERIES, API_BODY_SIZE_MAX,
@@ -33,10 +34,37 @@ static const struct api_route api_routes[] = {
         {"GET", "/streams", "the names of streams", NAMES_QUERIES, 0, handle_streams},
         {"GET", "/categories", "the names of categories", NAMES_QUERIES, 0, handle_categories},
         {"GET", "/types", "the names of event types", NAMES_QUERIES, 0, handle_types},
+        {"GET", "/subscriptions", "durable subscriptions, with their lag", "stream after limit", 0,
+                handle_subscriptions},
+        {"GET", SUBSCRIPTION, "a durable subscription: definition, state, lag, consumers", "", 0,
+                handle_subscription},
+        {"PUT", SUBSCRIPTION, "create a durable subscription, or change its settings", "replace",
+                SMALL_BODY_SIZE_MAX, handle_subscription_put},
+        {"DELETE", SUBSCRIPTION, "delete a durable subscription with its checkpoint and parked events", "",
+                SMALL_BODY_SIZE_MAX, handle_subscription_delete},
+        {"POST", SUBSCRIPTION "/pause", "give out no more events", "", SMALL_BODY_SIZE_MAX,
+                handle_subscription_pause},
+        {"POST", SUBSCRIPTION "/resume", "undo a pause", "", SMALL_BODY_SIZE_MAX, handle_subscription_resume},
+        {"POST", SUBSCRIPTION "/seek", "go on from another place", "to", SMALL_BODY_SIZE_MAX,
+                handle_subscription_seek},
+        {"POST", SUBSCRIPTION "/replay", "deliver parked events again", "stop-at only", SMALL_BODY_SIZE_MAX,
+                handle_subscription_replay},
+        {"GET", SUBSCRIPTION "/parked", "parked events, with the reasons", "from limit", 0, handle_parked},
+        {"GET", SUBSCRIPTION "/events", "consume: events that wait for acknowledgement", "window limit name",
+                0, handle_consume},
+        {"POST", SUBSCRIPTION "/ack", "acknowledge events", "", ACK_BODY_SIZE_MAX, handle_ack},
+        {"POST", SUBSCRIPTION "/nack", "refuse events: retry, park, skip or stop", "", ACK_BODY_SIZE_MAX,
+                handle_nack},
 };
 
 static const char *const prefixes[] = {"/v1", "/v1/stores/{store}"};
 enum { ROUTES = COUNT_OF(api_routes) * COUNT_OF(prefixes) };
+
+/* They need the emitter, and their {stream} may be "$all". */
+static bool is_of_subscriptions(const struct api_route *route)
+{
+        return strncmp(route->path, "/subscriptions", strlen("/subscriptions")) == 0;
+}
 
 struct bound_route {
         struct api *api;
@@ -101,10 +129,12 @@ static bool check_store(struct call *c)
         return false;
 }
 
-static bool check_stream(struct call *c)
+static bool check_stream(struct call *c, bool may_be_all)
 {
         uint64_t limit = LIMIT_STREAM_NAME_SIZE_MAX + (stream_is_meta(c->stream) ? 2 : 0);
 
+        if (may_be_all && bytes_equal_string(c->stream, "$all"))
+                return true;
         if (bytes_equal_string(c->stream, "$all")) {
                 call_refuse_bad(c, "use /v1/all/events", "'$all' is no stream of its own");
                 return false;
@@ -123,6 +153,26 @@ static bool check_stream(struct call *c)
         return true;
 }
 
+static bool check_group(struct call *c)
+{
+        if (!c->group.size || c->group.size > GROUP_SIZE_MAX || !bytes_is_utf8(c->group) ||
+                memchr(c->group.data, 0, c->group.size)) {
+                call_refuse_bad(c, NULL, "the name of a group has 1 to %d bytes of UTF-8 without NUL",
+                        GROUP_SIZE_MAX);
+                return false;
+        }
+        return true;
+}
+
+static bool check_emitter(struct call *c)
+{
+        if (c->api->emitter)
+                return true;
+        call_refuse(c, 503, "not-ready", "Subscriptions are not ready yet", "try again in a second",
+                "the server is starting or stopping");
+        return false;
+}
+
 static bool check_timeout(struct call *c)
 {
         uint64_t ms;
@@ -136,6 +186,7 @@ static bool check_timeout(struct call *c)
 static void dispatch(void *arg, struct gateway_request *request)
 {
         const struct bound_route *bound = arg;
+        const struct api_route *route = bound->route;
         struct call *c = arena_get(gateway_arena(request), sizeof *c);
 
         *c = (struct call){
@@ -143,16 +194,20 @@ static void dispatch(void *arg, struct gateway_request *request)
                 .request = request,
                 .store = gateway_store(bound->api->gateway),
                 .stream = gateway_path_parameter(request, "stream"),
+                .group = gateway_path_parameter(request, "group"),
         };
+
         if (!c->store) {
                 call_refuse(c, 503, "not-ready", "The store is not open yet", "try again in a second",
                         "the server is starting");
                 return;
         }
-        if (!check_store(c) || (strstr(bound->route->path, "{stream}") && !check_stream(c)) ||
-                !query_known(c, bound->route->queries) || !check_timeout(c))
+        if (!check_store(c) || (is_of_subscriptions(route) && !check_emitter(c)) ||
+                (strstr(route->path, "{stream}") && !check_stream(c, is_of_subscriptions(route))) ||
+                (strstr(route->path, "{group}") && !check_group(c)) || !query_known(c, route->queries) ||
+                !check_timeout(c))
                 return;
-        bound->route->handler(c);
+        route->handler(c);
 }
 
 /* ---- the room ---- */
@@ -188,6 +243,13 @@ void api_open(const struct api_options *options, struct api **ret)
         *ret = api;
 }
 
+void api_serve(struct api *api, struct emitter *emitter)
+{
+        api->emitter = emitter;
+        if (!emitter)
+                consumers_stop(api);
+}
+
 void api_close(struct api **api)
 {
         struct api *a = *api;
@@ -197,6 +259,8 @@ void api_close(struct api **api)
         *api = NULL;
         for (unsigned i = 0; i < ROUTES; i++)
                 free(a->bound[i].path);
+        assert(!a->consumer_count);
+        free(a->consumers);
         free(a->bound);
         free(a->routes);
         free(a);

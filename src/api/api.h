@@ -1,4 +1,5 @@
-/* api: the HTTP API for people, scripts and browsers: append, read, follow, list, delete under /v1 (docs/http.md).
+/* api: the HTTP API for people, scripts and browsers: append, read, follow, list, delete, and durable subscriptions under
+ * /v1 (docs/http.md, docs/subscriptions.md).
  *
  * Each route stands twice: under /v1 for the default store, and under /v1/stores/{store}. Bodies are read where they
  * stand, so data is stored byte for byte as it was sent; answers that may be long are pulled by the connection's room,
@@ -9,6 +10,7 @@
 #define API_API_H
 
 #include "control/control.h"
+#include "emitter/emitter.h"
 #include "gateway/gateway.h"
 #include "os/os.h"
 
@@ -20,6 +22,9 @@ struct api_options {
 };
 /* Adds the routes to the gateway; everything is borrowed. */
 void api_open(const struct api_options *options, struct api **ret);
+/* From now on durable subscriptions are served by this, until it is NULL again; borrowed. Their consumers still hold it
+ * until the gateway has closed. */
+void api_serve(struct api *api, struct emitter *emitter);
 /* After the gateway has closed: its routes point here. NULL is fine. */
 void api_close(struct api **api);
 

@@ -11,6 +11,10 @@
  * follow.c      reads that go on: server-sent events
  * stream.c      one stream: state, metadata, truncation, deletion
  * names.c       lists of streams, categories and types
+ * subscriptions.c     durable subscriptions: list, show, create, update, delete, pause, resume, seek, replay
+ * subscription_out.c  a durable subscription as JSON
+ * consumers.c   their consumers: streams of events, acknowledgements
+ * parked.c      their parked events
  *
  * A call's memory is the request's: it ends with the reply, so a reply is the last thing that a function does. */
 #ifndef API_ROOM_H
@@ -33,6 +37,15 @@ enum {
         SMALL_BODY_SIZE_MAX = 64 * 1024,
         DETAIL_SIZE = 1000,          /* of a problem, with its end */
         PIECE_SIZE = 64 * 1024,      /* gathered before it is given to the connection */
+        SUBSCRIPTIONS_PAGE_DEFAULT = 100,
+        SUBSCRIPTIONS_PAGE_MAX = 1000,
+        SUBSCRIPTIONS_BATCH = 200,   /* of one look at the list for NDJSON */
+        PARKED_PAGE_MAX = 1000,
+        WINDOW_DEFAULT = 10,
+        WINDOW_MAX = 10000,
+        GROUP_SIZE_MAX = 256,
+        /* A whole window can be acknowledged at once, each id in quotes and with a comma. */
+        ACK_BODY_SIZE_MAX = WINDOW_MAX * 48 + 16 * 1024,
 };
 #define KEEP_ALIVE_US ((uint64_t)15 * 1000 * 1000)
 
@@ -41,6 +54,7 @@ enum {
 
 struct call;
 struct bound_route;
+struct consuming;
 
 struct api_route {
         const char *method;
@@ -55,6 +69,10 @@ struct api {
         struct gateway *gateway;
         struct control *control;
         struct os *os;
+        struct emitter *emitter; /* NULL: not ready */
+        struct consuming **consumers; /* by the number in their tokens; NULL: free */
+        unsigned consumer_capacity;
+        unsigned consumer_count;
         struct gateway_route *routes;
         struct bound_route *bound;
 };
@@ -65,6 +83,7 @@ struct call {
         struct gateway_request *request;
         struct store *store;
         struct bytes stream;  /* from the path; empty: the path has none */
+        struct bytes group;   /* the same, of a durable subscription */
         uint64_t deadline_us; /* monotonic */
 };
 
@@ -194,6 +213,15 @@ void follow_begin(struct call *c, struct read_query *q);
 /* What a stream without readable events is: absent, soft-deleted, tombstoned, or metadata only (stream.c). */
 void call_refuse_state(struct call *c);
 
+/* ---- durable subscriptions ---- */
+
+/* What the emitter refused. */
+void call_refuse_emitter(struct call *c, enum emitter_verdict verdict, const char *problem);
+/* As in lists; `is_whole`: with its definition and its consumers. */
+void subscription_to_json(struct json_out *j, const struct emitter_info *info, bool is_whole);
+/* The emitter ends: consumers that wait for nothing from it look at once. */
+void consumers_stop(struct api *api);
+
 /* ---- handlers ---- */
 
 void handle_append_stream(struct call *c);
@@ -209,5 +237,17 @@ void handle_truncate(struct call *c);
 void handle_streams(struct call *c);
 void handle_categories(struct call *c);
 void handle_types(struct call *c);
+void handle_subscriptions(struct call *c);
+void handle_subscription(struct call *c);
+void handle_subscription_put(struct call *c);
+void handle_subscription_delete(struct call *c);
+void handle_subscription_pause(struct call *c);
+void handle_subscription_resume(struct call *c);
+void handle_subscription_seek(struct call *c);
+void handle_subscription_replay(struct call *c);
+void handle_parked(struct call *c);
+void handle_consume(struct call *c);
+void handle_ack(struct call *c);
+void handle_nack(struct call *c);
 
 #endif

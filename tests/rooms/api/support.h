@@ -43,6 +43,7 @@ struct server {
         struct persistence_node *node;
         struct store *store;
         struct notification *notification;
+        struct emitter *emitter;
         struct gateway *gateway;
         struct api *api;
 };
@@ -60,6 +61,7 @@ static inline void on_gateway_closed(void *arg)
         struct server *s = arg;
 
         api_close(&s->api);
+        emitter_free(&s->emitter);
         notification_free(&s->notification);
         if (s->store)
                 store_close(&s->store, on_store_closed, s);
@@ -67,13 +69,24 @@ static inline void on_gateway_closed(void *arg)
                 on_store_closed(s);
 }
 
-static inline void stop_on_loop(void *arg)
+static inline void on_emitter_stopped(void *arg)
 {
         struct server *s = arg;
 
         if (s->notification)
                 notification_stop(s->notification);
         gateway_close(&s->gateway, on_gateway_closed, s);
+}
+
+static inline void stop_on_loop(void *arg)
+{
+        struct server *s = arg;
+
+        api_serve(s->api, NULL);
+        if (s->emitter)
+                emitter_stop(s->emitter, on_emitter_stopped, s);
+        else
+                on_emitter_stopped(s);
 }
 
 static inline void on_store_open(void *arg, int result, const char *problem)
@@ -85,6 +98,7 @@ static inline void on_store_open(void *arg, int result, const char *problem)
                 .store = s->store,
                 .subscriptions_max = s->options.subscriptions_max,
         };
+        struct emitter_options emitter = {.os = s->os, .control = s->control, .store = s->store};
 
         if (result) {
                 fprintf(stderr, "the store did not open: %d %s\n", result, problem);
@@ -92,7 +106,11 @@ static inline void on_store_open(void *arg, int result, const char *problem)
         }
         if (notification_open(&options, &s->notification))
                 abort();
+        emitter.notification = s->notification;
+        if (emitter_open(&emitter, &s->emitter))
+                abort();
         gateway_serve(s->gateway, s->store, s->notification);
+        api_serve(s->api, s->emitter);
         sem_post(&s->is_up);
 }
 
