@@ -380,6 +380,26 @@ bool json_in_raw_equals(struct bytes raw, bool has_escapes, struct bytes wanted)
         return at == wanted.size;
 }
 
+bool json_in_raw_unescape(struct bytes raw, bool has_escapes, struct buffer *out)
+{
+        const uint8_t *p = raw.data;
+        const uint8_t *end = p + raw.size;
+
+        if (!has_escapes) {
+                buffer_add_bytes(out, raw);
+                return true;
+        }
+        while (p < end) {
+                uint8_t character[4];
+                size_t size = read_character(&p, end, character);
+
+                if (!size)
+                        return false;
+                buffer_add(out, character, size);
+        }
+        return true;
+}
+
 bool json_in_raw_string(struct json_in *s, struct bytes *ret, bool *ret_has_escapes)
 {
         skip_space(s);

@@ -38,6 +38,8 @@ bool json_in_string(struct json_in *s, struct arena *arena, struct bytes *ret);
 bool json_in_raw_key(struct json_in *s, struct bytes *ret, bool *ret_has_escapes);
 bool json_in_raw_string(struct json_in *s, struct bytes *ret, bool *ret_has_escapes);
 bool json_in_raw_equals(struct bytes raw, bool has_escapes, struct bytes wanted);
+/* Adds what it means; false at half of a surrogate pair. */
+bool json_in_raw_unescape(struct bytes raw, bool has_escapes, struct buffer *out);
 /* Nothing may follow but space. */
 bool json_in_end(struct json_in *s);
 

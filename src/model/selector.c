@@ -35,7 +35,7 @@ struct selector {
         enum selector_kind kind;
         struct bytes json; /* canonical; ours */
 
-        /* by names: sorted; the stream, the prefixes, the types; of a pattern its stream or else its type */
+        /* by names: sorted; the stream, the prefixes, the types; of patterns and payloads the key's */
         struct bytes *names; /* ours, the bytes behind them */
         unsigned name_count;
         enum selector_key key;
@@ -47,6 +47,7 @@ struct selector {
         struct bytes regex; /* borrows from `names` block; empty: by names */
 
         /* SELECT_PATTERN, SELECT_PAYLOAD */
+        size_t place_size; /* of the field that is the key's name */
         struct arena arena;
         struct want *match;
         struct want *fields[PATTERN_FIELDS]; /* those of `match`, NULL: none */
@@ -469,14 +470,34 @@ static bool take_fields(struct want_parser *p, struct selector *s)
                         return false;
                 s->fields[field] = w;
         }
-        if (s->fields[FIELD_STREAM]) {
-                keep_names(s, &s->fields[FIELD_STREAM]->text, 1, BYTES_EMPTY, false);
-                s->key = SELECT_KEY_STREAMS;
-        } else if (s->fields[FIELD_TYPE]) {
-                keep_names(s, &s->fields[FIELD_TYPE]->text, 1, BYTES_EMPTY, false);
-                s->key = SELECT_KEY_TYPES;
-        }
         return true;
+}
+
+/* The key: the stream, else a field of the data with the type, else whichever of the two there is. */
+static void take_key(struct selector *s)
+{
+        CLEANUP(buffer_fini) struct buffer name = {0};
+        CLEANUP(buffer_fini) struct buffer value = {0};
+        const struct want *stream = s->fields[FIELD_STREAM], *type = s->fields[FIELD_TYPE];
+        const struct want *data = s->kind == SELECT_PATTERN ? s->fields[FIELD_DATA] : s->match;
+        struct bytes names;
+
+        if (stream) {
+                s->key = SELECT_KEY_STREAMS;
+                names = stream->text;
+        } else if (data && want_field(data, &name, &value)) {
+                s->key = type ? SELECT_KEY_TYPED_FIELD : SELECT_KEY_FIELD;
+                s->place_size = name.size;
+                buffer_add_bytes(&name, buffer_bytes(&value));
+                buffer_add_bytes(&name, type ? type->text : BYTES_EMPTY);
+                names = buffer_bytes(&name);
+        } else if (type) {
+                s->key = SELECT_KEY_TYPES;
+                names = type->text;
+        } else {
+                return;
+        }
+        keep_names(s, &names, 1, BYTES_EMPTY, false);
 }
 
 static bool take_match(struct want_parser *p, struct selector *s, struct want *match)
@@ -487,7 +508,10 @@ static bool take_match(struct want_parser *p, struct selector *s, struct want *m
                 return json_in_fail(&p->in, match->at,
                         "\"match\" needs at least one key; everything is the kind \"all\"");
         s->match = match;
-        return s->kind != SELECT_PATTERN || take_fields(p, s);
+        if (s->kind == SELECT_PATTERN && !take_fields(p, s))
+                return false;
+        take_key(s);
+        return true;
 }
 
 static bool filter_of(struct want_parser *p, const struct want *object, struct filter_options *ret)
@@ -688,6 +712,18 @@ enum selector_key selector_keys(const struct selector *s, const struct bytes **r
         *ret_names = s->names;
         *ret_count = s->key == SELECT_KEY_NONE ? 0 : s->name_count;
         return s->key;
+}
+
+struct bytes selector_field_place(const struct selector *s)
+{
+        assert(s->key == SELECT_KEY_FIELD || s->key == SELECT_KEY_TYPED_FIELD);
+        return bytes_of(s->names[0].data, s->place_size);
+}
+
+bool selector_read_field(struct bytes place, const struct event_view *event, struct buffer *out)
+{
+        buffer_add_bytes(out, place);
+        return event->content_type == CONTENT_JSON && want_read_field(place, event->data, out);
 }
 
 struct filter *selector_new_filter(const struct selector *s)

@@ -44,8 +44,13 @@ struct bytes selector_json(const struct selector *s);
 enum filter_verdict selector_match(struct selector *s, const struct event_view *event);
 
 /* What an index can find the selector by: every selected event has one of these. SELECT_KEY_NONE: any event may be. */
-enum selector_key { SELECT_KEY_NONE, SELECT_KEY_STREAMS, SELECT_KEY_STREAM_PREFIXES, SELECT_KEY_TYPES, SELECT_KEY_TYPE_PREFIXES };
+enum selector_key { SELECT_KEY_NONE, SELECT_KEY_STREAMS, SELECT_KEY_STREAM_PREFIXES, SELECT_KEY_TYPES, SELECT_KEY_TYPE_PREFIXES, SELECT_KEY_FIELD,
+        SELECT_KEY_TYPED_FIELD };
 enum selector_key selector_keys(const struct selector *s, const struct bytes **ret_names, unsigned *ret_count);
+/* Of SELECT_KEY_FIELD and _TYPED_FIELD: the place of a field in JSON data. The one name is the place, what stands there, and the event's type if typed;
+ * selector_read_field adds the first two to `out` for an event that has it. False: the event has nothing there. Many selections share a place. */
+struct bytes selector_field_place(const struct selector *s);
+MUST_CHECK bool selector_read_field(struct bytes place, const struct event_view *event, struct buffer *out);
 
 /* The filter that reads exactly `s` from all streams, of SELECT_PREFIX and SELECT_FILTER; else NULL (then match each event). The caller owns it. */
 struct filter *selector_new_filter(const struct selector *s);

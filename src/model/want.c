@@ -13,6 +13,8 @@ enum {
         NAME_SHOWN_MAX = 60,             /* bytes of a key in a message */
         NUMBER_PLAIN_DIGITS_MAX = 40,    /* longer ones are written with an exponent */
         NUMBER_EXPONENT_DIGITS_MAX = 15, /* with the digits of a text, sums stay within 64 bits */
+        FIELD_RAW_SIZE_MAX =
+                6 * LIMIT_SELECTOR_SIZE_MAX, /* all escaped; beyond it no selection has an equal */
 };
 /* Of a number that is wanted. What an event says beyond it equals none of them. */
 #define NUMBER_EXPONENT_MAX ((int64_t)1000000000)
@@ -408,4 +410,140 @@ bool want_match(struct want *w, struct bytes text)
 struct want *want_child(const struct want *object, struct bytes key)
 {
         return find_child(object, key, false);
+}
+
+/* ---- fields ---- */
+
+static void add_decimal(struct buffer *out, bool is_negative, int64_t point)
+{
+        buffer_add_u8(out, is_negative ? '-' : '+');
+        buffer_add_u64(out, (uint64_t)point);
+}
+
+static void add_value(const struct want *w, struct buffer *out)
+{
+        if (w->kind == WANT_NUMBER)
+                add_decimal(out, w->is_negative, w->point);
+        else if (w->kind == WANT_STRING)
+                buffer_add_u8(out, '"');
+        buffer_add_bytes(out, w->text);
+}
+
+/* A guess at how few events have it: numbers and long strings are ids, words are states. */
+static size_t weigh(const struct want *w)
+{
+        if (w->kind == WANT_WORD)
+                return 1;
+        return 2 + w->text.size * (w->kind == WANT_NUMBER ? 4 : 1);
+}
+
+/* Gives the best field at or below `w`, whose place is `path`; the best so far weighs `*weight`. */
+static void find_field(const struct want *w, struct buffer *path, struct buffer *place, size_t *weight,
+        const struct want **ret)
+{
+        size_t size = path->size;
+
+        if (w->kind == WANT_OBJECT) {
+                for (unsigned i = 0; i < w->count; i++) {
+                        buffer_add_varint(path, w->children[i]->key.size);
+                        buffer_add_bytes(path, w->children[i]->key);
+                        find_field(w->children[i], path, place, weight, ret);
+                        path->size = size;
+                }
+        } else if (w->kind != WANT_ARRAY && weigh(w) > *weight) {
+                *weight = weigh(w);
+                *ret = w;
+                buffer_clear(place);
+                buffer_add_bytes(place, buffer_bytes(path));
+        }
+}
+
+bool want_field(const struct want *object, struct buffer *ret_place, struct buffer *ret_value)
+{
+        CLEANUP(buffer_fini) struct buffer path = {0};
+        const struct want *found = NULL;
+        size_t weight = 0;
+
+        find_field(object, &path, ret_place, &weight, &found);
+        if (found)
+                add_value(found, ret_value);
+        return found != NULL;
+}
+
+static bool read_number(struct bytes text, struct buffer *out)
+{
+        struct decimal d;
+        size_t n = 0;
+
+        if (!read_decimal(text, &d))
+                return false;
+        add_decimal(out, d.is_negative, d.point);
+        for (const uint8_t *at = d.first; n < d.digits; at++) {
+                if (*at == '.')
+                        continue;
+                buffer_add_u8(out, *at);
+                n++;
+        }
+        return true;
+}
+
+static bool read_scalar(struct json_in *in, struct buffer *out)
+{
+        enum json_in_kind kind = json_in_kind(in);
+        struct bytes text;
+        bool has_escapes;
+
+        if (kind == JSON_STRING_IN) {
+                buffer_add_u8(out, '"');
+                return json_in_raw_string(in, &text, &has_escapes) && text.size <= FIELD_RAW_SIZE_MAX &&
+                       json_in_raw_unescape(text, has_escapes, out);
+        }
+        if (kind == JSON_OBJECT_IN || kind == JSON_ARRAY_IN)
+                return skip_json(in);
+        if (!json_in_value(in, &text) || text.size > FIELD_RAW_SIZE_MAX)
+                return false;
+        if (kind == JSON_NUMBER_IN)
+                return read_number(text, out);
+        buffer_add_bytes(out, text);
+        return true;
+}
+
+/* Passes over one value; `base`: what `out` had before it. The depth is that of the place. */
+static bool read_field(struct json_in *in, struct bytes place, struct buffer *out, size_t base)
+{
+        const uint8_t *at = place.data;
+        const uint8_t *end = at + place.size;
+        bool is_found = false, is_empty, has_more;
+        struct bytes name, key;
+        uint64_t size = 0;
+
+        out->size = base;
+        if (place.size == 0)
+                return read_scalar(in, out);
+        if (json_in_kind(in) != JSON_OBJECT_IN)
+                return skip_json(in);
+        if (!varint_get(&at, end, &size) || !json_in_open(in, '{', &is_empty))
+                return false;
+        name = bytes_of(at, size);
+        for (has_more = !is_empty; has_more;) {
+                bool has_escapes;
+
+                if (!json_in_raw_key(in, &key, &has_escapes))
+                        return false;
+                if (json_in_raw_equals(key, has_escapes, name))
+                        is_found = read_field(in, bytes_of(at + size, (size_t)(end - at) - size), out, base);
+                else
+                        skip_json(in);
+                if (in->has_failed || !json_in_more(in, '{', &has_more))
+                        return false;
+        }
+        return is_found;
+}
+
+bool want_read_field(struct bytes place, struct bytes text, struct buffer *out)
+{
+        struct json_in in;
+
+        json_in_begin(&in, text, 1);
+        return read_field(&in, place, out, out->size);
 }

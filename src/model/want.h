@@ -33,4 +33,11 @@ struct want *want_child(const struct want *object, struct bytes key); /* NULL: n
 /* Whether the text is a JSON object that has what `object` has. */
 bool want_match(struct want *object, struct bytes text);
 
+/* A field is a place (a path of keys) and what stands there (a string, number or word), as bytes that only equal fields
+ * share: who looks for many values at one place needs to read an event once. The field of `object` that probably fewest
+ * events have; false: none, since all that it has is arrays and empty objects. Both are empty buffers at first. */
+MUST_CHECK bool want_field(const struct want *object, struct buffer *ret_place, struct buffer *ret_value);
+/* Adds what stands at the place; false if nothing that a field can be. Of the text's other parts nothing is verified. */
+MUST_CHECK bool want_read_field(struct bytes place, struct bytes text, struct buffer *out);
+
 #endif

@@ -4,10 +4,11 @@
  *   - who wants everything, or one stream, by the facts of commits alone: they name the stream. Facts may be
  * missed; then each of these is told to look.
  *   - all others by the committed events, each of which is looked at once, by a reader at the log's end that
- * they share. The groups that an event concerns are found by its stream, its type and the prefixes of both,
- * in one hash table, with one probe for each length that a prefix has; then each group found matches the
- * event once. Groups without such a key ("the rest") match every event. Bytes that are not in memory are not
- * waited for: all are told to look.
+ * they share. The groups that an event concerns are found in one hash table by its stream, its type, the
+ * prefixes of both, with one probe for each length that a prefix has, and the fields of its payload, with one
+ * look into it for each place that such fields stand at. Then each group found matches the event once. Groups
+ * without any key ("the rest") match every event. Bytes that are not in memory are not waited for: all are
+ * told to look.
  *
  * A wait begins with the end of the log of that moment, in the turn in which its owner saw that end; so
  * whatever is committed later comes to it, by a fact or an event that is not yet passed (G10). Work is
@@ -23,6 +24,7 @@ enum {
         EXAMINE_MAX = 5000, /* events, and matches, in one turn */
         EXAMINE_CLOCK = 64, /* of them, between looks at the clock */
         BUCKETS_MIN = 64,
+        PLACES_MAX = 32, /* of fields; each costs a look into every event's data, as much as a match */
         PREFIX_LENGTHS = LIMIT_STREAM_NAME_SIZE_MAX + 3,
 };
 #define EXAMINE_US_MAX ((uint64_t)2000)
@@ -62,7 +64,7 @@ static uint64_t end_of_log(const struct match_index *x)
         return store_next_position(x->notification->store);
 }
 
-/* Keys of the four kinds share a table; the same name of another kind is another key. */
+/* Keys of all kinds share a table; the same name of another kind is another key. */
 static uint64_t key_hash(enum selector_key kind, uint64_t hash_of_name)
 {
         return hash_of_name ^ (uint64_t)kind * 0x9e3779b97f4a7c15u;
@@ -93,14 +95,57 @@ static void count_length(struct match_lengths *l, size_t length, int change)
         }
 }
 
+/* ---- places of fields ---- */
+
+static bool is_field(enum selector_key kind)
+{
+        return kind == SELECT_KEY_FIELD || kind == SELECT_KEY_TYPED_FIELD;
+}
+
+static struct match_place *find_place(struct match_index *x, struct bytes place)
+{
+        for (unsigned i = 0; i < x->place_count; i++)
+                if (bytes_equal(buffer_bytes(&x->places[i].place), place))
+                        return &x->places[i];
+        return NULL;
+}
+
+/* False: there are too many places already. */
+static bool hold_place(struct match_index *x, struct bytes place)
+{
+        struct match_place *p = find_place(x, place);
+
+        if (!p) {
+                if (x->place_count == PLACES_MAX)
+                        return false;
+                if (!x->places)
+                        x->places = memory_new_array(PLACES_MAX, sizeof *x->places);
+                p = &x->places[x->place_count++];
+                *p = (struct match_place){0};
+                buffer_add_bytes(&p->place, place);
+        }
+        p->count++;
+        return true;
+}
+
+static void release_place(struct match_index *x, struct bytes place)
+{
+        struct match_place *p = find_place(x, place);
+
+        if (--p->count > 0)
+                return;
+        buffer_fini(&p->place);
+        *p = x->places[--x->place_count];
+}
+
+/* ---- keys ---- */
+
 static struct match_lengths *lengths_of(struct match_index *x, enum selector_key kind)
 {
         if (kind == SELECT_KEY_STREAM_PREFIXES)
                 return &x->stream_lengths;
         return kind == SELECT_KEY_TYPE_PREFIXES ? &x->type_lengths : NULL;
 }
-
-/* ---- keys ---- */
 
 static void grow_keys(struct match_index *x)
 {
@@ -166,11 +211,15 @@ static struct match_group *find_group(const struct match_index *x, uint64_t hash
         return g;
 }
 
-static enum match_way way_of(enum selector_kind kind, enum selector_key key)
+static enum match_way find_way(struct match_index *x, const struct selector *selector, enum selector_key key)
 {
+        enum selector_kind kind = selector_kind(selector);
+
         if (kind == SELECT_ALL || kind == SELECT_STREAM)
                 return BY_FACT;
-        return key == SELECT_KEY_NONE ? BY_EACH : BY_KEY;
+        if (key == SELECT_KEY_NONE)
+                return BY_EACH;
+        return !is_field(key) || hold_place(x, selector_field_place(selector)) ? BY_KEY : BY_EACH;
 }
 
 static void enter_keys(struct match_index *x, struct match_group *g, const struct bytes *names)
@@ -191,13 +240,17 @@ static struct match_group *new_group(struct match_index *x, struct selector *sel
         const struct bytes *names;
         unsigned count;
         enum selector_key key = selector_keys(selector, &names, &count);
-        struct match_group *g = memory_new(sizeof *g + count * sizeof g->keys[0]);
+        enum match_way way = find_way(x, selector, key);
+        struct match_group *g;
 
+        if (way == BY_EACH)
+                count = 0;
+        g = memory_new(sizeof *g + count * sizeof g->keys[0]);
         g->hash = hash;
         g->selector = selector;
         g->kind = key;
         g->key_count = count;
-        g->way = way_of(selector_kind(selector), key);
+        g->way = way;
         list_init(&g->members);
         list_init(&g->waiting);
         list_init(&g->matched);
@@ -230,6 +283,8 @@ static void free_group(struct match_index *x, struct match_group *g)
                 if (lengths)
                         count_length(lengths, names[i].size, -1);
         }
+        if (is_field(g->kind) && g->way == BY_KEY)
+                release_place(x, selector_field_place(g->selector));
         while (*at != g)
                 at = &(*at)->next;
         *at = g->next;
@@ -573,6 +628,21 @@ static unsigned probe_prefixes(
         return count;
 }
 
+static unsigned probe_fields(struct match_index *x)
+{
+        unsigned count = 0;
+
+        for (unsigned i = 0; i < x->place_count; i++) {
+                buffer_clear(&x->field);
+                if (!selector_read_field(buffer_bytes(&x->places[i].place), &x->event, &x->field))
+                        continue;
+                count += probe(x, SELECT_KEY_FIELD, buffer_bytes(&x->field));
+                buffer_add_bytes(&x->field, x->event.type);
+                count += probe(x, SELECT_KEY_TYPED_FIELD, buffer_bytes(&x->field));
+        }
+        return count + x->place_count;
+}
+
 static unsigned match_keys(struct match_index *x)
 {
         unsigned count;
@@ -581,7 +651,8 @@ static unsigned match_keys(struct match_index *x)
                 return 0;
         count = probe(x, SELECT_KEY_STREAMS, x->event.stream) + probe(x, SELECT_KEY_TYPES, x->event.type) +
                 probe_prefixes(x, SELECT_KEY_STREAM_PREFIXES, &x->stream_lengths, x->event.stream) +
-                probe_prefixes(x, SELECT_KEY_TYPE_PREFIXES, &x->type_lengths, x->event.type);
+                probe_prefixes(x, SELECT_KEY_TYPE_PREFIXES, &x->type_lengths, x->event.type) +
+                probe_fields(x);
         wake_matched(x);
         return count;
 }
@@ -814,4 +885,6 @@ void match_index_fini(struct match_index *x)
         free(x->stream_lengths.lengths);
         free(x->type_lengths.counts);
         free(x->type_lengths.lengths);
+        free(x->places);
+        buffer_fini(&x->field);
 }

@@ -38,6 +38,12 @@ struct match_lengths {
         unsigned count;
 };
 
+/* Where fields stand that groups are found by. */
+struct match_place {
+        struct buffer place;
+        unsigned count; /* of groups */
+};
+
 struct match_index {
         struct notification *notification;
         struct control_watcher watcher;
@@ -54,6 +60,9 @@ struct match_index {
         size_t key_count;
         struct match_lengths stream_lengths;
         struct match_lengths type_lengths;
+        struct match_place *places;
+        unsigned place_count;
+        struct buffer field; /* of the event at hand */
         struct notification_wait **heap; /* by look_at, lowest first */
         unsigned heap_count;
         unsigned heap_capacity;

@@ -1,5 +1,6 @@
-/* Any bytes as a selection, on any bytes as an event: what is read has one form that reads again as the same; a verdict
- * comes twice the same; what is selected has one of the keys; and a payload is judged as a tree of it would be.
+/* Any bytes as a selection, on any bytes as an event: what is read has one form that reads again as the same;
+ * a verdict comes twice the same; what is selected has one of the keys; and a payload is judged as a tree of
+ * it would be.
  *
  * Input: the selection, a NUL, the event's data; stream and type are the beginnings of the data. */
 #include <math.h>
@@ -18,8 +19,8 @@ static void require(bool is_true)
                 abort();
 }
 
-/* The tree's numbers are doubles, which the selection is more exact than: where a number stands in both, and in texts with
- * what jansson reads in its own way, only the absence of damage is asked for. */
+/* The tree's numbers are doubles, which the selection is more exact than: where a number stands in both, and
+ * in texts with what jansson reads in its own way, only the absence of damage is asked for. */
 static bool is_comparable(struct bytes text)
 {
         size_t opened = 0;
@@ -53,9 +54,8 @@ static bool is_equal(json_t *want, json_t *got, bool is_exact)
                 return json_equal(want, got);
         if (is_exact && json_object_size(want) != json_object_size(got))
                 return false;
-        json_object_foreach (want, key, value)
-                if (!is_equal(value, json_object_get(got, key), is_exact))
-                        return false;
+        json_object_foreach(
+                want, key, value) if (!is_equal(value, json_object_get(got, key), is_exact)) return false;
         return true;
 }
 
@@ -82,6 +82,15 @@ static void check_keys(const struct selector *s, const struct event_view *event)
         unsigned count;
         enum selector_key key = selector_keys(s, &names, &count);
         bool is_found = key == SELECT_KEY_NONE;
+        struct buffer name = {0};
+
+        if (key == SELECT_KEY_FIELD || key == SELECT_KEY_TYPED_FIELD) {
+                is_found = selector_read_field(selector_field_place(s), event, &name);
+                if (key == SELECT_KEY_TYPED_FIELD)
+                        buffer_add_bytes(&name, event->type);
+                is_found &= bytes_equal(buffer_bytes(&name), names[0]);
+        }
+        buffer_fini(&name);
 
         for (unsigned i = 0; i < count; i++) {
                 is_found |= key == SELECT_KEY_STREAMS && bytes_equal(event->stream, names[i]);
@@ -97,7 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const uint8_t *end = memchr(data, 0, size);
         struct bytes json = bytes_of(data, end ? (size_t)(end - data) : size);
         struct bytes rest = end ? bytes_of(end + 1, size - json.size - 1) : BYTES_EMPTY;
-        struct event_view event = {.content_type = CONTENT_JSON, .data = rest, .metadata = rest, .revision = 1};
+        struct event_view event = {
+                .content_type = CONTENT_JSON, .data = rest, .metadata = rest, .revision = 1};
         struct selector *s = NULL, *again;
         struct filter *filter;
         enum filter_verdict verdict;

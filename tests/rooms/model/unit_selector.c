@@ -513,7 +513,18 @@ TEST(keys, are_what_every_selected_event_has)
                         "s "},
                 {"{\"kind\":\"pattern\",\"match\":{\"revision\":0,\"type\":\"T\"}}", SELECT_KEY_TYPES, "T "},
                 {"{\"kind\":\"pattern\",\"match\":{\"revision\":0}}", SELECT_KEY_NONE, ""},
-                {"{\"kind\":\"payload\",\"match\":{\"a\":1}}", SELECT_KEY_NONE, ""},
+                {"{\"kind\":\"payload\",\"match\":{\"a\":[1],\"b\":{}}}", SELECT_KEY_NONE, ""},
+                {"{\"kind\":\"payload\",\"match\":{\"a\":{\"b\":true}}}", SELECT_KEY_FIELD,
+                        "\001a\001btrue "},
+                {"{\"kind\":\"payload\",\"match\":{\"a\":[1],\"b\":\"x\"}}", SELECT_KEY_FIELD, "\001b\"x "},
+                {"{\"kind\":\"pattern\",\"match\":{\"revision\":1,\"data\":{\"b\":null}}}", SELECT_KEY_FIELD,
+                        "\001bnull "},
+                {"{\"kind\":\"pattern\",\"match\":{\"type\":\"A\",\"data\":{\"b\":null}}}",
+                        SELECT_KEY_TYPED_FIELD, "\001bnullA "},
+                {"{\"kind\":\"pattern\",\"match\":{\"type\":\"A\",\"data\":{\"b\":[]}}}", SELECT_KEY_TYPES,
+                        "A "},
+                {"{\"kind\":\"payload\",\"match\":{\"a\":true,\"b\":{\"c\":\"x\",\"d\":false}}}",
+                        SELECT_KEY_FIELD, "\001b\001c\"x "},
         };
 
         for (unsigned i = 0; i < COUNT_OF(table); i++) {
@@ -531,6 +542,58 @@ TEST(keys, are_what_every_selected_event_has)
                 if (!bytes_equal_string(buffer_bytes(&text), table[i].names))
                         fail_msg("row %u: %.*s", i, (int)text.size, text.data);
                 buffer_fini(&text);
+                selector_free(&s);
+        }
+}
+
+/* A field is found where, and only where, the payload is selected. */
+TEST(keys, fields_of_events_are_found_by_place_and_value)
+{
+        static const struct {
+                const char *match;
+                const char *data;
+                bool is_found;
+        } table[] = {
+                {"{\"a\":1}", "{\"a\":1.0}", true},
+                {"{\"a\":-0.50}", "{\"b\":{},\"a\":-5e-1}", true},
+                {"{\"a\":0}", "{\"a\":-0e9}", true},
+                {"{\"a\":1}", "{\"a\":-1}", false},
+                {"{\"a\":1}", "{\"a\":10}", false},
+                {"{\"a\":1}", "{\"a\":\"1\"}", false},
+                {"{\"a\":\"true\"}", "{\"a\":true}", false},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":{\"b\":\"\\u0078\"}}", true},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"\\u0061\":{\"c\":1,\"b\":\"x\"}}", true},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":{\"b\":[\"x\"]}}", false},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":\"x\"}", false},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":{\"b\":\"x\"},\"a\":{\"b\":\"y\"}}", false},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":{\"b\":\"y\"},\"a\":{\"b\":\"x\"}}", true},
+                {"{\"a\":{\"b\":\"x\"}}", "{\"a\":{\"b\":\"x\"},\"a\":1}", false},
+                {"{\"a\":\"x\"}", "{\"a\":\"\\ud800\"}", false},
+                {"{\"a\":\"x\"}", "{\"a\":\"x\"", false},
+                {"{\"a\":\"x\"}", "", false},
+        };
+
+        for (unsigned i = 0; i < COUNT_OF(table); i++) {
+                struct event_view e = event("order-1", "Placed", table[i].data);
+                struct buffer name = {0};
+                struct selector *s;
+                const struct bytes *names;
+                unsigned count;
+                char json[256];
+                bool is_found;
+
+                snprintf(json, sizeof json, "{\"kind\":\"payload\",\"match\":%s}", table[i].match);
+                s = parse(json);
+                assert_int_equal(selector_keys(s, &names, &count), SELECT_KEY_FIELD);
+                assert_int_equal(count, 1);
+                is_found = selector_read_field(selector_field_place(s), &e, &name) &&
+                           bytes_equal(buffer_bytes(&name), names[0]);
+                if (is_found != table[i].is_found)
+                        fail_msg("row %u: %s in %s", i, table[i].match, table[i].data);
+                assert_int_equal(is_found, payload_matches(table[i].match, table[i].data));
+                e.content_type = CONTENT_BINARY;
+                assert_false(selector_read_field(selector_field_place(s), &e, &name));
+                buffer_fini(&name);
                 selector_free(&s);
         }
 }
@@ -580,6 +643,7 @@ int main(void)
                 TEST_ROW(match, depth_of_an_event_is_bounded_and_costs_no_memory),
                 TEST_ROW(match, a_pattern_that_is_too_costly_says_so),
                 TEST_ROW(keys, are_what_every_selected_event_has),
+                TEST_ROW(keys, fields_of_events_are_found_by_place_and_value),
                 TEST_ROW(filter, reads_prefixes_and_filters_and_nothing_else),
         };
 

@@ -122,12 +122,29 @@ TEST(idle, equal_selections_without_a_key_are_matched_once)
         check_cost("ten different selections without a key", few_different_ones);
 }
 
+static void different_payloads(unsigned i, char *ret, size_t size)
+{
+        if (i % 2)
+                snprintf(ret, size,
+                        "{\"kind\":\"payload\",\"match\":{\"customer\":{\"id\":%u,\"is_new\":true}}}", i);
+        else
+                snprintf(ret, size,
+                        "{\"kind\":\"pattern\",\"match\":{\"type\":\"OrderPlaced\",\"data\":{\"n\":%u}}}",
+                        i + 2);
+}
+
+TEST(idle, different_payloads_are_found_by_a_field)
+{
+        check_cost("payloads of different customers", different_payloads);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(idle, streams_prefixes_and_types_cost_an_append_little),
                 TEST_ROW(idle, patterns_with_a_plain_beginning_or_a_type_are_not_matched_at_all),
                 TEST_ROW(idle, equal_selections_without_a_key_are_matched_once),
+                TEST_ROW(idle, different_payloads_are_found_by_a_field),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

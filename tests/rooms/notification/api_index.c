@@ -314,13 +314,14 @@ TEST(wait, an_event_is_matched_over_several_turns_if_it_must)
         for (unsigned i = 0; i < MANY; i++) {
                 char json[80];
 
-                snprintf(json, sizeof json, "{\"kind\":\"payload\",\"match\":{\"n\":%u}}", i);
+                /* By so many places that most have no key. */
+                snprintf(json, sizeof json, "{\"kind\":\"payload\",\"match\":{\"n\":%u,\"%u\":1}}", i, i);
                 waiter_begin(&w, &x[i], json);
         }
         base = store_next_position(w.store);
-        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":11999}");
-        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":0}");
-        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":6000}");
+        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":11999,\"11999\":1}");
+        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":0,\"0\":1}");
+        append_data(&w, "s", BYTES_LITERAL("T"), "{\"n\":6000,\"6000\":1}");
         notification_wait_end(&x[7].wait); /* in the middle */
         world_run(&w);
         for (unsigned i = 0; i < MANY; i++)
@@ -379,6 +380,9 @@ static const char *const selections[] = {
         "{\"kind\":\"pattern\",\"match\":{\"revision\":2}}",
         "{\"kind\":\"payload\",\"match\":{\"n\":1}}",
         "{\"kind\":\"payload\",\"match\":{\"n\":2}}",
+        "{\"kind\":\"payload\",\"match\":{\"m\":2}}",
+        "{\"kind\":\"pattern\",\"match\":{\"revision\":1,\"data\":{\"n\":1}}}",
+        "{\"kind\":\"pattern\",\"match\":{\"type\":\"Paid\",\"data\":{\"n\":1}}}",
 };
 
 /* The first selected event from `since` on; UINT64_MAX: none. */
