@@ -387,7 +387,8 @@ static unsigned wake_group(struct match_index *x, struct match_group *g, uint64_
 
                 if (wait->position > position) /* its owner has read beyond it */
                         continue;
-                make_due(x, wait, position);
+                /* Who wants everything has its first event where it waits; a fact's may be a later one. */
+                make_due(x, wait, g == x->everything ? wait->position : position);
                 count++;
         }
         return count;

@@ -121,6 +121,40 @@ TEST(wait, is_told_once_of_what_it_selects_and_of_nothing_else)
         }
 }
 
+/* The facts of one append come in the order of its streams, its events in another. */
+TEST(wait, for_everything_misses_no_event_of_an_append_over_streams)
+{
+        struct world w;
+        struct waiter all, second;
+        struct consumer c = {0};
+        struct store_append_stream to[2] = {
+                {BYTES_LITERAL("a"), {.kind = EXPECTED_ANY}}, {BYTES_LITERAL("b"), {.kind = EXPECTED_ANY}}};
+        struct store_append_event events[3] = {{.stream = 1}, {.stream = 0}, {.stream = 1}};
+        struct store_append append = {.streams = to, .stream_count = 2, .events = events, .event_count = 3};
+        uint64_t base;
+
+        begin(&w);
+        base = store_next_position(w.store);
+        waiter_begin(&w, &all, "{\"kind\":\"all\"}");
+        waiter_begin(&w, &second, "{\"kind\":\"stream\",\"stream\":\"a\"}");
+        consumer_open(&w, &c, (struct subscription_options){.from = FROM_END});
+        consumer_drain(&w, &c);
+        for (unsigned i = 0; i < COUNT_OF(events); i++)
+                world_draft(&w, &events[i].draft, BYTES_LITERAL("T"), BYTES_LITERAL("{}"));
+        w.appends_asked++;
+        store_append(w.store, &append, world_appended, &w);
+        os_turn_again(w.os);
+        wait_for_appends(&w);
+        consumer_drain(&w, &c);
+        assert_int_equal(all.told_at, base);
+        assert_int_equal(second.told_at, base + 1);
+        assert_int_equal(c.event_count, 3);
+        consumer_close(&c);
+        waiter_end(&all);
+        waiter_end(&second);
+        world_end(&w);
+}
+
 TEST(wait, that_begins_behind_the_end_is_told_to_look)
 {
         struct world w;
@@ -477,6 +511,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(wait, is_told_once_of_what_it_selects_and_of_nothing_else),
+                TEST_ROW(wait, for_everything_misses_no_event_of_an_append_over_streams),
                 TEST_ROW(wait, that_begins_behind_the_end_is_told_to_look),
                 TEST_ROW(wait, is_told_when_the_log_reaches_a_position),
                 TEST_ROW(wait, may_begin_and_end_from_inside),
