@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define READ_QUERIES   "from direction limit resolve-links timeout-ms last-event-id"
+#define READ_QUERIES   "from direction limit resolve-links timeout-ms last-event-id name"
 #define FILTER_QUERIES "stream-prefix stream-regex type-prefix type-regex"
 #define WRITE_QUERIES  "expect timeout-ms"
 #define NAMES_QUERIES  "prefix after limit system"
@@ -34,6 +34,7 @@ static const struct api_route api_routes[] = {
         {"GET", "/streams", "the names of streams", NAMES_QUERIES, 0, handle_streams},
         {"GET", "/categories", "the names of categories", NAMES_QUERIES, 0, handle_categories},
         {"GET", "/types", "the names of event types", NAMES_QUERIES, 0, handle_types},
+        {"GET", "/readers", "who follows the log now, with the lag", "skip limit", 0, handle_readers},
         {"GET", "/subscriptions", "durable subscriptions, with their lag", "stream after limit", 0,
                 handle_subscriptions},
         {"GET", SUBSCRIPTION, "a durable subscription: definition, state, lag, consumers", "", 0,

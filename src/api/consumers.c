@@ -330,15 +330,13 @@ static enum emitter_verdict open_consumer(struct consuming *k, uint64_t window)
                 .stream = c->stream,
                 .group = c->group,
                 .window = (uint32_t)window,
+                .name = call_client_name(c),
                 .peer = bytes_of_string(gateway_peer(c->request)),
                 .user = BYTES_LITERAL("anonymous"),
                 .on_readable = on_readable,
                 .arg = k,
         };
 
-        if (!gateway_query(c->request, "name", &options.name))
-                gateway_header(c->request, "user-agent", &options.name);
-        options.name.size = MIN(options.name.size, (size_t)NAME_SHOWN_MAX);
         return consumer_open(c->api->emitter, &options, &k->consumer);
 }
 

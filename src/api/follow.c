@@ -311,7 +311,12 @@ void follow_begin(struct call *c, struct read_query *q)
                 .on_writable = on_writable, .on_close = on_close};
         static const struct gateway_header_field headers[] = {{"cache-control", "no-cache"}};
         struct follow *f = arena_get(call_arena(c), sizeof *f);
-        struct subscription_options options = {.on_readable = on_readable, .arg = f};
+        struct subscription_options options = {
+                .name = call_client_name(c),
+                .peer = bytes_of_string(gateway_peer(c->request)),
+                .on_readable = on_readable,
+                .arg = f,
+        };
         struct fact_payload payload = {0};
         int r;
 

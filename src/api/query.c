@@ -116,6 +116,16 @@ bool query_known(struct call *c, const char *queries)
         return true;
 }
 
+struct bytes call_client_name(const struct call *c)
+{
+        struct bytes name = BYTES_EMPTY;
+
+        if (!gateway_query(c->request, "name", &name))
+                gateway_header(c->request, "user-agent", &name);
+        name.size = MIN(name.size, (size_t)NAME_SHOWN_MAX);
+        return name;
+}
+
 /* ---- values ---- */
 
 bool number_parse(struct bytes text, uint64_t *ret)

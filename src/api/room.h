@@ -15,6 +15,7 @@
  * subscription_out.c  a durable subscription as JSON
  * consumers.c   their consumers: streams of events, acknowledgements
  * parked.c      their parked events
+ * readers.c     who follows without one
  *
  * A call's memory is the request's: it ends with the reply, so a reply is the last thing that a function does. */
 #ifndef API_ROOM_H
@@ -109,6 +110,8 @@ void call_reply_json(struct call *c, int status, struct buffer *body, const stru
 void nearest_name(struct bytes name, const char *names, char *ret, size_t size);
 /* Each of these gives false when it has refused the call. */
 bool query_known(struct call *c, const char *queries);
+/* Who asks, as he calls himself: the parameter `name`, or the program that he uses. */
+struct bytes call_client_name(const struct call *c);
 bool query_number(struct call *c, const char *name, uint64_t min, uint64_t max, uint64_t otherwise, uint64_t *ret);
 bool query_switch(struct call *c, const char *name, bool *ret);
 bool query_expected(struct call *c, struct expected *ret); /* header Nilo-Expect or parameter expect; any if absent */
@@ -219,6 +222,7 @@ void call_refuse_state(struct call *c);
 void call_refuse_emitter(struct call *c, enum emitter_verdict verdict, const char *problem);
 /* As in lists; `is_whole`: with its definition and its consumers. */
 void subscription_to_json(struct json_out *j, const struct emitter_info *info, bool is_whole);
+void lag_to_json(struct json_out *j, uint64_t events, uint64_t us); /* the member "lag" */
 /* The emitter ends: consumers that wait for nothing from it look at once. */
 void consumers_stop(struct api *api);
 
@@ -237,6 +241,7 @@ void handle_truncate(struct call *c);
 void handle_streams(struct call *c);
 void handle_categories(struct call *c);
 void handle_types(struct call *c);
+void handle_readers(struct call *c);
 void handle_subscriptions(struct call *c);
 void handle_subscription(struct call *c);
 void handle_subscription_put(struct call *c);

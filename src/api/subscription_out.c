@@ -14,13 +14,13 @@ static void number_or_null(struct json_out *j, const char *key, bool has, uint64
                 json_out_null(j);
 }
 
-static void lag_to_json(struct json_out *j, const struct emitter_info *info)
+void lag_to_json(struct json_out *j, uint64_t events, uint64_t us)
 {
         json_key(j, "lag");
         json_object_begin(j);
-        json_field_u64(j, "events", info->lag_events);
+        json_field_u64(j, "events", events);
         json_key(j, "seconds");
-        json_double(j, (double)info->lag_us / 1e6);
+        json_double(j, (double)us / 1e6);
         json_object_end(j);
 }
 
@@ -66,7 +66,7 @@ void subscription_to_json(struct json_out *j, const struct emitter_info *info, b
         if (info->problem && *info->problem)
                 json_field_string(j, "problem", info->problem);
         json_field_bool(j, "paused", info->is_paused);
-        lag_to_json(j, info);
+        lag_to_json(j, info->lag_events, info->lag_us);
         /* What the next two are. */
         json_field_string(j, "numbers", is_of_stream ? "revision" : "position");
         number_or_null(j, "checkpoint", info->has_checkpoint, info->checkpoint);

@@ -143,6 +143,33 @@ TEST(follow, readers_of_a_filter_miss_nothing_and_get_nothing_twice)
         read_in_pieces("GET /v1/all/events?stream-regex=%5Elive-2%24", w.count);
 }
 
+TEST(follow, readers_are_listed_with_their_lag)
+{
+        struct frames f;
+        json_t *json, *one = NULL;
+        size_t i;
+
+        append_many(server, "lagging", "T", 0, 2);
+        frames_open(server, &f, "GET /v1/streams/lagging/events?name=tester", "");
+        expect_event(&f, 0, 0);
+        expect_event(&f, 1, 1);
+        expect_mark(&f, "caught-up");
+        json = call(server, 200, "GET /v1/readers?limit=1000", "", NULL);
+        json_array_foreach(json_object_get(json, "readers"), i,
+                one) if (strcmp(text(one, "stream"), "lagging") == 0) break;
+        assert_non_null(one);
+        assert_string_equal(text(one, "name"), "tester");
+        assert_string_equal(text(one, "state"), "live");
+        assert_int_equal(number(one, "position"), 1);
+        assert_int_equal(number(one, "delivered"), 2);
+        assert_int_equal(number(json_object_get(one, "lag"), "events"), 0);
+        json_decref(json);
+        json = call(server, 200, "GET /v1/readers?skip=100000", "", NULL);
+        assert_int_equal(json_array_size(json_object_get(json, "readers")), 0);
+        json_decref(json);
+        frames_close(&f);
+}
+
 TEST(follow, ids_among_all_streams_are_positions)
 {
         struct frames f;
@@ -299,6 +326,7 @@ int main(void)
                 TEST_ROW(follow, begins_where_it_is_asked_to),
                 TEST_ROW(follow, readers_that_come_back_miss_nothing_and_get_nothing_twice),
                 TEST_ROW(follow, readers_of_a_filter_miss_nothing_and_get_nothing_twice),
+                TEST_ROW(follow, readers_are_listed_with_their_lag),
                 TEST_ROW(follow, ids_among_all_streams_are_positions),
                 TEST_ROW(follow, a_checkpoint_moves_the_place_without_being_an_event),
                 TEST_ROW(follow, a_slow_reader_costs_a_bounded_buffer_and_still_gets_everything),
