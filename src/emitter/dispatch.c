@@ -440,6 +440,7 @@ void delivery_expire(struct delivery *d, uint64_t now_us)
         while (!list_is_empty(&d->due)) {
                 struct message *m = CONTAINER_OF(d->due.next, struct message, due_link);
                 struct slot *s = m->slot;
+                struct lane *lane = m->lane;
 
                 if (m->due_us > now_us)
                         return;
@@ -450,6 +451,8 @@ void delivery_expire(struct delivery *d, uint64_t now_us)
                 }
                 land(d, m);
                 come_back(d, m);
+                if (lane)
+                        recall_later(d, lane, m->number);
                 if (s->is_stalled)
                         continue;
                 s->is_stalled = true;
