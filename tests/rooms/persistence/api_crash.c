@@ -156,7 +156,7 @@ TEST(crash, again_and_again_while_the_vote_is_saved_leaves_a_vote)
 {
         uint64_t seed;
 
-        for (seed = 0; seed < 300; seed++) {
+        for (seed = 0; seed < 40; seed++) {
                 struct os_sim_faults faults = {0};
                 uint64_t term = 1, told = 0;
                 struct fixture f;
