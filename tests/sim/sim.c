@@ -198,8 +198,8 @@ static void print_totals(const struct sums *s, double seconds)
                 seconds, (unsigned long long)s->replayed, (unsigned long long)s->hash);
         printf("  lives %llu: power cuts %llu, kills %llu, orderly stops %llu; ended by a disk fault %llu\n",
                 N(lives), N(crashes), N(kills), N(stops), N(faults));
-        printf("  writes lost %llu, torn %llu; segments sealed %llu; clock jumps %llu, failing reads %llu\n", N(lost_writes),
-                N(torn_writes), N(sealed), N(clock_jumps), N(read_faults));
+        printf("  writes lost %llu, torn %llu; segments sealed %llu; clock jumps %llu, failing reads %llu\n",
+                N(lost_writes), N(torn_writes), N(sealed), N(clock_jumps), N(read_faults));
         printf("  appends %llu: events acknowledged %llu, duplicates %llu, conflicts %llu, refused %llu "
                "(busy %llu, "
                "full %llu), unknown %llu (of these kept %llu)\n",

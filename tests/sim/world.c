@@ -302,7 +302,8 @@ static void end_by_fault(struct world *w)
         world_drop(w, !one_in(w, 3));
 }
 
-/* Each start has a term of its own, durable before anything of it: after a power cut it is not used again (RG2). */
+/* Each start has a term of its own, durable before anything of it: after a power cut it is not used again
+ * (RG2). */
 static void check_term(struct world *w)
 {
         struct store_stats stats;

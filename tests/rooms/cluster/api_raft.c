@@ -187,11 +187,14 @@ TEST(seal, moves_forward_over_committed_entries_only)
         for (uint64_t n = 3; n < 60; n += 3) {
                 assert_int_equal(cluster_raft_submit(l.raft, 1000000 + n, some, 3, &l.update), 0);
                 assert_int_equal(l.update.first_index, n);
-                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n + 2, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(
+                        cluster_raft_sealed(l.raft, 1000000 + n, n + 2, 2, first.payload, 1, &l.update), 0);
                 assert_int_equal(cluster_raft_persisted(l.raft, 1000000 + n, n + 1, &l.update), 0);
                 assert_int_equal(l.update.commit_index, n + 1);
-                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n + 1, 2, first.payload, 1, &l.update), 0);
-                assert_int_equal(cluster_raft_sealed(l.raft, 1000000 + n, n, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(
+                        cluster_raft_sealed(l.raft, 1000000 + n, n + 1, 2, first.payload, 1, &l.update), 0);
+                assert_int_equal(
+                        cluster_raft_sealed(l.raft, 1000000 + n, n, 2, first.payload, 1, &l.update), 0);
                 assert_int_equal(cluster_raft_persisted(l.raft, 1000000 + n, n + 2, &l.update), 0);
                 assert_int_equal(l.update.commit_index, n + 2);
         }

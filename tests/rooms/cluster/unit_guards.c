@@ -10,8 +10,8 @@ static struct raft_configuration configuration_of(struct raft_server *servers, u
 
 TEST(RG2, the_sole_voter_is_told_from_all_others)
 {
-        struct raft_server servers[3] = {
-                {.id = 7, .role = RAFT_VOTER}, {.id = 8, .role = RAFT_STANDBY}, {.id = 9, .role = RAFT_SPARE}};
+        struct raft_server servers[3] = {{.id = 7, .role = RAFT_VOTER}, {.id = 8, .role = RAFT_STANDBY},
+                {.id = 9, .role = RAFT_SPARE}};
         struct raft_configuration all = configuration_of(servers, 3), one = configuration_of(servers, 1),
                                   none = configuration_of(servers, 0);
 

@@ -547,7 +547,8 @@ TEST(duplicate, over_several_streams_is_whole_or_a_conflict_G6)
         fixture_fini(&f);
 }
 
-/* The largest append in streams and events, new and again: each stream's events are found among all others. */
+/* The largest append in streams and events, new and again: each stream's events are found among all others.
+ */
 TEST(several_streams, as_many_as_there_may_be_with_as_many_events_G17)
 {
         static struct store_append_stream streams[LIMIT_APPEND_STREAMS_MAX];
@@ -566,8 +567,9 @@ TEST(several_streams, as_many_as_there_may_be_with_as_many_events_G17)
                 streams[i] = (struct store_append_stream){.stream = bytes_of_string(names[i])};
         }
         for (unsigned i = 0; i < LIMIT_APPEND_EVENTS_MAX; i++)
-                events[i] = (struct store_append_event){.stream = (i * 7 + i / 1000) % LIMIT_APPEND_STREAMS_MAX,
-                        .draft = {.id = id_of(i), .type = BYTES_LITERAL("T")}};
+                events[i] =
+                        (struct store_append_event){.stream = (i * 7 + i / 1000) % LIMIT_APPEND_STREAMS_MAX,
+                                .draft = {.id = id_of(i), .type = BYTES_LITERAL("T")}};
         for (unsigned round = 0; round < 3; round++) {
                 struct fold fold = {0};
 
