@@ -14,6 +14,14 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
                 tombstone_method,
                 features_method,
                 gossip_method,
+                group_create_method,
+                group_update_method,
+                group_delete_method,
+                group_read_method,
+                group_info_method,
+                group_list_method,
+                group_replay_method,
+                group_restart_method,
         };
         struct kurrent *k = MEMORY_NEW(struct kurrent);
 

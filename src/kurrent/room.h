@@ -22,7 +22,7 @@ enum {
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
         GROUP_MESSAGE_SIZE_MAX = 1024 * 1024, /* acknowledges a whole window, whichever form its ids have */
-        METHODS_MAX = 7,
+        METHODS_MAX = 15,
 };
 static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
         "the largest event fits into a message");

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "cluster/cluster.h"
 #include "control/control.h"
+#include "emitter/emitter.h"
 #include "gateway/gateway.h"
 #include "kurrent/kurrent.h"
 #include "notification/notification.h"
@@ -34,12 +35,16 @@ struct server {
         struct persistence_node *node;
         struct store *store;
         struct notification *notification;
+        struct emitter *emitter;
         uint8_t node_uuid[16]; /* of this life of the process */
         char node_name[256];
         struct buffer problem; /* why it does not run, for people */
         int exit_code;
         bool is_stopping;
+        struct os_timer memory_timer;
 };
+
+enum { MEMORY_LOOK_US = 5 * 1000 * 1000, MEMORY_UNUSED_MAX = 32 * MIB };
 
 static void fail_with(struct server *s, int exit_code, const char *format, ...) PRINTF_LIKE(3, 4);
 
@@ -75,6 +80,7 @@ static void on_store_closed(void *arg)
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_STORE, "");
         persistence_node_close(&s->node);
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_PERSISTENCE, "");
+        os_timer_stop(&s->memory_timer);
         os_stop(s->os);
 }
 
@@ -86,6 +92,7 @@ static void on_gateway_closed(void *arg)
         kurrent_close(&s->kurrent);
         api_close(&s->api);
         ops_close(&s->ops);
+        emitter_free(&s->emitter);
         notification_free(&s->notification);
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_NOTIFICATION, "");
         publish(s, FACT_subsystem_stopping, SUBSYSTEM_STORE, "");
@@ -93,6 +100,16 @@ static void on_gateway_closed(void *arg)
                 store_close(&s->store, on_store_closed, s);
         else
                 on_store_closed(s);
+}
+
+static void on_emitter_stopped(void *arg)
+{
+        struct server *s = arg;
+
+        if (s->notification)
+                notification_stop(s->notification);
+        publish(s, FACT_subsystem_stopping, SUBSYSTEM_GATEWAY, "");
+        gateway_close(&s->gateway, on_gateway_closed, s);
 }
 
 /* A second signal changes nothing: what it would cut short is the part that keeps data. */
@@ -106,10 +123,10 @@ static void stop(struct server *s, const char *why)
          */
         ops_stop(s->ops);
         publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
-        if (s->notification)
-                notification_stop(s->notification);
-        publish(s, FACT_subsystem_stopping, SUBSYSTEM_GATEWAY, "");
-        gateway_close(&s->gateway, on_gateway_closed, s);
+        if (s->emitter)
+                emitter_stop(s->emitter, on_emitter_stopped, s);
+        else
+                on_emitter_stopped(s);
 }
 
 static void on_stop_signal(void *arg)
@@ -184,6 +201,19 @@ static void on_disk_fault(void *arg, const char *problem)
                 problem);
 }
 
+static int open_emitter(struct server *s)
+{
+        const struct emitter_options options = {
+                .os = s->os,
+                .control = s->control,
+                .store = s->store,
+                .notification = s->notification,
+                .memory_size = s->config.memory / 4,
+        };
+
+        return emitter_open(&options, &s->emitter);
+}
+
 static void on_store_open(void *arg, int result, const char *problem)
 {
         struct server *s = arg;
@@ -201,12 +231,14 @@ static void on_store_open(void *arg, int result, const char *problem)
                 control_failed(s->control, SUBSYSTEM_STORE, problem);
                 return;
         }
-        if (notification_open(&options, &s->notification)) {
+        if (notification_open(&options, &s->notification) || open_emitter(s)) {
                 fail_with(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
         }
         control_ready(s->control, SUBSYSTEM_NOTIFICATION);
+        kurrent_serve(s->kurrent, s->emitter);
+        api_serve(s->api, s->emitter);
         gateway_serve(s->gateway, s->store, s->notification);
         control_ready(s->control, SUBSYSTEM_GATEWAY);
 }
@@ -394,6 +426,17 @@ static void open_routes(struct server *s)
         ops_open(&ops, &s->ops);
 }
 
+/* What a burst of readers needed stays with malloc for ever, in the middle of its heap, where other programs
+ * of the machine cannot have it. */
+static void on_memory_look(struct os_timer *timer)
+{
+        struct server *s = timer->arg;
+
+        if (mallinfo2().fordblks > MEMORY_UNUSED_MAX)
+                malloc_trim(0);
+        os_timer_start(s->os, timer, MEMORY_LOOK_US);
+}
+
 static void run(struct server *s)
 {
         const struct control_subsystem subsystems[] = {
@@ -413,6 +456,8 @@ static void run(struct server *s)
         };
         control_watch(s->control, &s->watcher, false);
         os_on_stop_signal(s->os, on_stop_signal, s);
+        s->memory_timer = (struct os_timer){.fn = on_memory_look, .arg = s};
+        os_timer_start(s->os, &s->memory_timer, MEMORY_LOOK_US);
         control_start(s->control, subsystems, COUNT_OF(subsystems), on_started, s);
         if (os_run(s->os))
                 fail_with(s, EXIT_CODE_BUG, "the loop ended: %s", fault_last());

@@ -756,7 +756,7 @@ TEST(features, are_what_is_registered_in_lower_case)
         client_open(&c, w.port);
         ask(&r, &c, "/event_store.client.server_features.ServerFeatures/GetSupportedMethods");
         m = ANSWER(server_features__supported_methods, &r, 0);
-        assert_int_equal(m->n_methods, COUNT_OF(expected));
+        assert_true(m->n_methods >= COUNT_OF(expected));
         for (unsigned i = 0; i < COUNT_OF(expected); i++) {
                 assert_string_equal(m->methods[i]->service_name, expected[i][0]);
                 assert_string_equal(m->methods[i]->method_name, expected[i][1]);

@@ -32,6 +32,7 @@ struct world {
         struct persistence_node *node;
         struct store *store;
         struct notification *notification;
+        struct emitter *emitter;
         struct kurrent *kurrent;
 };
 
@@ -39,10 +40,15 @@ static void world_on_open(void *arg, int result, const char *problem)
 {
         struct world *w = arg;
         struct notification_options options = {.os = w->os, .control = w->control, .store = w->store};
+        struct emitter_options emitter = {.os = w->os, .control = w->control, .store = w->store};
 
         (void)problem;
         if (result || notification_open(&options, &w->notification))
                 abort();
+        emitter.notification = w->notification;
+        if (emitter_open(&emitter, &w->emitter))
+                abort();
+        kurrent_serve(w->kurrent, w->emitter);
         gateway_serve(w->gateway, w->store, w->notification);
         sem_post(&w->is_up);
 }
@@ -117,6 +123,7 @@ static void world_on_gateway_closed(void *arg)
         struct world *w = arg;
 
         kurrent_close(&w->kurrent);
+        emitter_free(&w->emitter);
         notification_free(&w->notification);
         if (w->store)
                 store_close(&w->store, world_on_store_closed, w);
@@ -124,13 +131,23 @@ static void world_on_gateway_closed(void *arg)
                 os_stop(w->os);
 }
 
-static void world_stop(void *arg)
+static void world_on_emitter_stopped(void *arg)
 {
         struct world *w = arg;
 
         if (w->notification)
                 notification_stop(w->notification);
         gateway_close(&w->gateway, world_on_gateway_closed, w);
+}
+
+static void world_stop(void *arg)
+{
+        struct world *w = arg;
+
+        if (w->emitter)
+                emitter_stop(w->emitter, world_on_emitter_stopped, w);
+        else
+                world_on_emitter_stopped(w);
 }
 
 static inline void world_close(struct world *w)
