@@ -48,25 +48,32 @@ static void publish(void *arg)
         os_stop(f->os);
 }
 
-int load_facts(const struct load_options *o)
+static int run(struct facts *f)
 {
         struct control_options options = {.node_name = "bench", .log_fd = -1, .log_level = LEVEL_ERROR};
+        int r = os_real_new(&f->os);
+
+        if (r)
+                return r;
+        options.os = f->os;
+        r = control_open(&options, &f->control);
+        if (r)
+                return r;
+        os_post(f->os, publish, f);
+        return os_run(f->os);
+}
+
+int load_facts(const struct load_options *o)
+{
         struct facts f = {.options = o};
 
-        if (os_real_new(&f.os))
-                goto fail;
-        options.os = f.os;
-        if (control_open(&options, &f.control))
-                goto fail;
-        os_post(f.os, publish, &f);
-        if (os_run(f.os))
-                goto fail;
+        if (run(&f)) {
+                fprintf(stderr, "the fact bus does not work: %s\n", fault_last());
+                return 1;
+        }
         printf("{\"facts\":%llu,\"nanoseconds\":%.1f}\n", (unsigned long long)f.count,
                 f.seconds * 1e9 / (double)f.count);
         control_close(&f.control);
         os_free(&f.os);
         return 0;
-fail:
-        fprintf(stderr, "the fact bus does not work: %s\n", fault_last());
-        return 1;
 }
