@@ -121,16 +121,16 @@ TEST(wait, is_told_once_of_what_it_selects_and_of_nothing_else)
         }
 }
 
-/* The facts of one append come in the order of its streams, its events in another. */
+/* A stream's fact goes before that of its metastream, whose event may be the first. */
 TEST(wait, for_everything_misses_no_event_of_an_append_over_streams)
 {
         struct world w;
         struct waiter all, second;
         struct consumer c = {0};
         struct store_append_stream to[2] = {
-                {BYTES_LITERAL("a"), {.kind = EXPECTED_ANY}}, {BYTES_LITERAL("b"), {.kind = EXPECTED_ANY}}};
-        struct store_append_event events[3] = {{.stream = 1}, {.stream = 0}, {.stream = 1}};
-        struct store_append append = {.streams = to, .stream_count = 2, .events = events, .event_count = 3};
+                {BYTES_LITERAL("a"), {.kind = EXPECTED_ANY}}, {BYTES_LITERAL("$$a"), {.kind = EXPECTED_ANY}}};
+        struct store_append_event events[2] = {{.stream = 1}, {.stream = 0}};
+        struct store_append append = {.streams = to, .stream_count = 2, .events = events, .event_count = 2};
         uint64_t base;
 
         begin(&w);
@@ -140,15 +140,17 @@ TEST(wait, for_everything_misses_no_event_of_an_append_over_streams)
         consumer_open(&w, &c, (struct subscription_options){.from = FROM_END});
         consumer_drain(&w, &c);
         for (unsigned i = 0; i < COUNT_OF(events); i++)
-                world_draft(&w, &events[i].draft, BYTES_LITERAL("T"), BYTES_LITERAL("{}"));
+                world_draft(&w, &events[i].draft, i ? BYTES_LITERAL("T") : EVENT_TYPE_METADATA,
+                        BYTES_LITERAL("{}"));
         w.appends_asked++;
         store_append(w.store, &append, world_appended, &w);
         os_turn_again(w.os);
         wait_for_appends(&w);
+        assert_int_equal(w.verdict, STORE_OK);
         consumer_drain(&w, &c);
         assert_int_equal(all.told_at, base);
         assert_int_equal(second.told_at, base + 1);
-        assert_int_equal(c.event_count, 3);
+        assert_int_equal(c.event_count, 2);
         consumer_close(&c);
         waiter_end(&all);
         waiter_end(&second);
@@ -383,6 +385,153 @@ TEST(wait, outlives_the_room_as_one_that_is_not_known)
         waiter_end(&y);
 }
 
+/* ---- catch-up subscriptions ---- */
+
+TEST(subscription, with_a_filter_sleeps_through_what_does_not_match_and_is_told_its_checkpoints)
+{
+        struct world w;
+        struct consumer with = {0}, without = {0};
+        struct subscription_options o = {.from = FROM_START};
+        struct got *mark;
+
+        begin(&w);
+        o.filter = filter_of_prefix(FILTER_STREAM, "order-");
+        consumer_open(&w, &without, o);
+        o.filter = filter_of_prefix(FILTER_STREAM, "order-");
+        o.checkpoint_after = 10;
+        consumer_open(&w, &with, o);
+        consumer_drain(&w, &without);
+        consumer_drain(&w, &with);
+        with.readable_count = without.readable_count = 0;
+        with.count = 0;
+        for (unsigned i = 0; i < 25; i++) {
+                append(&w, "cart-1", "Filled", 1);
+                world_run(&w);
+                consumer_pull(&with, 100);
+        }
+        consumer_drain(&w, &with);
+        assert_int_equal(without.readable_count, 0);
+        assert_int_equal(with.readable_count, 2);
+        assert_int_equal(consumer_marks(&with, ITEM_CHECKPOINT), 2);
+        assert_int_equal(with.event_count, 0);
+        mark = &with.items[with.count - 1];
+        assert_true(mark->position < store_next_position(w.store));
+        assert_true(mark->position >= store_next_position(w.store) - 10);
+        append(&w, "order-1", "Placed", 2);
+        consumer_drain(&w, &with);
+        consumer_drain(&w, &without);
+        assert_int_equal(with.event_count, 2);
+        assert_int_equal(without.event_count, 2);
+        assert_int_equal(with.items[with.count - 1].position, store_next_position(w.store) - 1);
+        consumer_close(&with);
+        consumer_close(&without);
+        world_end(&w);
+}
+
+/* What $maxCount hides was settled when the subscription began: what comes while it rests is all given (G10).
+ */
+TEST(subscription, that_rests_is_given_all_that_came_whatever_metadata_would_hide)
+{
+        struct world w;
+        struct consumer c = {0};
+
+        begin(&w);
+        append_data(&w, "$$order-1", EVENT_TYPE_METADATA, "{\"$maxCount\":1}");
+        append(&w, "order-1", "Placed", 3);
+        consumer_open(&w, &c, (struct subscription_options){.stream = BYTES_LITERAL("order-1")});
+        consumer_drain(&w, &c);
+        assert_int_equal(c.event_count, 1);
+        append(&w, "order-1", "Placed", 5);
+        consumer_drain(&w, &c);
+        assert_int_equal(c.event_count, 6);
+        consumer_close(&c);
+        world_end(&w);
+}
+
+struct seen {
+        struct subscription_info info[4];
+        char text[4][200];
+        unsigned count;
+        unsigned limit;
+};
+
+static bool note_info(void *arg, const struct subscription_info *info)
+{
+        struct seen *seen = arg;
+
+        assert_true(seen->count < 4);
+        snprintf(seen->text[seen->count], sizeof seen->text[0], "%.*s|%.*s|%.*s|%.*s", (int)info->stream.size,
+                info->stream.data, (int)info->filter.size, info->filter.data, (int)info->name.size,
+                info->name.data, (int)info->peer.size, info->peer.data);
+        seen->info[seen->count++] = *info;
+        return seen->count < seen->limit;
+}
+
+TEST(subscription, shows_who_it_is_and_how_far_behind)
+{
+        struct world w;
+        struct consumer all = {0}, stream = {0}, filtered = {0};
+        struct subscription_options o = {
+                .from = FROM_START, .name = BYTES_LITERAL("app"), .peer = BYTES_LITERAL("[::1]:5")};
+        struct seen seen = {.limit = 4};
+        struct notification_stats stats;
+        uint64_t base;
+
+        begin(&w);
+        append(&w, "order-1", "Placed", 20);
+        base = store_next_position(w.store);
+        consumer_open(&w, &all, o);
+        consumer_open(&w, &stream, (struct subscription_options){.stream = BYTES_LITERAL("order-1")});
+        o = (struct subscription_options){.from = FROM_END,
+                .peer = BYTES_LITERAL("x"),
+                .filter = filter_of_prefix(FILTER_TYPE, "Paid")};
+        consumer_open(&w, &filtered, o);
+        consumer_pull(&all, 3);
+        consumer_pull(&stream, 5);
+        consumer_drain(&w, &filtered);
+        world_run_for(&w, 5 * 1000000);
+        assert_int_equal(notification_each_subscription(w.notification, 0, note_info, &seen), 3);
+        assert_string_equal(seen.text[0], "$all||app|[::1]:5");
+        assert_string_equal(seen.text[1], "order-1|||");
+        assert_string_equal(
+                seen.text[2], "$all|{\"kind\":\"filter\",\"prefixes\":[\"Paid\"],\"target\":\"type\"}||x");
+        assert_int_equal(seen.info[0].lag_events, base - 3);
+        assert_int_equal(seen.info[0].position, 2);
+        assert_int_equal(seen.info[0].delivered, 3);
+        assert_false(seen.info[0].is_live);
+        assert_true(seen.info[0].lag_us >= 5 * 1000000);
+        assert_int_equal(seen.info[1].lag_events, 15);
+        assert_int_equal(seen.info[1].position, 4);
+        assert_true(seen.info[1].lag_us >= 5 * 1000000);
+        assert_int_equal(seen.info[2].lag_events, 0);
+        assert_int_equal(seen.info[2].lag_us, 0);
+        assert_true(seen.info[2].is_live);
+        notification_stats(w.notification, &stats);
+        assert_int_equal(stats.max_lag_events, base - 3);
+        assert_true(stats.max_lag_us >= 5 * 1000000);
+
+        consumer_drain(&w, &all);
+        consumer_drain(&w, &stream);
+        append(&w, "order-1", "Placed", 7); /* of no interest to the third */
+        world_run_for(&w, 3 * 1000000);
+        seen.count = 0;
+        assert_int_equal(notification_each_subscription(w.notification, 1, note_info, &seen), 2);
+        assert_int_equal(seen.info[0].lag_events, 7);
+        assert_true(seen.info[0].lag_us >= 2900000 && seen.info[0].lag_us <= 3200000);
+        assert_int_equal(seen.info[1].lag_events, 0);
+        consumer_drain(&w, &stream);
+        seen = (struct seen){.limit = 2};
+        assert_int_equal(notification_each_subscription(w.notification, 0, note_info, &seen),
+                2); /* until it says no */
+        assert_int_equal(seen.info[0].lag_events, 7);
+        assert_int_equal(seen.info[1].lag_events, 0);
+        assert_int_equal(seen.info[1].lag_us, 0);
+        consumer_close(&all);
+        consumer_close(&stream);
+        consumer_close(&filtered);
+        world_end(&w);
+}
+
 /* ---- by seeds ---- */
 
 #ifdef __SANITIZE_THREAD__
@@ -521,6 +670,10 @@ int main(void)
                 TEST_ROW(wait, of_many_is_told_in_bounded_turns),
                 TEST_ROW(wait, an_event_is_matched_over_several_turns_if_it_must),
                 TEST_ROW(wait, outlives_the_room_as_one_that_is_not_known),
+                TEST_ROW(subscription,
+                        with_a_filter_sleeps_through_what_does_not_match_and_is_told_its_checkpoints),
+                TEST_ROW(subscription, that_rests_is_given_all_that_came_whatever_metadata_would_hide),
+                TEST_ROW(subscription, shows_who_it_is_and_how_far_behind),
                 TEST_ROW(interleavings, whoever_waits_is_told_of_the_first_event_and_nobody_else_is),
         };
 
