@@ -1,21 +1,21 @@
 /* /metrics in the Prometheus text format 0.0.4. Counters are kept where things happen; here they are only
- * looked at, when somebody asks. The table is metrics.def; one family beside it, nilo_facts_total, has a row
- * for every type of fact. */
+ * looked at, when somebody asks. The table is metrics.def; beside it nilo_facts_total has a row for every
+ * type of fact, and subscriptions.def tells of durable subscriptions one by one. */
 #include "ops/room.h"
-
-enum kind { COUNTER, GAUGE };
 
 struct look {
         struct gateway_stats gateway;
         struct control_stats control;
         struct store_stats store;
         struct notification_stats notification;
+        struct emitter_stats emitter;
         struct ops_process process;
         double up_time_seconds;
         double ready_since;
         uint64_t next_position;
         bool is_ready;
         bool has_store;
+        bool has_emitter;
 };
 
 static void look_around(struct ops *ops, struct look *l)
@@ -26,12 +26,15 @@ static void look_around(struct ops *ops, struct look *l)
         *l = (struct look){
                 .is_ready = ops_is_ready(ops),
                 .has_store = store && notification,
+                .has_emitter = ops->emitter,
                 .up_time_seconds = (double)(os_monotonic_us(ops->os) - ops->started_us) / 1e6,
         };
         l->ready_since = l->is_ready ? (double)(ops->ready_wall_us / 1000000) : 0;
         gateway_stats(ops->gateway, &l->gateway);
         control_stats(ops->control, &l->control);
         ops->process(ops->arg, &l->process);
+        if (l->has_emitter)
+                emitter_stats(ops->emitter, &l->emitter);
         if (!l->has_store)
                 return;
         store_stats(store, &l->store);
@@ -39,24 +42,24 @@ static void look_around(struct ops *ops, struct look *l)
         l->next_position = store_next_position(store);
 }
 
-static void add_family(struct buffer *out, const char *name, enum kind kind, const char *help)
+void metrics_add_family(struct buffer *out, const char *name, enum metric_kind kind, const char *help)
 {
         buffer_format(
                 out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind == COUNTER ? "counter" : "gauge");
 }
 
-static void add(struct buffer *out, const char **family, const char *name, enum kind kind, const char *labels,
-        double value, const char *help)
+static void add(struct buffer *out, const char **family, const char *name, enum metric_kind kind,
+        const char *labels, double value, const char *help)
 {
         if (!*family || strcmp(*family, name) != 0)
-                add_family(out, name, kind, help);
+                metrics_add_family(out, name, kind, help);
         *family = name;
         buffer_format(out, "%s%s%s%s %.17g\n", name, *labels ? "{" : "", labels, *labels ? "}" : "", value);
 }
 
 static void add_facts(const struct look *l, struct buffer *out)
 {
-        add_family(out, "nilo_facts_total", COUNTER, "Facts published, by type");
+        metrics_add_family(out, "nilo_facts_total", COUNTER, "Facts published, by type");
         for (unsigned i = 0; i < FACTS; i++)
                 buffer_format(out, "nilo_facts_total{type=\"%s\"} %llu\n",
                         fact_describe((enum fact_type)i)->name,
@@ -75,9 +78,15 @@ void metrics_get(void *arg, struct gateway_request *r)
 #define STORE_METRIC(name, kind, labels, value, help)                                                        \
         if (l->has_store)                                                                                    \
         METRIC(name, kind, labels, value, help)
+#define EMITTER_METRIC(name, kind, labels, value, help)                                                      \
+        if (l->has_emitter)                                                                                  \
+        METRIC(name, kind, labels, value, help)
 #include "ops/metrics.def"
+#undef EMITTER_METRIC
 #undef STORE_METRIC
 #undef METRIC
+        if (l->has_emitter)
+                subscriptions_add(arg, &out);
         add_facts(l, &out);
         gateway_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_bytes(&out), NULL, 0);
         buffer_fini(&out);

@@ -112,6 +112,8 @@ void ops_open(const struct ops_options *options, struct ops **ret)
                 {"GET", "/gossip", "the members of the cluster, as KurrentDB lists them", info_get_gossip,
                         .when_not_ready = true},
                 {"GET", "/metrics", "metrics for Prometheus", metrics_get, .when_not_ready = true},
+                {"GET", "/stats", "process, machine, store and subscriptions, as KurrentDB groups them",
+                        stats_get, .when_not_ready = true},
                 {"GET", "/v1/subsystems", "readiness, log level and workers of every subsystem",
                         levels_get_subsystems, .when_not_ready = true},
                 {"GET", "/v1/facts",
@@ -147,6 +149,11 @@ void ops_open(const struct ops_options *options, struct ops **ret)
         }
         gateway_add_routes(ops->gateway, ops->routes, ops->route_count);
         *ret = ops;
+}
+
+void ops_serve(struct ops *ops, struct emitter *emitter)
+{
+        ops->emitter = emitter;
 }
 
 void ops_stop(struct ops *ops)

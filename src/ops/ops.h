@@ -7,6 +7,7 @@
  *   GET /v1/health                     healthy, degraded (200) or unhealthy (503), with every check
  *   GET /ping  /info  /info/options  /gossip     KurrentDB's bodies; /info has more fields of ours
  *   GET /metrics                       Prometheus text format 0.0.4; the names are in metrics.c
+ *   GET /stats                         KurrentDB's groups proc, sys, es, with what this server knows of them; and nilo: subscriptions
  *   GET /v1/subsystems                 readiness, log level and workers of every subsystem
  *   GET /v1/facts                      facts, live: server-sent events, or NDJSON for "Accept: application/x-ndjson".
  *        ?category=NAME (may be repeated or separated by commas)  ?level=NAME (default trace)
@@ -22,6 +23,7 @@
 
 #include "base/json_out.h"
 #include "control/control.h"
+#include "emitter/emitter.h"
 #include "gateway/gateway.h"
 #include "os/os.h"
 
@@ -52,6 +54,8 @@ struct ops_options {
 };
 /* Adds the routes to the gateway; everything but the names is borrowed. */
 void ops_open(const struct ops_options *options, struct ops **ret);
+/* From now on durable subscriptions are shown, until it is NULL again; borrowed. */
+void ops_serve(struct ops *ops, struct emitter *emitter);
 /* Ends the streams of facts, which never end by themselves and would hold the gateway open. They still get the facts
  * that were published before. NULL is fine. */
 void ops_stop(struct ops *ops);

@@ -4,6 +4,8 @@
  * health.c    /health/live, /health/ready, /v1/health
  * info.c      /info, /info/options, /gossip
  * metrics.c   /metrics, from the table metrics.def
+ * subscriptions.c  durable subscriptions one by one, from the table subscriptions.def
+ * stats.c     /stats
  * facts.c     /v1/facts
  * levels.c    log levels, subsystems and their workers */
 #ifndef OPS_ROOM_H
@@ -57,12 +59,23 @@ void facts_open(struct ops *ops);
 void facts_stop(struct ops *ops);
 void facts_close(struct ops *ops);
 
+/* ---- metrics.c ---- */
+
+enum metric_kind { COUNTER, GAUGE };
+void metrics_add_family(struct buffer *out, const char *name, enum metric_kind kind, const char *help);
+
+/* ---- subscriptions.c ---- */
+
+/* ops->emitter must be set. */
+void subscriptions_add(struct ops *ops, struct buffer *out);
+
 /* ---- the whole ---- */
 
 struct ops {
         struct os *os;
         struct control *control;
         struct gateway *gateway;
+        struct emitter *emitter; /* NULL: not ready */
         char *host;
         char *node_name;
         uint8_t node_uuid[16];
@@ -90,7 +103,7 @@ const char *ops_pending(struct ops *ops);
 
 gateway_handler health_get_live, health_get_ready, health_get;
 gateway_handler info_get, info_get_options, info_get_gossip;
-gateway_handler metrics_get;
+gateway_handler metrics_get, stats_get;
 gateway_handler facts_get;
 gateway_handler levels_get_all, levels_get, levels_put, levels_get_subsystems;
 

@@ -122,6 +122,7 @@ static void stop(struct server *s, const char *why)
         /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open.
          */
         ops_stop(s->ops);
+        api_serve(s->api, NULL);
         publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
         if (s->emitter)
                 emitter_stop(s->emitter, on_emitter_stopped, s);
@@ -239,6 +240,7 @@ static void on_store_open(void *arg, int result, const char *problem)
         control_ready(s->control, SUBSYSTEM_NOTIFICATION);
         kurrent_serve(s->kurrent, s->emitter);
         api_serve(s->api, s->emitter);
+        ops_serve(s->ops, s->emitter);
         gateway_serve(s->gateway, s->store, s->notification);
         control_ready(s->control, SUBSYSTEM_GATEWAY);
 }

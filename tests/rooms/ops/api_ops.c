@@ -165,6 +165,37 @@ TEST(ping, answers_what_clients_compare)
 
 /* ---- info ---- */
 
+TEST(stats, have_the_groups_of_kurrentdb_and_the_lag_of_subscriptions)
+{
+        struct world w = {0};
+        json_t *json, *subscriptions;
+
+        world_open(&w);
+        json = json_loads(http_body(http_ask(w.port, "GET", "/stats", "", "")), 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "proc"), "mem")), 1001);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "sys"), "totalMem")), 5005);
+        assert_true(json_is_integer(json_object_get(json_object_get(json, "es"), "checksum")));
+        subscriptions = json_object_get(json_object_get(json, "nilo"), "subscriptions");
+        assert_true(json_is_integer(json_object_get(
+                json_object_get(json_object_get(subscriptions, "durable"), "max_lag"), "events")));
+        assert_true(json_is_number(json_object_get(
+                json_object_get(json_object_get(subscriptions, "catch_up"), "max_lag"), "seconds")));
+        json_decref(json);
+        world_close(&w);
+}
+
+TEST(stats, of_a_server_that_is_not_ready_have_what_it_can_know)
+{
+        struct world w = {.is_never_ready = true};
+        json_t *json;
+
+        world_open(&w);
+        json = json_loads(http_body(http_ask(w.port, "GET", "/stats", "", "")), 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "proc"), "mem")), 1001);
+        json_decref(json);
+        world_close(&w);
+}
+
 TEST(info, has_the_fields_of_kurrentdb_and_ours)
 {
         struct world w = {0};
@@ -238,7 +269,7 @@ TEST(gossip, shows_one_live_leader_where_clients_reach_it)
 TEST(index, lists_every_route)
 {
         static const char *const paths[] = {"/", "/health/live", "/health/ready", "/v1/health", "/ping",
-                "/info", "/info/options", "/gossip", "/metrics", "/v1/subsystems", "/v1/facts",
+                "/info", "/info/options", "/gossip", "/metrics", "/stats", "/v1/subsystems", "/v1/facts",
                 "/v1/log/levels", "/v1/log/levels/{subsystem}"};
         struct world w = {0};
         json_t *root;
@@ -423,6 +454,8 @@ int main(void)
                 TEST_ROW(health, the_verdict_is_the_worst_of_the_checks),
                 TEST_ROW(health, a_server_that_is_not_ready_is_not_healthy),
                 TEST_ROW(ping, answers_what_clients_compare),
+                TEST_ROW(stats, have_the_groups_of_kurrentdb_and_the_lag_of_subscriptions),
+                TEST_ROW(stats, of_a_server_that_is_not_ready_have_what_it_can_know),
                 TEST_ROW(info, has_the_fields_of_kurrentdb_and_ours),
                 TEST_ROW(info, lists_options_as_kurrentdb_does),
                 TEST_ROW(gossip, shows_one_live_leader_where_clients_reach_it),

@@ -36,8 +36,9 @@ static const char *skip_labels(const char *at)
 
                 if (!equals || !is_name(at, (size_t)(equals - at)) || equals[1] != '"')
                         return NULL;
-                end = strchr(equals + 2, '"');
-                if (!end)
+                for (end = equals + 2; *end && *end != '"'; end++)
+                        end += *end == '\\' && end[1];
+                if (!*end)
                         return NULL;
                 at = end + 1;
         } while (*at == ',');
@@ -116,8 +117,10 @@ TEST(metrics, every_metric_of_the_table_is_there_once_and_well_formed)
 #define METRIC(family, kind, labels, value, help)                                                            \
         add_sample_name(name, family, labels);                                                               \
         metric(body, name);
-#define STORE_METRIC METRIC
+#define STORE_METRIC   METRIC
+#define EMITTER_METRIC METRIC
 #include "ops/metrics.def"
+#undef EMITTER_METRIC
 #undef STORE_METRIC
 #undef METRIC
         for (unsigned i = 0; i < FACTS; i++) {
@@ -218,6 +221,173 @@ TEST(metrics, counters_follow_what_happens)
         world_close(&w);
 }
 
+/* ---- durable subscriptions ---- */
+
+enum { MANY = 105, SHOWN = 100 };
+
+struct consuming {
+        struct consumer *consumer;
+        struct event_id ids[2];
+        unsigned count;
+};
+static struct consuming consuming;
+
+static void on_created(void *arg, enum emitter_verdict verdict, const char *problem)
+{
+        (void)problem;
+        if (verdict)
+                abort();
+        sem_post(&((struct world *)arg)->is_up);
+}
+
+/* Of order-1 one that is behind by all its events; of a stream that is not there a great many. */
+static void create_many(struct world *w)
+{
+        for (unsigned i = 0; i < MANY; i++) {
+                struct emitter_definition d = {.settings = emitter_settings_default};
+                struct bytes stream = i ? BYTES_LITERAL("nobody") : BYTES_LITERAL("order-1");
+                struct selector *selector;
+                char group[32];
+                char why[256];
+
+                snprintf(group, sizeof group, "g\"%u", i);
+                if (selector_of_names(SELECT_STREAM, &stream, 1, &selector, why, sizeof why))
+                        abort();
+                d.group = bytes_of_string(group);
+                d.selector = selector;
+                d.settings.min_checkpoint_count = 1;
+                emitter_create(w->emitter, &d, on_created, w);
+                selector_free(&selector);
+        }
+}
+
+static void take_messages(void *arg)
+{
+        struct world *w = arg;
+        struct consumer_message m;
+
+        while (!consumer_next(consuming.consumer, &m)) {
+                consuming.ids[consuming.count++ % 2] = m.item.event.id;
+                sem_post(&w->is_up);
+        }
+}
+
+static void consume(struct world *w)
+{
+        struct consumer_options options = {.stream = BYTES_LITERAL("order-1"),
+                .group = BYTES_LITERAL("g\"0"),
+                .window = 10,
+                .on_readable = take_messages,
+                .arg = w};
+
+        if (consumer_open(w->emitter, &options, &consuming.consumer))
+                abort();
+        take_messages(w);
+}
+
+/* One is acknowledged, the other parked. */
+static void finish_both(struct world *w)
+{
+        (void)w;
+        consumer_ack(consuming.consumer, &consuming.ids[0], 1);
+        consumer_nack(consuming.consumer, &consuming.ids[1], 1, NACK_PARK, BYTES_EMPTY);
+}
+
+static void leave(struct world *w)
+{
+        (void)w;
+        consumer_close(&consuming.consumer);
+}
+
+static bool has_metric(const char *body, const char *sample, double value)
+{
+        char line[256];
+
+        snprintf(line, sizeof line, "\n%s %.17g\n", sample, value);
+        return strstr(body, line) != NULL;
+}
+
+static void await_metric(struct world *w, const char *sample, double value)
+{
+        for (unsigned i = 0; i < 300; i++) {
+                char *body = get_metrics(w);
+                bool is_there = has_metric(body, sample, value);
+
+                free(body);
+                if (is_there)
+                        return;
+                usleep(10000);
+        }
+        fail_msg("%s does not become %g", sample, value);
+}
+
+static unsigned count_samples(const char *body, const char *name)
+{
+        char start[128];
+        unsigned n = 0;
+
+        snprintf(start, sizeof start, "\n%s{", name);
+        for (; (body = strstr(body, start)); body++)
+                n++;
+        return n;
+}
+
+TEST(metrics, of_durable_subscriptions_follow_what_happens_and_are_bounded_in_number)
+{
+#define OF_ORDER "{event_stream_id=\"order-1\",group_name=\"g\\\"0\"}"
+        struct world w = {0};
+        char *body;
+
+        consuming = (struct consuming){0};
+        world_open(&w);
+        await_metric(&w, "nilo_leader_duties", 1);
+        world_do(&w, append);
+        sem_wait(&w.is_up);
+        sem_wait(&w.is_up);
+        world_do(&w, create_many);
+        for (unsigned i = 0; i < MANY; i++)
+                sem_wait(&w.is_up);
+        body = get_metrics(&w);
+        check_format(body);
+        assert_true(has_metric(body, "nilo_subscription_definitions", MANY));
+        assert_true(has_metric(body, "nilo_subscription_left_out", MANY - SHOWN));
+        assert_int_equal(count_samples(body, "nilo_subscription_lag_events"), SHOWN);
+        assert_int_equal(count_samples(body, "kurrentdb_persistent_sub_parked_messages"), SHOWN);
+        /* The furthest behind is among those that are shown. */
+        assert_true(has_metric(body, "nilo_subscription_lag_events" OF_ORDER, 2));
+        assert_true(has_metric(body, "nilo_subscription_lag_events_max{kind=\"durable\"}", 2));
+        assert_int_equal(count_samples(body, "kurrentdb_persistent_sub_checkpointed_event_number"), 0);
+        free(body);
+        world_do(&w, consume);
+        sem_wait(&w.is_up);
+        sem_wait(&w.is_up);
+        body = get_metrics(&w);
+        assert_true(has_metric(body, "nilo_subscription_consumers", 1));
+        assert_true(has_metric(body, "nilo_subscription_pools", 1));
+        assert_true(has_metric(body, "nilo_subscription_in_flight", 2));
+        assert_true(has_metric(body, "nilo_subscription_events_total{what=\"delivered\"}", 2));
+        assert_true(has_metric(body, "kurrentdb_persistent_sub_connections" OF_ORDER, 1));
+        assert_true(has_metric(body, "kurrentdb_persistent_sub_in_flight_messages" OF_ORDER, 2));
+        assert_true(has_metric(body, "kurrentdb_persistent_sub_items_processed_total" OF_ORDER, 2));
+        assert_true(has_metric(body, "kurrentdb_persistent_sub_last_known_event_number" OF_ORDER, 1));
+        assert_true(metric(body, "nilo_subscription_lag_seconds" OF_ORDER) > 0);
+        assert_true(metric(body, "nilo_subscription_lag_seconds_max{kind=\"durable\"}") > 0);
+        assert_true(metric(body, "nilo_subscription_buffer_bytes") >= 0);
+        free(body);
+        world_do(&w, finish_both);
+        await_metric(&w, "nilo_subscription_events_total{what=\"parked\"}", 1);
+        await_metric(&w, "kurrentdb_persistent_sub_parked_messages" OF_ORDER, 1);
+        world_do(&w, leave);
+        await_metric(&w, "kurrentdb_persistent_sub_checkpointed_event_number" OF_ORDER, 1);
+        body = get_metrics(&w);
+        assert_true(has_metric(body, "nilo_subscription_events_total{what=\"acknowledged\"}", 1));
+        assert_true(has_metric(body, "nilo_subscription_events_total{what=\"refused\"}", 1));
+        assert_true(metric(body, "nilo_subscription_checkpoints_total") >= 1);
+        assert_true(has_metric(body, "nilo_subscription_lag_events" OF_ORDER, 0));
+        free(body);
+        world_close(&w);
+}
+
 static FILE *open_documentation(void)
 {
         char path[512];
@@ -240,9 +410,15 @@ TEST(metrics, the_documentation_has_each_with_its_kind_and_nothing_else)
         } metrics[] = {
 #define METRIC(family, kind, labels, value, help) {family, #kind},
 #define STORE_METRIC                              METRIC
+#define EMITTER_METRIC                            METRIC
 #include "ops/metrics.def"
+#undef EMITTER_METRIC
 #undef STORE_METRIC
 #undef METRIC
+#define SUBSCRIPTION_METRIC(family, kind, is_there, value, help) {family, #kind},
+#include "ops/subscriptions.def"
+#undef SUBSCRIPTION_METRIC
+                {"nilo_subscription_left_out", "GAUGE"},
                 {"nilo_facts_total", "COUNTER"},
         };
         FILE *file = open_documentation();
@@ -275,6 +451,7 @@ int main(void)
                 TEST_ROW(metrics, every_metric_of_the_table_is_there_once_and_well_formed),
                 TEST_ROW(metrics, a_server_that_is_not_ready_has_those_that_it_can_know),
                 TEST_ROW(metrics, counters_follow_what_happens),
+                TEST_ROW(metrics, of_durable_subscriptions_follow_what_happens_and_are_bounded_in_number),
                 TEST_ROW(metrics, the_documentation_has_each_with_its_kind_and_nothing_else),
         };
 

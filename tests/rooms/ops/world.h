@@ -25,6 +25,7 @@ struct world {
         struct persistence_node *node;
         struct store *store;
         struct notification *notification;
+        struct emitter *emitter;
         struct ops *ops;
         struct supervisor *supervisor;
 };
@@ -65,10 +66,15 @@ static void world_on_open(void *arg, int result, const char *problem)
 {
         struct world *w = arg;
         struct notification_options options = {.os = w->os, .control = w->control, .store = w->store};
+        struct emitter_options emitter = {.os = w->os, .control = w->control, .store = w->store};
 
         (void)problem;
         if (result || notification_open(&options, &w->notification))
                 abort();
+        emitter.notification = w->notification;
+        if (emitter_open(&emitter, &w->emitter))
+                abort();
+        ops_serve(w->ops, w->emitter);
         gateway_serve(w->gateway, w->store, w->notification);
 }
 
@@ -187,6 +193,7 @@ static void world_on_gateway_closed(void *arg)
 
         ops_close(&w->ops);
         supervisor_stop(&w->supervisor);
+        emitter_free(&w->emitter);
         notification_free(&w->notification);
         if (w->store)
                 store_close(&w->store, world_on_store_closed, w);
@@ -194,12 +201,23 @@ static void world_on_gateway_closed(void *arg)
                 world_on_store_closed(w);
 }
 
-static void world_stop(struct world *w)
+static void world_on_emitter_stopped(void *arg)
 {
-        ops_stop(w->ops);
+        struct world *w = arg;
+
         if (w->notification)
                 notification_stop(w->notification);
         gateway_close(&w->gateway, world_on_gateway_closed, w);
+}
+
+static void world_stop(struct world *w)
+{
+        ops_stop(w->ops);
+        ops_serve(w->ops, NULL);
+        if (w->emitter)
+                emitter_stop(w->emitter, world_on_emitter_stopped, w);
+        else
+                world_on_emitter_stopped(w);
 }
 
 static inline void world_close(struct world *w)
