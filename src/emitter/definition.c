@@ -410,7 +410,7 @@ static bool take_number(const struct parse *p, const char *key, const json_t *v,
 
 static bool take_u32(const struct parse *p, const char *key, const json_t *v, uint32_t *ret)
 {
-        uint64_t n;
+        uint64_t n = 0;
 
         if (!take_number(p, key, v, INT32_MAX, &n))
                 return false;
