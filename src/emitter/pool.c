@@ -149,9 +149,16 @@ static void take_counts(struct pool *p)
         d->finished = d->acked = d->nacked = d->retried = d->timed_out = 0;
 }
 
-static void on_assigned(struct delivery *d __attribute__((unused)), struct slot *slot)
+static void on_assigned(struct delivery *d, struct slot *slot)
 {
-        consumer_wake(CONTAINER_OF(slot, struct consumer, slot));
+        struct consumer *c = CONTAINER_OF(slot, struct consumer, slot);
+
+        if (!c->is_waiting)
+                return;
+        if (delivery_peek(slot)->payload)
+                consumer_wake(c);
+        else
+                delivery_want(d, slot); /* it is woken when that is read */
 }
 
 static void work_begin(struct pool *p)

@@ -81,6 +81,14 @@ static inline void world_step_until(struct world *w, const bool *flag)
         assert_true(*flag);
 }
 
+static inline bool world_is_serving(struct world *w)
+{
+        struct consumer_options o = {.stream = BYTES_LITERAL("nobody"), .group = BYTES_LITERAL("nobody"), .window = 1};
+        struct consumer *c;
+
+        return consumer_open(w->emitter, &o, &c) == EMITTER_NOT_FOUND;
+}
+
 /* Opens the rooms on the machine as it is. */
 static inline void world_open(struct world *w)
 {
@@ -103,6 +111,9 @@ static inline void world_open(struct world *w)
         assert_int_equal(notification_open(&notification, &w->notification), 0);
         emitter.notification = w->notification;
         assert_int_equal(emitter_open(&emitter, &w->emitter), 0);
+        for (unsigned i = 0; i < 10000 && !world_is_serving(w); i++)
+                world_step(w);
+        assert_true(world_is_serving(w));
         world_run(w);
 }
 
