@@ -114,6 +114,7 @@ static void apply_seek(struct pool *p, struct mutation *m)
         pool_reset(p);
         p->has_checkpoint = false;
         pool_define(p, &m->definition, &m->extra);
+        p->cursor = p->written_resume = p->extra.start; /* also when it began there before */
         pool_touch(p);
 }
 
