@@ -45,7 +45,11 @@ static void finish_with_problem(struct lines *l, int outcome)
                                                    : "urn:nilo:fault");
         json_field_string(&j, "title", "The read ends here, before its end");
         json_field_u64(&j, "status", outcome == STORE_READ_TOO_COSTLY ? 422 : 500);
-        json_field_string(&j, "detail", outcome < 0 ? fault_last() : store_reader_problem(l->reading.reader));
+        json_field_string(&j, "detail",
+                outcome < 0 ? fault_last()
+                : outcome == STORE_READ_TOO_COSTLY
+                        ? "the regular expression exceeds the match limit on an event"
+                        : store_reader_problem(l->reading.reader));
         json_object_end(&j);
         json_object_end(&j);
         buffer_add_u8(&l->piece, '\n');

@@ -1,6 +1,8 @@
 /* A durable subscription as JSON: the same fields in lists, for one, and after each change of it. */
 #include "api/room.h"
 
+#include <stdio.h>
+
 static const char *const measurement_names[] = {"mean", "median", "fastest", "quintile_1", "quintile_2",
         "quintile_3", "quintile_4", "quintile_5", "p90", "p95", "p99", "p99_5", "p99_9", "highest", "count"};
 static_assert(COUNT_OF(measurement_names) == EMITTER_MEASUREMENTS, "each has a name");
@@ -16,11 +18,15 @@ static void number_or_null(struct json_out *j, const char *key, bool has, uint64
 
 void lag_to_json(struct json_out *j, uint64_t events, uint64_t us)
 {
+        char seconds[48];
+
         json_key(j, "lag");
         json_object_begin(j);
         json_field_u64(j, "events", events);
+        snprintf(seconds, sizeof seconds, "%llu.%06llu", (unsigned long long)(us / 1000000),
+                (unsigned long long)(us % 1000000));
         json_key(j, "seconds");
-        json_double(j, (double)us / 1e6);
+        json_raw(j, bytes_of_string(seconds));
         json_object_end(j);
 }
 

@@ -15,12 +15,12 @@ void call_refuse_emitter(struct call *c, enum emitter_verdict verdict, const cha
         switch (verdict) {
         case EMITTER_EXISTS:
                 call_refuse(c, 409, "exists", "The subscription exists already",
-                        "use PUT with ?replace=true to change its settings, or choose another group",
+                        "update it (`nilo sub update`, PUT with ?replace=true), or choose another group",
                         "there is a group '%.*s' of %.*s", SHOWN(c->group), SHOWN(c->stream));
                 return;
         case EMITTER_NOT_FOUND:
                 call_refuse(c, 404, "not-found", "There is no such subscription",
-                        "GET /v1/subscriptions lists them; PUT creates one",
+                        "list them (`nilo sub ls`, GET /v1/subscriptions), or create it",
                         "there is no group '%.*s' of %.*s%s%s", SHOWN(c->group), SHOWN(c->stream),
                         has_problem ? ", or " : "", has_problem ? problem : "");
                 return;

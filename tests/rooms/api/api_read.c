@@ -390,6 +390,8 @@ TEST(refusal, a_costly_pattern_ends_the_read_and_is_told)
 
                 get(server, "/v1/all/events?stream-regex=%5E(a%2Ba%2B)%2B%5Bbd%5D", AS_LINES, &r);
                 assert_non_null(strstr(body_of(&r), "{\"problem\":{\"type\":\"urn:nilo:filter-too-costly\""));
+                assert_non_null(
+                        strstr(body_of(&r), "\"detail\":\"the regular expression exceeds the match limit"));
                 reply_free(&r);
         }
         buffer_fini(&name);
