@@ -586,8 +586,11 @@ static void settle(struct pool *p, uint64_t now)
         }
         if (!w->quiet_since_us)
                 w->quiet_since_us = now;
-        if (!may_give(p))
+        /* Who joins before the second is over must look for what came meanwhile: nobody told. */
+        if (!may_give(p)) {
                 notification_wait_end(&p->wait);
+                w->is_at_end = false;
+        }
         if (now - w->quiet_since_us >= LINGER_US)
                 work_end(p);
 }
