@@ -38,7 +38,7 @@ void connection_touch(struct connection *c)
         if (c->is_dirty)
                 return;
         c->is_dirty = true;
-        list_add_last(&c->gateway->dirty, &c->dirty);
+        list_add_last(c->is_bulk ? &c->gateway->bulk : &c->gateway->dirty, &c->dirty);
         os_turn_again(c->gateway->os);
 }
 
@@ -196,11 +196,20 @@ void connection_flush(struct connection *c)
         gateway_lend_out(c->gateway, &c->out);
         if (c->state == CONNECTION_HTTP1)
                 h1_receive(c);
+        if (!c->is_clogged && !c->is_bulk && !list_is_empty(&c->wake)) {
+                /* What producers make may be much: they run behind everybody who only waits for an answer,
+                 * mostly in this turn. */
+                c->is_bulk = true;
+                account(c);
+                connection_touch(c);
+                return;
+        }
         if (!c->is_clogged) {
                 produce(c);
                 if (c->state == CONNECTION_HTTP2)
                         h2_pull(c);
         }
+        c->is_bulk = c->out.size >= STREAM_OUT_LOW;
         is_last = is_over(c);
         if (!c->is_clogged || is_last)
                 send_out(c);

@@ -23,6 +23,7 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->memory_size = options->memory_size ? options->memory_size : GATEWAY_MEMORY_DEFAULT;
         list_init(&g->connections);
         list_init(&g->dirty);
+        list_init(&g->bulk);
         list_init(&g->deadlines);
         list_init(&g->requests_free);
         g->next_deadline_us = UINT64_MAX;
@@ -126,29 +127,60 @@ void gateway_take_back_out(struct gateway *g, struct buffer *out)
 
 /* ---- the turn ---- */
 
+/* Takes what is in `from`: what becomes dirty while we work waits for the next turn, so one busy connection
+ * cannot hold the loop. */
+static void list_take(struct list *from, struct list *to)
+{
+        list_init(to);
+        if (list_is_empty(from))
+                return;
+        *to = *from;
+        to->next->previous = to;
+        to->previous->next = to;
+        list_init(from);
+}
+
+static void flush_first(struct list *now)
+{
+        struct connection *c = CONTAINER_OF(now->next, struct connection, dirty);
+
+        list_remove(&c->dirty);
+        c->is_dirty = false;
+        connection_flush(c);
+}
+
+/* Hundreds of readers of a long history together would keep everybody else waiting for seconds (G18): they
+ * share a part of each turn, in their order. */
+static void flush_bulk(struct gateway *g)
+{
+        uint64_t until_us = os_monotonic_us(g->os) + BULK_TURN_US;
+        struct list now;
+
+        list_take(&g->bulk, &now);
+        while (!list_is_empty(&now)) {
+                flush_first(&now);
+                if (os_monotonic_us(g->os) >= until_us)
+                        break;
+        }
+        while (!list_is_empty(&now)) { /* the rest is first in the next turn */
+                struct list *last = now.previous;
+
+                list_remove(last);
+                list_add_first(&g->bulk, last);
+        }
+}
+
 static void on_turn_end(struct os_turn_hook *hook)
 {
         struct gateway *g = hook->arg;
         struct list now;
 
-        if (list_is_empty(&g->dirty))
-                return;
-        /* What becomes dirty while we work waits for the next turn, so one busy connection cannot hold the
-         * loop. */
-        list_init(&now);
-        now.next = g->dirty.next;
-        now.previous = g->dirty.previous;
-        now.next->previous = &now;
-        now.previous->next = &now;
-        list_init(&g->dirty);
-        while (!list_is_empty(&now)) {
-                struct connection *c = CONTAINER_OF(now.next, struct connection, dirty);
-
-                list_remove(&c->dirty);
-                c->is_dirty = false;
-                connection_flush(c);
-        }
-        if (!list_is_empty(&g->dirty))
+        list_take(&g->dirty, &now);
+        while (!list_is_empty(&now))
+                flush_first(&now);
+        if (!list_is_empty(&g->bulk))
+                flush_bulk(g);
+        if (!list_is_empty(&g->dirty) || !list_is_empty(&g->bulk))
                 os_turn_again(g->os);
 }
 

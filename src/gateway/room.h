@@ -38,6 +38,7 @@ enum {
         REQUEST_COST = 5 * 1024,         /* memory that a request takes beside its head and body */
         BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
 };
+#define BULK_TURN_US (5 * 1000) /* of a turn, for connections that only carry much: others are answered in between */
 static_assert(STREAM_OUT_LOW < STREAM_OUT_MAX, "a producer that rests is asked again");
 static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's bytes");
 
@@ -100,6 +101,7 @@ struct gateway {
 
         struct list connections;
         struct list dirty;    /* connections with something to do at the turn's end */
+        struct list bulk;     /* those of them that have producers to run, or produced much when they were last looked at */
         struct list deadlines; /* calls that have one */
         uint64_t next_deadline_us;
         struct os_timer deadline_timer;
@@ -167,6 +169,7 @@ struct connection {
         bool is_clogged;
         bool is_paused;  /* reading is stopped */
         bool is_dirty;
+        bool is_bulk;
         bool is_doomed;   /* close when the output has been handed over */
         uint64_t linger_by_us; /* not 0: answered for the last time; input is thrown away until then */
         char peer[64];

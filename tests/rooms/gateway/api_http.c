@@ -156,6 +156,27 @@ static void on_stream(void *arg, struct gateway_request *r)
         gateway_stream_begin(r, 200, "application/octet-stream", NULL, 0, &stream_handler, at);
 }
 
+/* Each piece is work, as reading and formatting events is. */
+static void on_labour_writable(void *arg, struct gateway_request *r)
+{
+        uint8_t piece[PIECE] = {0};
+
+        (void)arg;
+        while (gateway_stream_room(r) > 0) {
+                usleep(2000);
+                gateway_stream_send(r, bytes_of(piece, sizeof piece));
+        }
+}
+
+static void on_labour(void *arg, struct gateway_request *r)
+{
+        static const struct gateway_stream_handler labour_handler = {
+                .on_writable = on_labour_writable, .on_close = on_stream_close};
+
+        (void)arg;
+        gateway_stream_begin(r, 200, "application/octet-stream", NULL, 0, &labour_handler, NULL);
+}
+
 /* An event at once, then one each time the test says so. */
 static void on_live_writable(void *arg, struct gateway_request *r)
 {
@@ -193,6 +214,7 @@ static const struct gateway_route routes[] = {
         {.method = "GET", .path = "/v1/watched", .handler = on_watched},
         {.method = "GET", .path = "/v1/stream", .handler = on_stream},
         {.method = "GET", .path = "/v1/live", .handler = on_live},
+        {.method = "GET", .path = "/v1/labour", .handler = on_labour},
         {.method = "GET", .path = "/ready", .handler = on_literal, .when_not_ready = true},
 };
 
@@ -539,6 +561,30 @@ TEST(stream, comes_whole_and_waits_for_its_reader)
         close(fd);
 }
 
+/* G18: together they ask for seconds of work, and read nothing of it. */
+TEST(stream, of_many_readers_lets_others_be_answered_in_between)
+{
+        enum { COUNT = 100 };
+        struct answer a = {0};
+        uint64_t began_ms;
+        int fds[COUNT];
+
+        for (unsigned i = 0; i < COUNT; i++) {
+                fds[i] = dial(&server);
+                send_text(fds[i], "GET /v1/labour HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        }
+        usleep(50 * 1000);
+        began_ms = now_ms();
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(ask_once(&a, "GET", "/v1/literal", ""), 200);
+                answer_fini(&a);
+        }
+        assert_true(now_ms() - began_ms < 1500);
+        for (unsigned i = 0; i < COUNT; i++)
+                close(fds[i]);
+        wait_for(&seen.closed, COUNT);
+}
+
 TEST(stream, of_events_tells_when_the_client_has_gone)
 {
         struct answer a = {0};
@@ -878,6 +924,7 @@ int main(void)
                 ROW(connection, ends_after_what_is_no_request),
                 ROW(connection, http10_gets_a_length_or_the_end),
                 ROW(stream, comes_whole_and_waits_for_its_reader),
+                ROW(stream, of_many_readers_lets_others_be_answered_in_between),
                 ROW(stream, of_events_tells_when_the_client_has_gone),
                 ROW(request, client_that_goes_away_is_told_or_answered_into_the_void),
                 ROW(http2, serves_the_same_routes),
