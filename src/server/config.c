@@ -210,12 +210,16 @@ static void set(struct config *c, const struct option *o, enum config_origin ori
                 ok = switch_parse(value, &n);
         else if (o->kind == OPTION_CHOICE)
                 ok = choice_parse(o->choices, value, &n);
-        else if (o->kind != OPTION_TEXT)
+        else if (o->kind == OPTION_TEXT)
+                ok = *value || !*o->default_text; /* an empty name is one only where that is the default */
+        else
                 ok = number_parse(value, o->kind == OPTION_SIZE, &n) && n >= o->min && n <= o->max;
         if (!ok && o->kind == OPTION_SWITCH)
                 buffer_format(problems, "%s: \"%s\" is neither true nor false\n", where, value);
         else if (!ok && o->kind == OPTION_CHOICE)
                 buffer_format(problems, "%s: \"%s\" is none of %s\n", where, value, o->choices);
+        else if (!ok && o->kind == OPTION_TEXT)
+                buffer_format(problems, "%s: needs a value\n", where);
         else if (!ok)
                 problem_range(problems, o, where, value);
         if (!ok || *had > origin)
@@ -323,8 +327,9 @@ static void read_environment(struct config *c, char **environment, struct buffer
         }
 }
 
-static void read_pair(
-        struct config *c, const yaml_event_t *key, const yaml_event_t *value, struct buffer *problems)
+/* `is_seen`: by option, whether the file had it before. */
+static void read_pair(struct config *c, const yaml_event_t *key, const yaml_event_t *value,
+        bool is_seen[CONFIG_KEYS], struct buffer *problems)
 {
         const char *name = (const char *)key->data.scalar.value;
         const struct option *o = option_by_name(name);
@@ -333,8 +338,12 @@ static void read_pair(
         snprintf(where, sizeof where, "%s:%zu: %s", c->file, key->start_mark.line + 1, name);
         if (!o)
                 buffer_format(problems, "%s: unknown key; nearest is %s\n", where, nearest_name(name));
+        else if (is_seen[o - options])
+                buffer_format(problems, "%s: stands twice\n", where);
         else
                 set(c, o, ORIGIN_FILE, (const char *)value->data.scalar.value, where, problems);
+        if (o)
+                is_seen[o - options] = true;
 }
 
 /* A flat mapping of names to scalars, and nothing else. */
@@ -342,6 +351,7 @@ static void read_yaml(struct config *c, FILE *file, struct buffer *problems)
 {
         yaml_parser_t parser;
         yaml_event_t key = {0};
+        bool is_seen[CONFIG_KEYS] = {false};
         bool has_key = false;
         bool is_done = false;
         unsigned depth = 0;
@@ -367,7 +377,7 @@ static void read_yaml(struct config *c, FILE *file, struct buffer *problems)
                         has_key = true;
                         continue;
                 } else if (event.type == YAML_SCALAR_EVENT && has_key) {
-                        read_pair(c, &key, &event, problems);
+                        read_pair(c, &key, &event, is_seen, problems);
                         yaml_event_delete(&key);
                         has_key = false;
                 } else if (event.type == YAML_SEQUENCE_START_EVENT ||

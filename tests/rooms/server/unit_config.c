@@ -233,6 +233,26 @@ TEST(config, a_file_that_is_no_list_of_keys_is_refused_with_its_line)
         }
 }
 
+TEST(config, what_stands_twice_or_is_empty_is_refused)
+{
+        struct reading r;
+        char path[64];
+
+        write_file(path, "port: 1\nport: 2\n---\nlog-level: debug\n---\nlog-level: info\n");
+        READ(&r, no_environment, "--config", path, "--data", "", "--node-name", "");
+        assert_int_equal(r.result, CONFIG_INVALID);
+        assert_says(&r, ":2: port: stands twice\n");
+        assert_says(&r, ":6: log-level: stands twice\n");
+        assert_says(&r, "--data: needs a value\n");
+        assert_int_equal(lines_of(&r), 3);
+        end(&r);
+        /* A flag that wins hides no slip of the file. */
+        READ(&r, no_environment, "--config", path, "--port", "0");
+        assert_says(&r, ":2: port: stands twice\n");
+        end(&r);
+        unlink(path);
+}
+
 TEST(config, a_missing_file_is_told_by_name)
 {
         struct reading r;
@@ -355,6 +375,7 @@ int main(void)
                 TEST_ROW(config, numbers_end_at_their_limits),
                 TEST_ROW(config, memory_only_and_a_data_directory_contradict),
                 TEST_ROW(config, a_file_that_is_no_list_of_keys_is_refused_with_its_line),
+                TEST_ROW(config, what_stands_twice_or_is_empty_is_refused),
                 TEST_ROW(config, a_missing_file_is_told_by_name),
                 TEST_ROW(config, json_shows_value_and_origin_of_each),
                 TEST_ROW(config, the_documentation_lists_every_option_with_its_default),
