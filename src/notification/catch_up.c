@@ -1,4 +1,4 @@
-/* EmitterSystem: subscriptions that read their history and go on live with one cursor.
+/* Catch-up subscriptions: they read their history and go on live with one cursor.
  *
  * A subscription is a forward reader that follows. While its reader has something the consumer pulls it; at
  * the end of the log the reader rests, and the subscription waits in the match index until something that it

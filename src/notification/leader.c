@@ -274,6 +274,10 @@ static void on_facts(struct control_watcher *watcher)
         struct fact fact;
         uint64_t missed;
 
+        if (!l->has_asked) {
+                l->has_asked = true;
+                ask_store(l);
+        }
         while (control_take(watcher, &fact, &missed)) {
                 if (missed)
                         ask_store(l);
@@ -293,9 +297,10 @@ int leader_start(void *arg)
                 .categories = 1u << CATEGORY_LEADERSHIP,
                 .level = LEVEL_INFO,
         };
+        /* The first look is at the end of this turn: rooms above that are opened in it belong to the chain. */
+        l->has_asked = false;
         control_watch(l->notification->control, &l->watcher, true);
         l->is_watching = true;
-        ask_store(l);
         return 0;
 }
 

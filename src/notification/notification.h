@@ -1,5 +1,5 @@
-/* notification (NotificationSystem): keeps subscribers fed from the committed log; carries out the leader's
- * duties.
+/* notification (NotificationSystem): keeps subscribers fed from the committed log; knows who waits for which
+ * events; takes up the leader's duties, those that rooms above have registered.
  *
  * A subscription is a cursor over the log that its consumer pulls: history first, then live, one cursor, so
  * there is no gap and no duplicate (G10), and a slow consumer costs its cursor and nothing else (G18). News
@@ -22,8 +22,8 @@ struct notification_options {
         struct store *store;
         unsigned subscriptions_max; /* 0: 10 000; more gives SUBSCRIPTION_LIMIT */
 };
-/* Starts LeaderSystem and EmitterSystem (leader.c, catch_up.c) under supervisors; the chain of leadership
- * facts runs when a leader is known. */
+/* Starts the leader tracker and the match index under a supervisor; the chain of leadership facts runs when a
+ * leader is known. */
 MUST_CHECK int notification_open(const struct notification_options *options, struct notification **ret);
 /* Ends every subscription: their consumers get on_readable and then SUBSCRIPTION_STOPPED. Call
  * notification_free when they have closed. */

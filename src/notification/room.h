@@ -18,6 +18,7 @@ struct leader {
         int state; /* enum leader_state */
         bool is_stepping;
         bool is_watching;
+        bool has_asked; /* the store, since it watches */
 };
 
 void leader_init(struct leader *l, struct notification *n);

@@ -3,7 +3,6 @@
  * it would be.
  *
  * Input: the selection, a NUL, the event's data; stream and type are the beginnings of the data. */
-#include <math.h>
 #include <stdlib.h>
 
 #include <jansson.h>
