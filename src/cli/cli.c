@@ -17,6 +17,15 @@ enum { OUTPUT_SIZE = 64 * 1024 };
         {"type-prefix", "TEXT", "of $all: only event types that begin so"},  \
         {"type-regex", "PATTERN", "of $all: only event types that match"}
 
+#define FLAGS_OF_SETTINGS                                            \
+        {"strategy", "NAME", "RoundRobin, DispatchToSingle, Pinned, PinnedByCorrelation, PerStream"}, \
+        {"lane-key", "KEY", "of PerStream: order by tag:NAME or metadata:KEY, not by stream"},        \
+        {"max-retries", "N", "deliveries after the first, before parking (default 10)"},              \
+        {"timeout-ms", "N", "time to acknowledge; 0: any (default 30000)"},                           \
+        {"resolve-links", NULL, "deliver what links point to"},                                       \
+        {"settings", "JSON", "any settings, as the HTTP API takes them"},                             \
+        {"secret", "TEXT", "signs webhooks; or @FILE"}
+
 static const struct cli_command commands[] = {
         {"stream", "ls", "[PREFIX]", "list streams, categories or types", command_stream_ls, {
                 {"categories", NULL, "categories (text before the first '-')"},
@@ -52,6 +61,43 @@ static const struct cli_command commands[] = {
                 {"dry-run", NULL, "say what would go, do nothing"},
                 {"yes", NULL, "do not ask"}}},
         {"event", "show", "POSITION|STREAM@REVISION", "one event", command_event_show, {{0}}},
+        {"sub", "ls", "[STREAM]", "list durable subscriptions, with their lag", command_sub_ls, {{0}}},
+        {"sub", "show", "STREAM GROUP", "definition, state, lag and consumers of a durable subscription", command_sub_show, {{0}}},
+        {"sub", "create", "STREAM GROUP", "create a durable subscription of a stream, or of $all with a selection", command_sub_create, {
+                {"type", "TYPES", "of $all: events of these types (A,B)"},
+                {"prefix", "NAMES", "of $all: streams that begin with any of these (a-,b-)"},
+                {"match", "JSON", "of $all: events whose fields equal these"},
+                {"payload", "JSON", "of $all: events whose JSON data has these fields"},
+                {"selector", "JSON", "of $all: a selector as the HTTP API takes it"},
+                {"from", "N", "first revision (of $all: position), or start (default), end"},
+                {"transient", NULL, "ends with its last consumer"},
+                {"topic", NULL, "deliver to the fact topic of the subscription"},
+                {"webhook", "URL", "deliver by POST to this address"},
+                FLAGS_OF_SETTINGS}},
+        {"sub", "update", "STREAM GROUP", "change settings; those that are not named stay. Its consumers are dropped", command_sub_update, {
+                {"from", "N", "where to begin while there is no checkpoint"},
+                {"webhook", "URL", "the new address"},
+                FLAGS_OF_SETTINGS}},
+        {"sub", "delete", "STREAM GROUP", "delete a durable subscription with its checkpoint and parked events", command_sub_delete, {
+                {"dry-run", NULL, "say what would go, do nothing"},
+                {"yes", NULL, "do not ask"}}},
+        {"sub", "lag", "[STREAM [GROUP]]", "how far subscriptions are behind", command_sub_lag, {{0}}},
+        {"sub", "pause", "STREAM GROUP", "give out no more events, until resume", command_sub_pause, {{0}}},
+        {"sub", "resume", "STREAM GROUP", "undo a pause", command_sub_resume, {{0}}},
+        {"sub", "seek", "STREAM GROUP N", "go on from a revision (of $all: position), start or end", command_sub_seek, {
+                {"dry-run", NULL, "say what would go, do nothing"},
+                {"yes", NULL, "do not ask"}}},
+        {"sub", "parked", "STREAM GROUP", "parked events, with the reasons", command_sub_parked, {
+                {"from", "N", "begin with this number"},
+                {"limit", "N", "at most N"}}},
+        {"sub", "replay", "STREAM GROUP", "deliver parked events again", command_sub_replay, {
+                {"only", "N", "only the one with this number"},
+                {"stop-at", "N", "those below this number"}}},
+        {"sub", "read", "STREAM GROUP", "consume: show events and acknowledge them", command_sub_read, {
+                {"limit", "N", "end after N events"},
+                {"window", "N", "events on their way at one time (default 100)"},
+                {"nack", "ACTION", "refuse them instead: retry, park, skip or stop"},
+                {"reason", "TEXT", "why, with --nack"}}},
         {"fact", "watch", "", "what the server does, live", command_fact_watch, {
                 {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},
