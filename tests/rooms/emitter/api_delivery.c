@@ -54,6 +54,41 @@ TEST(delivery, after_a_restart_it_goes_on_behind_the_checkpoint)
         world_end(&w);
 }
 
+TEST(delivery, after_a_rest_nothing_is_missed)
+{
+        struct world w = {0};
+        struct client c[2];
+        struct emitter_definition d = definition_of("", "g");
+        struct selector *s = selector_of("{\"kind\":\"type\",\"types\":[\"Rare\"]}");
+        struct emitter_stats stats;
+
+        world_begin(&w, 32);
+        d.selector = s;
+        assert_int_equal(create(&w, d), EMITTER_OK);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        client_open(&w, &c[0], "$nilo-type", "g", 10, true);
+        client_open(&w, &c[1], "a", "g", 10, true);
+        clients_drain(&w, c, 2);
+        for (unsigned round = 1; round <= 2; round++) {
+                world_run_for(&w, 1300 * 1000); /* they have given their readers back */
+                emitter_stats(w.emitter, &stats);
+                assert_int_equal(stats.pools, 0);
+                append(&w, "b", 20);
+                append_event(&w, (struct event){.stream = "a", .type = "Rare"});
+                append_event(&w, (struct event){.stream = "a", .type = "Rare"});
+                append(&w, "b", 20);
+                clients_drain(&w, c, 2);
+                assert_int_equal(c[0].count, 2 * round);
+                assert_int_equal(c[1].count, 2 * round);
+                assert_int_equal(c[0].items[2 * round - 2].revision, 2 * round - 2);
+        }
+        assert_int_equal(info_of(&w, "$nilo-type", "g").info.lag_events, 0);
+        client_close(&c[0]);
+        client_close(&c[1]);
+        selector_free(&s);
+        world_end(&w);
+}
+
 /* ---- where it begins ---- */
 
 TEST(start, a_number_is_inclusive_and_the_end_is_what_comes)
@@ -357,6 +392,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST_ROW(delivery, a_group_gets_its_stream_from_the_start_and_then_live),
                 TEST_ROW(delivery, after_a_restart_it_goes_on_behind_the_checkpoint),
+                TEST_ROW(delivery, after_a_rest_nothing_is_missed),
                 TEST_ROW(start, a_number_is_inclusive_and_the_end_is_what_comes),
                 TEST_ROW(selection, every_kind_gets_exactly_what_it_names),
                 TEST_ROW(selection, links_are_resolved_when_asked_for_and_acknowledged_by_their_own_id),

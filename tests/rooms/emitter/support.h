@@ -154,6 +154,22 @@ static inline void world_end(struct world *w)
         os_free(&w->os);
 }
 
+/* After os_sim_crash or os_sim_kill: the memory of the life before is dropped, and the next one begins. */
+static inline void world_reborn(struct world *w)
+{
+        static struct persistence_node *lost[1000]; /* its lock's file is the machine's, which has lost it */
+        static unsigned lost_count;
+
+        emitter_free(&w->emitter);
+        notification_stop(w->notification);
+        notification_free(&w->notification);
+        store_abandon(&w->store);
+        lost[lost_count++ % COUNT_OF(lost)] = w->node;
+        w->node = NULL;
+        control_close(&w->control);
+        world_open(w);
+}
+
 /* ---- appends ---- */
 
 static inline void world_appended(void *arg, const struct store_append_result *result)
