@@ -274,16 +274,18 @@ static void on_facts(struct control_watcher *watcher)
         struct fact fact;
         uint64_t missed;
 
-        if (!l->has_asked) {
-                l->has_asked = true;
-                ask_store(l);
-        }
         while (control_take(watcher, &fact, &missed)) {
                 if (missed)
                         ask_store(l);
                 if (fact.type == FACT_leader_changed)
                         on_leader_changed(l, fact.term, fact.payload.node_id);
         }
+}
+
+static void look_first(struct os_turn_hook *hook)
+{
+        os_turn_hook_remove(hook);
+        ask_store(hook->arg);
 }
 
 int leader_start(void *arg)
@@ -297,10 +299,9 @@ int leader_start(void *arg)
                 .categories = 1u << CATEGORY_LEADERSHIP,
                 .level = LEVEL_INFO,
         };
-        /* The first look is at the end of this turn: rooms above that are opened in it belong to the chain. */
-        l->has_asked = false;
         control_watch(l->notification->control, &l->watcher, true);
         l->is_watching = true;
+        ask_store(l);
         return 0;
 }
 
@@ -311,6 +312,7 @@ void leader_stop(void *arg)
         if (!l->is_watching)
                 return;
         control_unwatch(&l->watcher);
+        os_turn_hook_remove(&l->first_look);
         l->is_watching = false;
         give_up_duties(l, "the server stops");
         l->term = 0;

@@ -13,12 +13,12 @@ enum leader_state { LEADER_NONE, LEADER_LOADING, LEADER_STARTING, LEADER_ASSUMED
 struct leader {
         struct notification *notification;
         struct control_watcher watcher;
+        struct os_turn_hook first_look;
         struct list duties; /* of rooms above */
         uint64_t term;
         int state; /* enum leader_state */
         bool is_stepping;
         bool is_watching;
-        bool has_asked; /* the store, since it watches */
 };
 
 void leader_init(struct leader *l, struct notification *n);
