@@ -17,282 +17,18 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "notification/room.h"
+#include "notification/groups.h"
 
 enum {
         TELL_MAX = 1000,    /* waits told in one turn */
         EXAMINE_MAX = 5000, /* events, and matches, in one turn */
         EXAMINE_CLOCK = 64, /* of them, between looks at the clock */
-        BUCKETS_MIN = 64,
-        PLACES_MAX = 32, /* of fields; each costs a look into every event's data, as much as a match */
-        PREFIX_LENGTHS = LIMIT_STREAM_NAME_SIZE_MAX + 3,
 };
 #define EXAMINE_US_MAX ((uint64_t)2000)
-static_assert(PREFIX_LENGTHS > (int)LIMIT_EVENT_TYPE_SIZE_MAX, "a prefix can be as long as a type");
-
-/* How the events for a group are found. */
-enum match_way { BY_FACT, BY_KEY, BY_EACH };
-
-struct match_key {
-        struct match_key *next; /* in the bucket */
-        uint64_t hash;
-        struct match_group *group;
-        uint32_t name; /* ordinal among the names of the group's selection */
-};
-
-struct match_group {
-        struct match_group *next;  /* in the bucket */
-        uint64_t hash;             /* of the canonical JSON */
-        struct selector *selector; /* borrowed from one of the members */
-        struct list members;       /* waits that know the group, waiting or not */
-        struct list waiting;
-        struct list link;    /* among those of its way */
-        struct list matched; /* by the event at hand */
-        enum match_way way;
-        enum selector_key kind;
-        unsigned key_count;
-        struct match_key keys[];
-};
-
-static bool is_in(const struct list *link)
-{
-        return link->next != link;
-}
 
 static uint64_t end_of_log(const struct match_index *x)
 {
         return store_next_position(x->notification->store);
-}
-
-/* Keys of all kinds share a table; the same name of another kind is another key. */
-static uint64_t key_hash(enum selector_key kind, uint64_t hash_of_name)
-{
-        return hash_of_name ^ (uint64_t)kind * 0x9e3779b97f4a7c15u;
-}
-
-/* ---- prefixes: which lengths there are ---- */
-
-static void count_length(struct match_lengths *l, size_t length, int change)
-{
-        unsigned at = 0;
-
-        assert(length < PREFIX_LENGTHS);
-        if (!l->counts)
-                l->counts = memory_new_array(PREFIX_LENGTHS, sizeof *l->counts);
-        l->counts[length] += (uint32_t)change;
-        if (l->counts[length] > (change > 0 ? 1u : 0u))
-                return;
-        while (at < l->count && l->lengths[at] < length)
-                at++;
-        if (change > 0) {
-                l->lengths = memory_resize(l->lengths, (l->count + 1) * sizeof *l->lengths);
-                memmove(l->lengths + at + 1, l->lengths + at, (l->count - at) * sizeof *l->lengths);
-                l->lengths[at] = (uint16_t)length;
-                l->count++;
-        } else {
-                l->count--;
-                memmove(l->lengths + at, l->lengths + at + 1, (l->count - at) * sizeof *l->lengths);
-        }
-}
-
-/* ---- places of fields ---- */
-
-static bool is_field(enum selector_key kind)
-{
-        return kind == SELECT_KEY_FIELD || kind == SELECT_KEY_TYPED_FIELD;
-}
-
-static struct match_place *find_place(struct match_index *x, struct bytes place)
-{
-        for (unsigned i = 0; i < x->place_count; i++)
-                if (bytes_equal(buffer_bytes(&x->places[i].place), place))
-                        return &x->places[i];
-        return NULL;
-}
-
-/* False: there are too many places already. */
-static bool hold_place(struct match_index *x, struct bytes place)
-{
-        struct match_place *p = find_place(x, place);
-
-        if (!p) {
-                if (x->place_count == PLACES_MAX)
-                        return false;
-                if (!x->places)
-                        x->places = memory_new_array(PLACES_MAX, sizeof *x->places);
-                p = &x->places[x->place_count++];
-                *p = (struct match_place){0};
-                buffer_add_bytes(&p->place, place);
-        }
-        p->count++;
-        return true;
-}
-
-static void release_place(struct match_index *x, struct bytes place)
-{
-        struct match_place *p = find_place(x, place);
-
-        if (--p->count > 0)
-                return;
-        buffer_fini(&p->place);
-        *p = x->places[--x->place_count];
-}
-
-/* ---- keys ---- */
-
-static struct match_lengths *lengths_of(struct match_index *x, enum selector_key kind)
-{
-        if (kind == SELECT_KEY_STREAM_PREFIXES)
-                return &x->stream_lengths;
-        return kind == SELECT_KEY_TYPE_PREFIXES ? &x->type_lengths : NULL;
-}
-
-static void grow_keys(struct match_index *x)
-{
-        size_t capacity = x->key_capacity ? x->key_capacity * 2 : BUCKETS_MIN;
-        struct match_key **buckets = memory_new_array(capacity, sizeof(struct match_key *));
-
-        for (size_t i = 0; i < x->key_capacity; i++) {
-                for (struct match_key *k = x->keys[i], *next; k; k = next) {
-                        next = k->next;
-                        k->next = buckets[k->hash & (capacity - 1)];
-                        buckets[k->hash & (capacity - 1)] = k;
-                }
-        }
-        free(x->keys);
-        x->keys = buckets;
-        x->key_capacity = capacity;
-}
-
-static void add_key(struct match_index *x, struct match_key *k)
-{
-        if (x->key_count >= x->key_capacity)
-                grow_keys(x);
-        k->next = x->keys[k->hash & (x->key_capacity - 1)];
-        x->keys[k->hash & (x->key_capacity - 1)] = k;
-        x->key_count++;
-}
-
-static void remove_key(struct match_index *x, struct match_key *k)
-{
-        struct match_key **at = &x->keys[k->hash & (x->key_capacity - 1)];
-
-        while (*at != k)
-                at = &(*at)->next;
-        *at = k->next;
-        x->key_count--;
-}
-
-/* ---- groups ---- */
-
-static void grow_groups(struct match_index *x)
-{
-        size_t capacity = x->group_capacity ? x->group_capacity * 2 : BUCKETS_MIN;
-        struct match_group **buckets = memory_new_array(capacity, sizeof(struct match_group *));
-
-        for (size_t i = 0; i < x->group_capacity; i++) {
-                for (struct match_group *g = x->groups[i], *next; g; g = next) {
-                        next = g->next;
-                        g->next = buckets[g->hash & (capacity - 1)];
-                        buckets[g->hash & (capacity - 1)] = g;
-                }
-        }
-        free(x->groups);
-        x->groups = buckets;
-        x->group_capacity = capacity;
-}
-
-static struct match_group *find_group(const struct match_index *x, uint64_t hash, struct bytes json)
-{
-        struct match_group *g = x->group_capacity ? x->groups[hash & (x->group_capacity - 1)] : NULL;
-
-        while (g && (g->hash != hash || !bytes_equal(selector_json(g->selector), json)))
-                g = g->next;
-        return g;
-}
-
-static enum match_way find_way(struct match_index *x, const struct selector *selector, enum selector_key key)
-{
-        enum selector_kind kind = selector_kind(selector);
-
-        if (kind == SELECT_ALL || kind == SELECT_STREAM)
-                return BY_FACT;
-        if (key == SELECT_KEY_NONE)
-                return BY_EACH;
-        return !is_field(key) || hold_place(x, selector_field_place(selector)) ? BY_KEY : BY_EACH;
-}
-
-static void enter_keys(struct match_index *x, struct match_group *g, const struct bytes *names)
-{
-        struct match_lengths *lengths = lengths_of(x, g->kind);
-
-        for (unsigned i = 0; i < g->key_count; i++) {
-                g->keys[i] = (struct match_key){
-                        .hash = key_hash(g->kind, name_hash(names[i])), .group = g, .name = i};
-                add_key(x, &g->keys[i]);
-                if (lengths)
-                        count_length(lengths, names[i].size, 1);
-        }
-}
-
-static struct match_group *new_group(struct match_index *x, struct selector *selector, uint64_t hash)
-{
-        const struct bytes *names;
-        unsigned count;
-        enum selector_key key = selector_keys(selector, &names, &count);
-        enum match_way way = find_way(x, selector, key);
-        struct match_group *g;
-
-        if (way == BY_EACH)
-                count = 0;
-        g = memory_new(sizeof *g + count * sizeof g->keys[0]);
-        g->hash = hash;
-        g->selector = selector;
-        g->kind = key;
-        g->key_count = count;
-        g->way = way;
-        list_init(&g->members);
-        list_init(&g->waiting);
-        list_init(&g->matched);
-        if (x->group_count >= x->group_capacity)
-                grow_groups(x);
-        g->next = x->groups[hash & (x->group_capacity - 1)];
-        x->groups[hash & (x->group_capacity - 1)] = g;
-        x->group_count++;
-        /* First of the rest: those before the mark have been asked about the event at hand, which is none of
-         * the new one's. */
-        list_add_first(&x->ways[g->way], &g->link);
-        enter_keys(x, g, names);
-        if (selector_kind(selector) == SELECT_ALL)
-                x->everything = g;
-        return g;
-}
-
-/* Before the selector of its last member goes: its names are needed once more. */
-static void free_group(struct match_index *x, struct match_group *g)
-{
-        struct match_group **at = &x->groups[g->hash & (x->group_capacity - 1)];
-        struct match_lengths *lengths = lengths_of(x, g->kind);
-        const struct bytes *names;
-        unsigned count;
-
-        assert(!is_in(&g->matched));
-        selector_keys(g->selector, &names, &count);
-        for (unsigned i = 0; i < g->key_count; i++) {
-                remove_key(x, &g->keys[i]);
-                if (lengths)
-                        count_length(lengths, names[i].size, -1);
-        }
-        if (is_field(g->kind) && g->way == BY_KEY)
-                release_place(x, selector_field_place(g->selector));
-        while (*at != g)
-                at = &(*at)->next;
-        *at = g->next;
-        x->group_count--;
-        list_remove(&g->link);
-        if (x->everything == g)
-                x->everything = NULL;
-        free(g);
 }
 
 /* ---- waits that want to look at a position ---- */
@@ -448,9 +184,9 @@ void notification_wait(struct notification *n, struct notification_wait *wait, u
                 wait->index = x;
                 wait->is_waiting = false;
                 wait->heap_at = 0;
-                g = find_group(x, hash, json);
+                g = match_group_find(x, hash, json);
                 if (!g)
-                        g = new_group(x, wait->selector, hash);
+                        g = match_group_new(x, wait->selector, hash);
                 list_add_last(&g->members, &wait->member);
                 wait->key = g;
         }
@@ -486,7 +222,7 @@ void notification_wait_end(struct notification_wait *wait)
         list_remove(&wait->member);
         wait->key = NULL;
         if (list_is_empty(&g->members))
-                free_group(wait->index, g);
+                match_group_free(wait->index, g);
         else
                 g->selector = CONTAINER_OF(g->members.next, struct notification_wait, member)->selector;
 }
@@ -576,7 +312,7 @@ static void on_cold(void *arg)
 
 static void match_group(struct match_index *x, struct match_group *g)
 {
-        if (list_is_empty(&g->waiting) || is_in(&g->matched))
+        if (list_is_empty(&g->waiting) || !list_is_empty(&g->matched))
                 return;
         /* Too costly is for its owner to find out. */
         if (selector_match(g->selector, &x->event) != FILTER_NO_MATCH)

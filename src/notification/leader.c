@@ -282,12 +282,6 @@ static void on_facts(struct control_watcher *watcher)
         }
 }
 
-static void look_first(struct os_turn_hook *hook)
-{
-        os_turn_hook_remove(hook);
-        ask_store(hook->arg);
-}
-
 int leader_start(void *arg)
 {
         struct leader *l = arg;
@@ -312,7 +306,6 @@ void leader_stop(void *arg)
         if (!l->is_watching)
                 return;
         control_unwatch(&l->watcher);
-        os_turn_hook_remove(&l->first_look);
         l->is_watching = false;
         give_up_duties(l, "the server stops");
         l->term = 0;

@@ -13,7 +13,6 @@ enum leader_state { LEADER_NONE, LEADER_LOADING, LEADER_STARTING, LEADER_ASSUMED
 struct leader {
         struct notification *notification;
         struct control_watcher watcher;
-        struct os_turn_hook first_look;
         struct list duties; /* of rooms above */
         uint64_t term;
         int state; /* enum leader_state */
