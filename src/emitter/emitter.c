@@ -261,6 +261,8 @@ static void start_some(struct emitter *e)
         sm_move(emitter_states, &e->state, EMITTER_SERVING);
         monitor_start(e);
         notification_duty_started(&e->duty, e->term, e->defined_count);
+        if (e->on_serving)
+                e->on_serving(e->serving_arg);
 }
 
 /* ---- turns ---- */
@@ -374,6 +376,8 @@ int emitter_open(const struct emitter_options *options, struct emitter **ret)
         e->control = options->control;
         e->store = options->store;
         e->notification = options->notification;
+        e->on_serving = options->on_serving;
+        e->serving_arg = options->arg;
         e->memory_max = options->memory_size ? options->memory_size : MEMORY_DEFAULT;
         e->subscriptions_max =
                 options->subscriptions_max ? options->subscriptions_max : SUBSCRIPTIONS_MAX_DEFAULT;

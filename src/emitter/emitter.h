@@ -25,6 +25,8 @@ struct emitter_options {
         struct notification *notification;
         uint64_t memory_size;        /* buffers of all pools; 0: 64 MiB */
         unsigned subscriptions_max;  /* definitions; 0: 20 000 */
+        void (*on_serving)(void *arg); /* each time that duties have been taken up: now it answers; NULL: of no interest */
+        void *arg;
 };
 /* Registers its duties with `notification`, which begins them at once where this node leads. */
 MUST_CHECK int emitter_open(const struct emitter_options *options, struct emitter **ret);

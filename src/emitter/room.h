@@ -338,6 +338,8 @@ struct emitter {
         uint64_t term;
         bool has_duty;
         bool is_stopping;
+        void (*on_serving)(void *arg);
+        void *serving_arg;
         void (*on_stopped)(void *arg);
         void *stopped_arg;
 
