@@ -202,6 +202,15 @@ static void on_disk_fault(void *arg, const char *problem)
                 problem);
 }
 
+/* Ready means that durable subscriptions are there too: who connects at once need not ask again. */
+static void on_serving(void *arg)
+{
+        struct server *s = arg;
+
+        if (!s->is_stopping)
+                control_ready(s->control, SUBSYSTEM_NOTIFICATION);
+}
+
 static int open_emitter(struct server *s)
 {
         const struct emitter_options options = {
@@ -210,6 +219,8 @@ static int open_emitter(struct server *s)
                 .store = s->store,
                 .notification = s->notification,
                 .memory_size = s->config.memory / 4,
+                .on_serving = on_serving,
+                .arg = s,
         };
 
         return emitter_open(&options, &s->emitter);
@@ -237,7 +248,6 @@ static void on_store_open(void *arg, int result, const char *problem)
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
         }
-        control_ready(s->control, SUBSYSTEM_NOTIFICATION);
         kurrent_serve(s->kurrent, s->emitter);
         api_serve(s->api, s->emitter);
         ops_serve(s->ops, s->emitter);
