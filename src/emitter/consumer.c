@@ -102,7 +102,7 @@ static void leave(struct consumer *c, bool is_retry)
 
 void consumer_wake(struct consumer *c)
 {
-        if (!c->is_waiting || !list_is_empty(&c->wake_link))
+        if (!c->slot.is_asking || !list_is_empty(&c->wake_link))
                 return;
         list_add_last(&c->emitter->wakes, &c->wake_link);
         emitter_again(c->emitter);
@@ -140,7 +140,7 @@ static int wait(struct consumer *c)
         free(c->current);
         c->current = NULL;
         c->current_capacity = 0;
-        c->is_waiting = true;
+        c->slot.is_asking = true;
         return CONSUMER_WAIT;
 }
 

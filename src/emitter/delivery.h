@@ -142,6 +142,7 @@ struct slot {
         uint32_t ready_count, ready_capacity;
         bool is_joined;
         bool is_open;
+        bool is_asking;  /* it waits to be told that there is something */
         bool is_stalled; /* it let a message time out without looking at it: it gets no more until it asks */
         uint64_t given_total;
         void (*on_measure)(struct slot *slot, uint64_t us); /* time to acknowledge; NULL: nobody asks */

@@ -453,7 +453,7 @@ void delivery_expire(struct delivery *d, uint64_t now_us)
                 come_back(d, m);
                 if (lane)
                         recall_later(d, lane, m->number);
-                if (s->is_stalled)
+                if (s->is_stalled || s->is_asking)
                         continue;
                 s->is_stalled = true;
                 slot_look(d, s);

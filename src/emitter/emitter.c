@@ -332,7 +332,7 @@ static void wake_consumers(struct emitter *e)
                 struct consumer *c = CONTAINER_OF(now.next, struct consumer, wake_link);
 
                 list_remove(&c->wake_link);
-                c->is_waiting = false;
+                c->slot.is_asking = false;
                 c->on_readable(c->arg);
         }
         if (!list_is_empty(&e->wakes))

@@ -183,7 +183,7 @@ struct emitter_stats {
         uint64_t checkpoints;
         uint64_t in_flight;
         uint64_t memory_size;            /* of buffers */
-        uint64_t max_lag_events, max_lag_us;
+        uint64_t max_lag_events, max_lag_us; /* as looked up in the last second, of 512 subscriptions each second */
 };
 void emitter_stats(const struct emitter *e, struct emitter_stats *ret);
 

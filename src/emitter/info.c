@@ -225,6 +225,23 @@ unsigned emitter_each(struct emitter *e, struct bytes stream, struct bytes after
         return told;
 }
 
+void info_sweep(struct emitter *e)
+{
+        unsigned most = MIN(e->pool_count, (unsigned)LAGS_PER_SWEEP);
+
+        while (most--) {
+                struct pool *p;
+
+                if (e->sweep_next >= e->pool_count)
+                        e->sweep_next = 0;
+                p = e->pools[e->sweep_next++];
+                if (!p->is_defined)
+                        continue;
+                p->lag_events = lag_events(p);
+                p->lag_us = lag_us(p, p->lag_events);
+        }
+}
+
 void emitter_stats(const struct emitter *e, struct emitter_stats *ret)
 {
         *ret = e->stats;
@@ -232,17 +249,14 @@ void emitter_stats(const struct emitter *e, struct emitter_stats *ret)
         ret->consumers = e->consumer_count;
         ret->memory_size = e->memory_used;
         for (unsigned i = 0; i < e->pool_count; i++) {
-                struct pool *p = e->pools[i];
-                uint64_t events;
+                const struct pool *p = e->pools[i];
 
                 if (!p->is_defined)
                         continue;
                 ret->pools += p->state == POOL_ACTIVE;
                 if (p->work)
                         ret->in_flight += p->work->delivery.flying_count;
-                events = lag_events(p);
-                ret->max_lag_events = MAX(ret->max_lag_events, events);
-                if (events)
-                        ret->max_lag_us = MAX(ret->max_lag_us, lag_us(p, events));
+                ret->max_lag_events = MAX(ret->max_lag_events, p->lag_events);
+                ret->max_lag_us = MAX(ret->max_lag_us, p->lag_us);
         }
 }

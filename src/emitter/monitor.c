@@ -77,8 +77,18 @@ static void on_timer(struct os_timer *timer)
         os_timer_start(e->os, &e->monitor, MONITOR_US);
 }
 
+static void on_sweep(struct os_timer *timer)
+{
+        struct emitter *e = timer->arg;
+
+        info_sweep(e);
+        os_timer_start(e->os, &e->sweep, SWEEP_US);
+}
+
 void monitor_start(struct emitter *e)
 {
+        e->sweep = (struct os_timer){.fn = on_sweep, .arg = e};
+        os_timer_start(e->os, &e->sweep, SWEEP_US);
         e->monitor = (struct os_timer){.fn = on_timer, .arg = e};
         os_timer_start(e->os, &e->monitor, MONITOR_US);
 }
@@ -86,4 +96,5 @@ void monitor_start(struct emitter *e)
 void monitor_stop(struct emitter *e)
 {
         os_timer_stop(&e->monitor);
+        os_timer_stop(&e->sweep);
 }

@@ -131,6 +131,8 @@ static struct pool *apply(struct pool *p, struct mutation *m)
                 return apply_delete(p);
         case MUTATION_PAUSE:
                 p->extra.is_paused = m->is_paused;
+                LIST_EACH (at, &p->consumers)
+                        consumer_wake(CONTAINER_OF(at, struct consumer, link));
                 pool_touch(p);
                 return p;
         default:

@@ -153,7 +153,7 @@ static void on_assigned(struct delivery *d, struct slot *slot)
 {
         struct consumer *c = CONTAINER_OF(slot, struct consumer, slot);
 
-        if (!c->is_waiting)
+        if (!c->slot.is_asking)
                 return;
         if (delivery_peek(slot)->payload)
                 consumer_wake(c);
@@ -168,6 +168,8 @@ static void work_begin(struct pool *p)
         assert(!p->work);
         sm_move(pool_states, &p->state, POOL_ACTIVE);
         delivery_init(&w->delivery, &p->definition.d.settings);
+        if (worker_kind_of(p->definition.d.target))
+                w->delivery.timeout_us = 0;
         w->delivery.on_assigned = on_assigned;
         w->serial = ++p->work_serial;
         p->work = w;

@@ -41,6 +41,7 @@ enum {
         LOADS_PER_TURN = 64,         /* checkpoints */
         LOADS_AT_ONCE = 16,
         STARTS_PER_TURN = 512,
+        LAGS_PER_SWEEP = 512,        /* subscriptions whose lag is looked up in one second */
         /* Events that were only passed over, after which a checkpoint is worth an event of its own. */
         SKIPPED_BEFORE_CHECKPOINT = 10000,
 };
@@ -48,6 +49,7 @@ enum {
 #define CHECKPOINT_MIN_US 100000ull   /* between two checkpoints by time */
 #define RETRY_APPEND_US   500000ull   /* after the store refused a checkpoint or a parked event */
 #define MONITOR_US        60000000ull
+#define SWEEP_US          1000000ull
 
 static_assert(BUFFER_MESSAGES_MAX < SPAN_MAX && LANED_MESSAGES_MAX < SPAN_MAX, "what is buffered is in the span");
 
@@ -179,6 +181,7 @@ struct pool {
         uint64_t since_last;
         uint32_t per_second;
         uint64_t unread_since_us;
+        uint64_t lag_events, lag_us; /* as of the last sweep */
 };
 
 /* Adds a pool without definition under `key`; NULL is never given. */
@@ -251,7 +254,8 @@ void definitions_compact(struct emitter *e); /* if it is worth it */
 /* ---- worker.c ---- */
 
 /* A consumer inside the server. A kind of worker takes messages with consumer_next when it is called, and acknowledges
- * with consumer_ack and consumer_nack at any time between `begin` and `end`. */
+ * with consumer_ack and consumer_nack at any time between `begin` and `end`. It cannot be lost without `end`, so its
+ * messages have no time-out in the pool: how long it tries is its own affair. */
 struct worker {
         struct list link; /* in pool.workers */
         struct pool *pool;
@@ -286,7 +290,6 @@ struct consumer {
         struct list link;      /* in pool.consumers */
         struct list wake_link; /* in emitter.wakes */
         int state;
-        bool is_waiting; /* for on_readable */
         void (*on_readable)(void *arg);
         void *arg;
         uint8_t *current; /* the payload of the newest message */
@@ -369,6 +372,8 @@ struct emitter {
         unsigned mutations_under_way;
 
         struct os_timer monitor;
+        struct os_timer sweep;
+        unsigned sweep_next;
         struct emitter_stats stats; /* the counters */
 };
 
@@ -396,5 +401,10 @@ void key_write(struct bytes stream, struct bytes group, struct buffer *out);
 void monitor_start(struct emitter *e);
 void monitor_stop(struct emitter *e);
 void monitor_look(struct emitter *e);
+
+/* ---- info.c ---- */
+
+/* Looks up the lag of some more subscriptions: the heads of their streams may have to come from the disk. */
+void info_sweep(struct emitter *e);
 
 #endif

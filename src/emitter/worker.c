@@ -52,7 +52,7 @@ static void worker_open(struct worker *w)
         if (w->kind->begin)
                 w->kind->begin(w);
         /* Its first look is its own, at the end of this turn. */
-        w->consumer->is_waiting = true;
+        w->consumer->slot.is_asking = true;
         consumer_wake(w->consumer);
 }
 

@@ -247,6 +247,33 @@ TEST(pause, gives_nothing_out_and_is_durable)
         world_end(&w);
 }
 
+TEST(pause, who_asked_during_it_gets_what_had_been_assigned_to_it_afterwards)
+{
+        struct world w = {0};
+        struct client c;
+        struct emitter_definition d = definition_of("a", "g");
+
+        world_begin(&w, 55);
+        d.settings.message_timeout_ms = 50;
+        assert_int_equal(create(&w, d), EMITTER_OK);
+        client_open(&w, &c, "a", "g", 5, true);
+        client_drain(&w, &c);
+        append(&w, "a", 5);
+        world_run(&w);
+        assert_int_equal(info_of(&w, "a", "g").info.in_flight, 5);
+        assert_int_equal(pause_group(&w, "a", "g", true), EMITTER_OK);
+        client_pull(&c, 5);
+        assert_int_equal(c.outcome, CONSUMER_WAIT);
+        world_run_for(&w, 200 * 1000);
+        assert_int_equal(pause_group(&w, "a", "g", false), EMITTER_OK);
+        client_drain(&w, &c);
+        assert_int_equal(c.count, 5);
+        for (unsigned i = 0; i < 5; i++)
+                assert_int_equal(c.items[i].retry_count, 0); /* nobody had seen them */
+        client_close(&c);
+        world_end(&w);
+}
+
 TEST(seek, goes_on_from_the_number_and_survives)
 {
         struct world w = {0};
@@ -472,6 +499,7 @@ int main(void)
                 TEST_ROW(delete, ends_consumers_and_hides_checkpoint_and_parked_events),
                 TEST_ROW(mutations, of_one_key_take_effect_one_after_the_other),
                 TEST_ROW(pause, gives_nothing_out_and_is_durable),
+                TEST_ROW(pause, who_asked_during_it_gets_what_had_been_assigned_to_it_afterwards),
                 TEST_ROW(seek, goes_on_from_the_number_and_survives),
                 TEST_ROW(transient, ends_with_its_last_consumer_and_with_the_server),
                 TEST_ROW(limits, of_subscriptions_and_consumers),
