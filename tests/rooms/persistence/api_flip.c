@@ -4,6 +4,13 @@
 
 enum { FILES_MAX = 32, FLIP_EVENT_SIZE = 24 };
 
+/* Each bit costs a start and many reads: with a sanitizer, which is slow, one bit of each byte has to do. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { IS_SAMPLED = true };
+#else
+enum { IS_SAMPLED = false };
+#endif
+
 struct files {
         struct os *os;
         char paths[FILES_MAX][256];
@@ -190,6 +197,8 @@ TEST(flip, of_any_bit_is_harmless_or_reported_G14)
                 for (bit = 0; bit < content.size * 8; bit++) {
                         /* Every bit of bytes that say something, some of the zeros. */
                         if (content.data[bit / 8] == 0 && mix(bit, file) % 32)
+                                continue;
+                        if (IS_SAMPLED && bit % 8 != mix(bit / 8, file) % 8)
                                 continue;
                         assert_int_equal(os_sim_flip_bit(f.os, files.paths[file], bit), 0);
                         check_flipped(&f, files.paths[file], bit);
