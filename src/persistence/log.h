@@ -25,8 +25,8 @@ enum {
 #define LOG_SEGMENT_SIZE_DEFAULT   (256 * MIB)
 #define LOG_SEGMENT_EVENTS_DEFAULT 1000000
 #define LOG_CACHE_SIZE_DEFAULT     (64 * MIB)
-#define LOG_TAIL_SHARE             4 /* of the cache that the index of an unsealed segment may have */
-#define LOG_TAIL_SIZE_MIN          (4 * MIB)
+#define LOG_TAIL_SHARE             2 /* of the cache that the index of an unsealed segment may have */
+#define LOG_TAIL_SIZE_MIN          (8 * MIB)
 #define LOG_SPACE_RESERVE_DEFAULT  (64 * MIB)
 #define LOG_RETAINED_BYTES_MAX     (8 * MIB)
 #define LOG_SPACE_LOOK_BYTES       (4 * MIB)

@@ -50,7 +50,7 @@ struct persistence_options {
         uint64_t segment_size;          /* 0: 256 MiB */
         uint64_t segment_events_max;    /* 0: 1 000 000; a segment is also sealed at this many events */
         uint64_t cache_size;            /* bytes for cached index blocks and read blocks; 0: 64 MiB. A segment is also
-                                           sealed when its index in memory has a quarter of it (4 MiB at least) */
+                                           sealed when its index in memory has half of it (8 MiB at least) */
         uint64_t space_reserve;         /* 0: 64 MiB; below this much free space appends are refused (G16) */
         bool must_exist;
         bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */

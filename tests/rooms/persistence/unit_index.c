@@ -270,7 +270,7 @@ TEST(index, with_many_streams_finds_each)
  * bytes. */
 TEST(index, of_an_unsealed_segment_is_bounded_by_sealing_it)
 {
-        enum { STREAMS = 60000, GROUP = 1000 };
+        enum { STREAMS = 150000, GROUP = 1000 };
         struct persistence_stats stats;
         struct fixture f;
         unsigned i;
