@@ -36,11 +36,17 @@ struct world {
         struct kurrent *kurrent;
 };
 
+static void world_on_serving(void *arg)
+{
+        sem_post(&((struct world *)arg)->is_up);
+}
+
 static void world_on_open(void *arg, int result, const char *problem)
 {
         struct world *w = arg;
         struct notification_options options = {.os = w->os, .control = w->control, .store = w->store};
-        struct emitter_options emitter = {.os = w->os, .control = w->control, .store = w->store};
+        struct emitter_options emitter = {
+                .os = w->os, .control = w->control, .store = w->store, .on_serving = world_on_serving, .arg = w};
 
         (void)problem;
         if (result || notification_open(&options, &w->notification))
@@ -50,7 +56,6 @@ static void world_on_open(void *arg, int result, const char *problem)
                 abort();
         kurrent_serve(w->kurrent, w->emitter);
         gateway_serve(w->gateway, w->store, w->notification);
-        sem_post(&w->is_up);
 }
 
 static void world_open_store(struct world *w)
