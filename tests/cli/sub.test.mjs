@@ -145,7 +145,9 @@ test('read goes on live until it is interrupted, and loses nothing of what it ha
   assert.equal(answer.code, 0, answer.stderr);
   assert.deepEqual(numbers(answer), [0, 1, 2]);
   await append(url, 'live-1', events(1, 'T', 3));
+  const began = Date.now();
   assert.deepEqual(numbers(await works(['read', 'live-1', 'g', '--limit', '1'])), [3]);
+  assert.ok(Date.now() - began < 20_000, 'who joins right behind another is served at once');
 });
 
 test('what standard output did not take is not acknowledged', async () => {
