@@ -9,6 +9,7 @@ enum {
         MEASUREMENTS_SHOWN = EMITTER_MEASUREMENTS - 1, /* their count has no name in the protocol */
         /* What clients take; a list of more than that is asked for stream by stream. */
         LIST_SIZE_MAX = GRPC_MESSAGE_SIZE_MAX - 64 * 1024,
+        LISTED_PER_TURN = 256, /* others get their turn */
         US_OF_MS = 1000,
 };
 
@@ -181,20 +182,15 @@ static void pack_info(struct arena *arena, const struct emitter_info *i, struct 
 /* ---- GetInfo ---- */
 
 struct telling {
-        struct arena *arena; /* emptied for each */
-        struct buffer *out;
-        bool is_too_large;
+        struct arena arena;
+        struct buffer out;
 };
 
 static void tell(void *arg, const struct emitter_info *info)
 {
         struct telling *t = arg;
 
-        if (t->is_too_large)
-                return;
-        arena_reset(t->arena);
-        pack_info(t->arena, info, t->out);
-        t->is_too_large = t->out->size > LIST_SIZE_MAX;
+        pack_info(&t->arena, info, &t->out);
 }
 
 static void answer_with(struct gateway_request *call, const struct buffer *message)
@@ -214,17 +210,15 @@ static void refuse(
 
 static void info(struct kurrent *k, struct gateway_request *call, struct emitter *e, const struct group *g)
 {
-        struct arena arena = {0};
-        struct buffer message = {0};
-        struct telling telling = {&arena, &message, false};
+        struct telling telling = {0};
         enum emitter_verdict verdict = emitter_info(e, g->stream, g->name, tell, &telling);
 
         if (verdict)
                 group_refuse(k, call, g, verdict, NULL);
         else
-                answer_with(call, &message);
-        buffer_fini(&message);
-        arena_fini(&arena);
+                answer_with(call, &telling.out);
+        buffer_fini(&telling.out);
+        arena_fini(&telling.arena);
 }
 
 static void on_info(void *arg, struct gateway_request *call, struct bytes message)
@@ -279,27 +273,107 @@ static const char *take_stream(
         }
 }
 
-static void list(struct kurrent *k, struct gateway_request *call, struct emitter *e, struct bytes stream)
+/* A list that grows turn by turn, in the order of the keys; what changes meanwhile is in it or not. */
+struct listing {
+        struct kurrent *kurrent;
+        struct gateway_request *call;
+        struct bytes stream; /* in the call's arena; empty: all */
+        struct arena arena;  /* emptied for each */
+        struct buffer message;
+        struct buffer last; /* the key of the newest */
+        size_t held;        /* booked with kurrent */
+};
+
+static void add_to_list(void *arg, const struct emitter_info *info)
 {
-        struct arena arena = {0};
-        struct buffer message = {0};
-        struct telling telling = {&arena, &message, false};
+        struct listing *l = arg;
+
+        arena_reset(&l->arena);
+        pack_info(&l->arena, info, &l->message);
+        buffer_clear(&l->last);
+        buffer_add_bytes(&l->last, info->stream);
+        buffer_add_string(&l->last, "::");
+        buffer_add_bytes(&l->last, info->group);
+}
+
+static void book(struct listing *l, size_t size)
+{
+        l->kurrent->lists_size = l->kurrent->lists_size - l->held + size;
+        l->held = size;
+}
+
+static void close_list(struct listing *l)
+{
+        book(l, 0);
+        buffer_fini(&l->message);
+        buffer_fini(&l->last);
+        arena_fini(&l->arena);
+}
+
+static void end_list(struct listing *l)
+{
+        if (!l->message.size && l->stream.size)
+                group_refuse(
+                        l->kurrent, l->call, &(struct group){.stream = l->stream}, EMITTER_NOT_FOUND, NULL);
+        else
+                answer_with(l->call, &l->message);
+        close_list(l);
+}
+
+static void refuse_list(struct listing *l, enum refusal_kind kind, const char *problem)
+{
+        refuse(l->kurrent, l->call, kind, problem);
+        close_list(l);
+}
+
+static void go_on(struct listing *l)
+{
+        struct emitter *e = l->kurrent->emitter;
         /* No group has an empty name: this only asks whether there are duties here. */
-        enum emitter_verdict verdict = emitter_info(e, GROUP_ALL, BYTES_EMPTY, tell, &telling);
+        bool is_served = e && emitter_info(e, GROUP_ALL, BYTES_EMPTY, add_to_list, l) == EMITTER_NOT_FOUND;
         unsigned count = 0;
 
-        if (verdict == EMITTER_NOT_FOUND)
-                count = emitter_each(e, stream, BYTES_EMPTY, UINT32_MAX, tell, &telling);
-        if (verdict != EMITTER_NOT_FOUND)
-                group_refuse(k, call, &(struct group){.stream = stream}, verdict, NULL);
-        else if (telling.is_too_large)
-                refuse(k, call, REFUSAL_EXHAUSTED, "the list is larger than clients take; list by stream");
-        else if (!count && stream.size)
-                group_refuse(k, call, &(struct group){.stream = stream}, EMITTER_NOT_FOUND, NULL);
+        if (!is_served) {
+                refuse_list(l, REFUSAL_NOT_READY, NULL);
+                return;
+        }
+        count = emitter_each(e, l->stream, buffer_bytes(&l->last), LISTED_PER_TURN, add_to_list, l);
+        book(l, l->message.size);
+        if (l->message.size > LIST_SIZE_MAX)
+                refuse_list(l, REFUSAL_EXHAUSTED, "the list is larger than clients take; list by stream");
+        else if (l->kurrent->lists_size > LISTS_SIZE_MAX)
+                refuse_list(l, REFUSAL_EXHAUSTED, "too many long lists are being made; try again");
+        else if (count == LISTED_PER_TURN)
+                gateway_call_wake(l->call);
         else
-                answer_with(call, &message);
-        buffer_fini(&message);
-        arena_fini(&arena);
+                end_list(l);
+}
+
+static void on_writable(void *arg, struct gateway_request *call)
+{
+        struct listing *l = gateway_call_state(call);
+
+        (void)arg;
+        if (l)
+                go_on(l);
+}
+
+static void on_gone(void *arg, struct gateway_request *call)
+{
+        struct listing *l = gateway_call_state(call);
+
+        (void)arg;
+        if (l)
+                close_list(l);
+}
+
+static void list(struct kurrent *k, struct gateway_request *call, struct bytes stream)
+{
+        struct listing *l = arena_get(gateway_arena(call), sizeof(*l));
+
+        *l = (struct listing){.kurrent = k, .call = call, .stream = arena_copy(gateway_arena(call), stream)};
+        gateway_call_set_state(call, l);
+        go_on(l);
 }
 
 static void on_list(void *arg, struct gateway_request *call, struct bytes message)
@@ -308,18 +382,15 @@ static void on_list(void *arg, struct gateway_request *call, struct bytes messag
         const EventStore__Client__PersistentSubscriptions__ListReq *request =
                 message_unpack(&event_store__client__persistent_subscriptions__list_req__descriptor,
                         gateway_arena(call), message);
-        struct emitter *e = group_emitter(k, call);
         const char *problem = "the request is malformed or has no options";
         struct bytes stream;
 
-        if (!e)
-                return;
         if (request && request->options)
                 problem = take_stream(request->options, &stream);
         if (problem)
                 refuse(k, call, REFUSAL_INVALID, problem);
         else
-                list(k, call, e, stream);
+                list(k, call, stream);
 }
 
 void group_info_method(struct kurrent *k, struct gateway_method *ret)
@@ -343,5 +414,7 @@ void group_list_method(struct kurrent *k, struct gateway_method *ret)
                 .features = GROUP_FEATURES,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .on_message = on_list,
+                .on_writable = on_writable,
+                .on_gone = on_gone,
         };
 }

@@ -18,6 +18,7 @@ enum {
         /* Bytes of one unfinished append: its events, and ids, types and whatever else surrounds them. */
         DRAFTS_SIZE_MAX = LIMIT_APPEND_SIZE_MAX + 32 * 1024 * 1024,
         UNFINISHED_SIZE_DEFAULT = DRAFTS_SIZE_MAX + 32 * 1024 * 1024,
+        LISTS_SIZE_MAX = 2 * GRPC_MESSAGE_SIZE_MAX, /* lists of persistent subscriptions that are being made */
         UNFINISHED_IDLE_US = 30 * 1000 * 1000,
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
@@ -41,6 +42,7 @@ struct kurrent {
         uint64_t unfinished_size; /* bytes that they hold */
         uint64_t unfinished_size_max;
         struct os_timer idle_timer;
+        uint64_t lists_size;
 };
 
 /* ---- refusals (errors.c) ---- */

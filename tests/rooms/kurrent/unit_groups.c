@@ -576,6 +576,41 @@ TEST(groups, are_listed_whole_by_stream_and_of_all)
         end(f);
 }
 
+TEST(groups, a_long_list_is_made_over_several_turns_and_whole)
+{
+        enum { GROUPS_MADE = 600 };
+        struct fixture *f = begin();
+        EventStore__Client__PersistentSubscriptions__ListReq *m = MESSAGE(persistent_subscriptions__list_req);
+        EventStore__Client__PersistentSubscriptions__ListResp *answer;
+        char name[8];
+        struct rpc r, left;
+
+        for (unsigned i = 0; i < GROUPS_MADE; i++) {
+                snprintf(name, sizeof(name), "g-%03u", i);
+                create(f, create_of("s", name));
+        }
+        m->options = MESSAGE(persistent_subscriptions__list_req__options);
+        m->options->list_option_case =
+                EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__LIST_REQ__OPTIONS__LIST_OPTION_LIST_ALL_SUBSCRIPTIONS;
+        m->options->list_all_subscriptions = &empty;
+        /* One that goes away at once leaves nothing behind. */
+        rpc_open(&left, &f->client, GROUPS "List");
+        send_message(&left, m);
+        rpc_half_close(&left);
+        client_step(&f->client, 0);
+        rpc_close(&left);
+        call(&r, f, GROUPS "List", m);
+        expect_end(&r, GRPC_OK, NULL, NULL, NULL);
+        answer = ANSWER(persistent_subscriptions__list_resp, &r, 0);
+        assert_int_equal(answer->n_subscriptions, GROUPS_MADE);
+        for (unsigned i = 0; i < GROUPS_MADE; i++) {
+                snprintf(name, sizeof(name), "g-%03u", i);
+                assert_string_equal(text_of(answer->subscriptions[i]->group_name), name);
+        }
+        rpc_close(&r);
+        end(f);
+}
+
 /* ---- what is announced ---- */
 
 TEST(groups, are_announced_for_streams_and_for_all)
@@ -633,6 +668,7 @@ int main(void)
                 ROW(groups, what_no_client_sends_ends_the_call_and_nothing_else),
                 ROW(groups, a_stop_of_the_server_ends_its_consumers),
                 ROW(groups, are_listed_whole_by_stream_and_of_all),
+                ROW(groups, a_long_list_is_made_over_several_turns_and_whole),
                 ROW(groups, are_announced_for_streams_and_for_all),
                 ROW(groups, wait_for_the_store),
         };
