@@ -10,7 +10,7 @@
 // The log: [{ stream, revision, position, id }, ...] in the order in which it was read.
 //
 // Rules (docs/testing.md): each acknowledged event exactly once where it was said to be; the refused never; of the
-// unknown all or nothing; no gap; expectations hold at the event's place; answers agree with real time.
+// unknown all or nothing; no gap; expectations hold at the event's place; answers and reads agree with real time (G4, G5, G7).
 
 export const VIOLATIONS_SHOWN_MAX = 20;
 
