@@ -4,6 +4,7 @@
 #define TESTS_ROOMS_KURRENT_WORLD_H
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
 #include <pthread.h>
@@ -267,6 +268,7 @@ static inline void client_open(struct client *c, uint16_t port)
 
         c->fd = socket(AF_INET, SOCK_STREAM, 0);
         assert_int_equal(connect(c->fd, (struct sockaddr *)&to, sizeof to), 0);
+        assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)), 0);
         nghttp2_session_callbacks_new(&callbacks);
         nghttp2_session_callbacks_set_send_callback(callbacks, client_out);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, client_on_header);
