@@ -70,6 +70,7 @@ struct message {
         int state;
         bool is_given; /* FLYING: the consumer has seen it */
         bool is_retry; /* PENDING without lanes: in the retry queue */
+        bool is_awaited; /* it was read again for the slot that asks for it: its payload stays until it has it */
         bool has_park_id;
         bool is_sent_to_park; /* an append with its parked event is under way */
 };

@@ -156,6 +156,7 @@ static void assign(struct delivery *d, struct message *m, struct slot *s, uint64
         flying_add(d, m);
         d->flying_count++;
         m->slot = s;
+        m->is_awaited = false;
         s->in_flight++;
         list_add_last(&s->assigned, &m->link);
         if (d->timeout_us) {
@@ -517,7 +518,8 @@ void delivery_drop_payloads(struct delivery *d)
         for (uint64_t i = s->first; i < s->next; i++) {
                 struct message *m = s->places[i & (s->capacity - 1)];
 
-                if (m)
+                /* If what somebody waits for went too, pools could take turns at it for ever. */
+                if (m && !(m->is_awaited && m->state == MESSAGE_FLYING && !m->is_given))
                         payload_free(&d->payloads, &m->payload);
         }
 }

@@ -379,6 +379,8 @@ int emitter_open(const struct emitter_options *options, struct emitter **ret)
         e->on_serving = options->on_serving;
         e->serving_arg = options->arg;
         e->memory_max = options->memory_size ? options->memory_size : MEMORY_DEFAULT;
+        e->mutant_checkpoint_before_ack = options->mutant_checkpoint_before_ack;
+        e->mutant_checkpoint_before_parked = options->mutant_checkpoint_before_parked;
         e->subscriptions_max =
                 options->subscriptions_max ? options->subscriptions_max : SUBSCRIPTIONS_MAX_DEFAULT;
         list_init(&e->busy);

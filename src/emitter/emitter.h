@@ -27,6 +27,8 @@ struct emitter_options {
         unsigned subscriptions_max;  /* definitions; 0: 20 000 */
         void (*on_serving)(void *arg); /* each time that duties have been taken up: now it answers; NULL: of no interest */
         void *arg;
+        bool mutant_checkpoint_before_ack; /* for the tests of the tests */
+        bool mutant_checkpoint_before_parked;
 };
 /* Registers its duties with `notification`, which begins them at once where this node leads. */
 MUST_CHECK int emitter_open(const struct emitter_options *options, struct emitter **ret);

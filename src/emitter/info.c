@@ -126,7 +126,7 @@ static uint64_t lag_us(struct pool *p, uint64_t events)
 
 static const char *state_of(const struct pool *p)
 {
-        if (p->state == POOL_FAILED)
+        if (p->state == POOL_FAILED || (p->work && p->work->ending))
                 return "failed";
         if (p->extra.is_paused)
                 return "paused";
@@ -165,7 +165,9 @@ static void tell(struct pool *p, emitter_each_info *each, void *arg)
                 .group = p->definition.d.group,
                 .definition = &p->definition.d,
                 .state = state_of(p),
-                .problem = p->problem ? p->problem : "",
+                .problem = p->problem                   ? p->problem
+                           : p->work && p->work->ending ? p->work->ending
+                                                        : "",
                 .is_paused = p->extra.is_paused,
                 .has_checkpoint = p->has_checkpoint,
                 .checkpoint = p->written_resume ? p->written_resume - 1 : 0,

@@ -66,6 +66,7 @@ static bool load_one(struct pool *p, struct message *m)
         if (!r && item_source(&item)->id.bytes[0] == m->id.bytes[0] &&
                 event_id_equal(&item_source(&item)->id, &m->id)) {
                 m->payload = payload_new(&w->delivery.payloads, &item);
+                m->is_awaited = m->slot && m == delivery_peek(m->slot);
                 if (m->slot)
                         consumer_wake(CONTAINER_OF(m->slot, struct consumer, slot));
                 else

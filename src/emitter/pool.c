@@ -130,8 +130,27 @@ void pool_count_memory(struct pool *p)
                 list_add_last(&e->holders, &p->holder_link);
 }
 
+/* The faults on order: a checkpoint above what is in flight, or above what is about to be parked. */
+static uint64_t mutant_resume(const struct pool *p)
+{
+        const struct span *s = &p->work->delivery.span;
+
+        if (p->emitter->mutant_checkpoint_before_ack)
+                return p->cursor;
+        for (uint64_t at = s->first; at < s->next; at++) {
+                const struct message *m = s->places[at & (s->capacity - 1)];
+
+                if (m && m->state != MESSAGE_PARKING)
+                        return m->number;
+        }
+        return p->cursor;
+}
+
 uint64_t pool_resume(const struct pool *p)
 {
+        if (p->work &&
+                (p->emitter->mutant_checkpoint_before_ack || p->emitter->mutant_checkpoint_before_parked))
+                return mutant_resume(p);
         return p->work ? delivery_resume(&p->work->delivery, p->cursor) : p->cursor;
 }
 
@@ -191,6 +210,7 @@ static void work_end(struct pool *p)
         loader_end(p);
         parked_end(p);
         store_reader_close(&w->reader);
+        free(w->ending);
         delivery_fini(&w->delivery);
         p->work = NULL;
         free(w);
@@ -363,6 +383,7 @@ static int open_reader(struct pool *p)
                 .limit = UINT64_MAX,
                 .filter = pool_is_all(p) ? selector_new_filter(p->definition.selector) : NULL,
                 .resolve_links = p->definition.d.settings.resolve_links,
+                .examine_max = EXAMINED_PER_TURN,
                 .is_follow = true,
                 .on_ready = on_ready,
                 .arg = p,
@@ -410,8 +431,22 @@ static bool may_hold(const struct pool *p)
                e->memory_used - p->held_size + payloads->size + PAYLOAD_BLOCK_SIZE <= e->memory_max;
 }
 
-/* False: the pool has failed. */
-static bool take_item(struct pool *p, const struct store_read_item *item)
+/* What is read and good is delivered first: then the pool fails. */
+static void end_reading(struct pool *p, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void end_reading(struct pool *p, const char *format, ...)
+{
+        char text[512];
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(text, sizeof text, format, arguments);
+        va_end(arguments);
+        free(p->work->ending);
+        p->work->ending = memory_copy_string(text);
+}
+
+static void take_item(struct pool *p, const struct store_read_item *item)
 {
         const struct event_view *v = item_source(item);
         uint64_t number = pool_is_all(p) ? v->position : v->revision;
@@ -419,18 +454,18 @@ static bool take_item(struct pool *p, const struct store_read_item *item)
 
         p->cursor = number + 1;
         if (pool_is_all(p) && is_hidden(v->stream))
-                return true;
+                return;
         if (must_match(p)) {
                 switch (selector_match(p->definition.selector, v)) {
                 case FILTER_NO_MATCH:
-                        return true;
+                        return;
                 case FILTER_TOO_COSTLY:
                         p->cursor = number;
-                        pool_fail(p,
+                        end_reading(p,
                                 "matching the event at position %llu costs too much: simplify the pattern, "
-                                "or seek behind it",
+                                "or seek behind the event",
                                 (unsigned long long)v->position);
-                        return false;
+                        return;
                 default:
                         break;
                 }
@@ -446,7 +481,6 @@ static bool take_item(struct pool *p, const struct store_read_item *item)
                 .item = may_hold(p) ? item : NULL,
         };
         delivery_add(&p->work->delivery, &a);
-        return true;
 }
 
 static void note_examined(struct pool *p)
@@ -471,73 +505,72 @@ static void see_end(struct pool *p)
                 notification_wait(e->notification, &p->wait, store_next_position(e->store));
 }
 
-static void fail_reading(struct pool *p, int r)
+/* Outcomes that end the reading. */
+static void end_reading_by(struct pool *p, int r)
 {
-        const char *problem = p->work->reader ? store_reader_problem(p->work->reader) : "";
-        char text[256];
+        const struct store_reader *reader = p->work->reader;
 
-        snprintf(text, sizeof text, "%s", problem);
         switch (r) {
+        case STORE_READ_DELETED:
+                p->work->is_deleted = true;
+                end_reading(p, "the stream was deleted");
+                break;
         case STORE_READ_CORRUPT:
-                pool_fail(p, "behind %llu the log is damaged: %s", (unsigned long long)p->cursor, text);
+                end_reading(p, "behind %llu the log is damaged: %s", (unsigned long long)p->cursor,
+                        reader ? store_reader_problem(reader) : "an index");
                 break;
         case STORE_READ_TOO_COSTLY:
-                pool_fail(p,
-                        "behind %llu an event exceeds the limit of the filter's pattern: simplify it, or "
-                        "seek behind the event",
-                        (unsigned long long)p->cursor);
+                end_reading(p,
+                        "the event at position %llu exceeds the limit of the filter's pattern: simplify the "
+                        "pattern, or seek behind the event",
+                        (unsigned long long)store_reader_position(reader));
                 break;
         default:
-                pool_fail(p, "behind %llu the log cannot be read: %s", (unsigned long long)p->cursor,
+                end_reading(p, "behind %llu the log cannot be read: %s", (unsigned long long)p->cursor,
                         fault_last());
         }
 }
 
-/* Reads what there is room for. False: the pool has failed. */
-static bool read_some(struct pool *p, unsigned *budget)
+/* Reads what there is room for. */
+static void read_some(struct pool *p, unsigned *budget)
 {
         struct work *w = p->work;
         struct store_read_item item;
         unsigned most = MIN(*budget, (unsigned)POOL_READS_PER_TURN);
         int r = 0;
 
-        if (w->reader_waits || w->is_at_end || w->is_deleted)
-                return true;
+        if (w->reader_waits || w->is_at_end || w->ending)
+                return;
         emitter_make_room(p->emitter, p);
         if (!w->reader && has_room(p))
                 r = open_reader(p);
-        while (!r && most && w->reader && has_room(p)) {
+        while (!r && most && w->reader && has_room(p) && !w->ending) {
                 r = store_reader_next(w->reader, &item);
                 if (r)
                         break;
                 most--;
                 (*budget)--;
-                if (!take_item(p, &item))
-                        return false;
+                take_item(p, &item);
         }
         pool_count_memory(p);
         switch (r) {
         case 0:
                 if (!most)
                         pool_touch(p);
-                return true;
+                break;
         case STORE_READ_WAIT:
                 w->reader_waits = true;
-                return true;
+                break;
         case STORE_READ_YIELD:
                 note_examined(p);
                 *budget -= MIN(*budget, (unsigned)POOL_READS_PER_TURN);
                 pool_touch(p);
-                return true;
+                break;
         case STORE_READ_END:
                 see_end(p);
-                return true;
-        case STORE_READ_DELETED:
-                w->is_deleted = true;
-                return true;
+                break;
         default:
-                fail_reading(p, r);
-                return false;
+                end_reading_by(p, r);
         }
 }
 
@@ -623,8 +656,7 @@ static bool work(struct pool *p, unsigned *budget, uint64_t now)
                 return true;
         delivery_expire(&p->work->delivery, now);
         if (may) {
-                if (!read_some(p, budget))
-                        return false;
+                read_some(p, budget);
                 parked_run(p);
                 if (!p->work)
                         return false;
@@ -635,11 +667,15 @@ static bool work(struct pool *p, unsigned *budget, uint64_t now)
                 return false;
         take_counts(p);
         /* What was assigned made room. */
-        if (may && p->work->reader && !p->work->reader_waits && !p->work->is_at_end && has_room(p))
+        if (may && p->work->reader && !p->work->reader_waits && !p->work->is_at_end && !p->work->ending &&
+                has_room(p))
                 pool_touch(p);
-        if (p->work->is_deleted && delivery_is_empty(&p->work->delivery) && !parked_has_replay(p)) {
-                p->is_gone = true;
-                pool_fail(p, "the stream was deleted");
+        if (p->work->ending && delivery_is_empty(&p->work->delivery) && !parked_has_replay(p)) {
+                char problem[512];
+
+                snprintf(problem, sizeof problem, "%s", p->work->ending);
+                p->is_gone = p->work->is_deleted;
+                pool_fail(p, "%s", problem);
                 return false;
         }
         return true;

@@ -38,6 +38,7 @@ enum {
         MUTATIONS_MAX = 64,          /* that wait for each other, of one key */
         POOL_READS_PER_TURN = 512,
         READS_PER_TURN = 4096,
+        EXAMINED_PER_TURN = 2000,    /* of one pool, without a match */
         LOADS_PER_TURN = 64,         /* checkpoints */
         LOADS_AT_ONCE = 16,
         STARTS_PER_TURN = 512,
@@ -102,6 +103,7 @@ struct work {
         bool reader_waits; /* for the disk */
         bool is_at_end;    /* the reader has seen the end of the log */
         bool is_deleted;   /* the reader has seen the stream's tombstone */
+        char *ending;      /* why there is no more to read; owned; it fails when what was read is finished */
         uint64_t quiet_since_us; /* monotonic; 0: there is something to do */
 
         /* loader.c: one message at a time is read again */
@@ -336,6 +338,8 @@ struct emitter {
         struct os_turn_hook hook;
         uint64_t memory_max;
         unsigned subscriptions_max;
+        bool mutant_checkpoint_before_ack;
+        bool mutant_checkpoint_before_parked;
 
         int state;
         uint64_t term;

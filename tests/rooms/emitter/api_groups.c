@@ -418,6 +418,51 @@ TEST(park, what_was_not_finished_of_a_replay_is_still_parked)
         world_end(&w);
 }
 
+/* True when the store refuses appends for want of space. */
+static bool is_full(struct world *w)
+{
+        append_event(w, (struct event){.stream = "probe"});
+        for (unsigned i = 0; w->appends_done < w->appends_asked && i < 1000; i++)
+                world_step(w);
+        return w->verdict == STORE_FULL;
+}
+
+TEST(park, on_a_full_disk_waits_and_holds_the_checkpoint)
+{
+        struct world w = {0};
+        struct client c;
+        struct os_sim_faults faults = {.free_bytes = 1};
+
+        if (is_on_memory_machine)
+                return;
+        world_begin(&w, 23);
+        append(&w, "a", 20);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        client_open(&w, &c, "a", "g", 20, false);
+        client_drain(&w, &c);
+        os_sim_set_faults(w.os, &faults);
+        for (unsigned i = 0; i < 100 && !is_full(&w); i++)
+                world_run_for(&w, 1000 * 1000);
+        assert_true(is_full(&w));
+        for (unsigned i = 0; i < 20; i++)
+                if (i == 5)
+                        client_nack(&c, i, NACK_PARK, "now");
+                else
+                        client_ack(&c, i);
+        assert_int_equal(create(&w, definition_of("b", "g")), EMITTER_BUSY);
+        world_run_for(&w, 20 * 1000 * 1000);
+        assert_int_equal(info_of(&w, "a", "g").info.parked, 0);
+        assert_false(info_of(&w, "a", "g").info.has_checkpoint);
+        assert_int_equal(info_of(&w, "a", "g").info.lag_events, 15); /* from the one that is to be parked */
+        faults.free_bytes = 0;
+        os_sim_set_faults(w.os, &faults);
+        world_run_for(&w, 60 * 1000 * 1000);
+        assert_int_equal(info_of(&w, "a", "g").info.parked, 1);
+        assert_int_equal(info_of(&w, "a", "g").info.checkpoint, 19);
+        client_close(&c);
+        world_end(&w);
+}
+
 TEST(statistics, are_measured_when_asked_for)
 {
         struct world w = {0};
@@ -462,6 +507,7 @@ int main(void)
                 TEST_ROW(park, a_parked_event_is_a_link_with_its_reason_and_survives),
                 TEST_ROW(park, replay_gives_them_again_with_no_retry_and_then_they_are_parked_no_more),
                 TEST_ROW(park, what_was_not_finished_of_a_replay_is_still_parked),
+                TEST_ROW(park, on_a_full_disk_waits_and_holds_the_checkpoint),
                 TEST_ROW(statistics, are_measured_when_asked_for),
         };
         int failed = cmocka_run_group_tests_name("groups, simulated", tests, NULL, NULL);

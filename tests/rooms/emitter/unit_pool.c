@@ -343,6 +343,80 @@ TEST(poison, an_event_that_is_gone_before_its_retry_is_passed_over_and_said)
         world_end(&w);
 }
 
+struct search {
+        struct os *os;
+        char path[512];
+        const char *text;
+        uint64_t found; /* offset; 0: not */
+        char where[512];
+};
+
+static void search_file(struct search *s)
+{
+        CLEANUP(buffer_fini) struct buffer content = {0};
+        uint8_t *at;
+
+        if (s->found || os_read_whole(s->os, s->path, 64 * 1024 * 1024, &content))
+                return;
+        at = memmem(content.data, content.size, s->text, strlen(s->text));
+        if (!at)
+                return;
+        s->found = (uint64_t)(at - content.data);
+        snprintf(s->where, sizeof s->where, "%s", s->path);
+}
+
+static int search_entry(void *arg, const char *name, bool is_dir)
+{
+        struct search *s = arg;
+        size_t size = strlen(s->path);
+
+        snprintf(s->path + size, sizeof s->path - size, "/%s", name);
+        if (is_dir)
+                assert_int_equal(os_dir_list(s->os, s->path, search_entry, s), 0);
+        else if (strstr(name, ".seg"))
+                search_file(s);
+        s->path[size] = 0;
+        return 0;
+}
+
+TEST(poison, a_damaged_range_stops_who_reads_it_and_nobody_else)
+{
+        struct world w = {0};
+        struct client c[3];
+        struct search s = {.path = "data", .text = "{\"mark\":1}"};
+        struct told t;
+
+        world_begin(&w, 71);
+        append(&w, "a,b", 10);
+        append_event(&w, (struct event){.stream = "b", .data = "{\"mark\":1}"});
+        wait_for_appends(&w);
+        append(&w, "a,b", 10);
+        s.os = w.os;
+        assert_int_equal(os_dir_list(w.os, "data", search_entry, &s), 0);
+        assert_true(s.found > 0);
+        assert_int_equal(os_sim_flip_bit(w.os, s.where, s.found * 8 + 3), 0);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        assert_int_equal(create(&w, definition_of("b", "g")), EMITTER_OK);
+        assert_int_equal(create(&w, definition_of("$all", "g")), EMITTER_OK);
+        client_open(&w, &c[0], "a", "g", 100, true);
+        client_open(&w, &c[1], "b", "g", 100, true);
+        client_open(&w, &c[2], "$all", "g", 100, true);
+        clients_drain(&w, c, 3);
+        assert_int_equal(c[0].count, 10);
+        assert_int_equal(c[1].outcome, CONSUMER_DROPPED);
+        assert_int_equal(c[1].count, 5); /* what was good before the damage */
+        assert_int_equal(c[2].outcome, CONSUMER_DROPPED);
+        t = info_of(&w, "b", "g");
+        assert_string_equal(t.state, "failed");
+        assert_non_null(strstr(t.problem, "damaged"));
+        append(&w, "a", 2);
+        clients_drain(&w, c, 1);
+        assert_int_equal(c[0].count, 12);
+        for (unsigned i = 0; i < 3; i++)
+                client_close(&c[i]);
+        world_end(&w);
+}
+
 /* ---- topics ---- */
 
 struct topic_watch {
@@ -503,6 +577,7 @@ int main(void)
                 TEST_ROW(monitor, mends_a_pool_that_nobody_will_wake_and_leaves_the_others_alone),
                 TEST_ROW(poison, an_event_too_costly_to_match_stops_one_subscription_and_says_so),
                 TEST_ROW(poison, an_event_that_is_gone_before_its_retry_is_passed_over_and_said),
+                TEST_ROW(poison, a_damaged_range_stops_who_reads_it_and_nobody_else),
                 TEST_ROW(topic, tells_of_every_event_in_batches_and_moves_its_checkpoint),
                 TEST_ROW(definition, json_says_what_is_wrong_and_where),
                 TEST_ROW(definition, a_member_is_found_at_the_first_level_only),
