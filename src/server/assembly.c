@@ -1,5 +1,6 @@
 /* The assembly: makes the machine, the bus, the gateway and the store, says to each what it needs of the
  * others, and takes them apart in reverse. ARCHITECTURE.md ("Start and stop") has the chain of facts. */
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -518,10 +519,24 @@ static void on_abort(int number)
         _exit(EXIT_CODE_BUG);
 }
 
+/* Standard descriptors that are closed would be given to sockets and files of ours, and get what is printed.
+ */
+static void open_standard_descriptors(void)
+{
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                close(fd);
+}
+
 static void set_up_process(void)
 {
         struct sigaction action = {.sa_handler = on_abort};
 
+        open_standard_descriptors();
         sigaction(SIGABRT, &action, NULL);
         /* Arenas of malloc are for programs whose threads allocate in parallel; here the loop does nearly all
          * of it. */

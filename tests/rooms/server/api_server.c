@@ -438,6 +438,36 @@ TEST(server, a_data_directory_in_use_is_66)
         assert_int_equal(child_stop(&second, SIGTERM), 0);
 }
 
+/* As some supervisors start their children. A socket of ours as descriptor 2 would get what is logged. */
+TEST(server, closed_standard_descriptors_hurt_nothing)
+{
+        char data[128];
+        struct child first;
+        int status;
+        pid_t pid;
+
+        data_path(data, "closed");
+        START(&first, "--port", "0", "--data", data, "--json");
+        child_wait_ready(&first);
+        fflush(NULL);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                const char *arguments[] = {"--port", "0", "--data", data};
+                char *environment[] = {NULL};
+
+                close(STDIN_FILENO);
+                close(STDOUT_FILENO);
+                close(STDERR_FILENO);
+                alarm(60);
+                _exit(server_main(4, (char **)arguments, environment));
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), EXIT_CODE_DATA_IN_USE); /* which it has to say to nobody */
+        assert_int_equal(child_stop(&first, SIGTERM), 0);
+}
+
 /* G13, G14: a damaged file is never read as if it were right, and is named. */
 TEST(server, damaged_data_is_67_and_names_the_file)
 {
@@ -507,6 +537,7 @@ int main(void)
                 TEST_ROW(server, an_address_that_others_can_reach_is_refused_with_the_reason),
                 TEST_ROW(server, a_port_in_use_is_64_and_names_the_way_out),
                 TEST_ROW(server, a_data_directory_in_use_is_66),
+                TEST_ROW(server, closed_standard_descriptors_hurt_nothing),
                 TEST_ROW(server, damaged_data_is_67_and_names_the_file),
                 TEST_ROW(server, a_directory_that_cannot_be_made_is_68),
                 TEST_ROW(server, a_failed_assertion_is_70),
