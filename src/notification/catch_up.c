@@ -55,6 +55,8 @@ static void on_match(struct notification_wait *wait, uint64_t position)
 
         s->state = SUBSCRIPTION_READING;
         s->behind_since_us = os_turn_time(s->notification->os).monotonic_us;
+        if (s->notification->mutant_live_gap) /* a fault on order */
+                position = store_next_position(s->notification->store);
         if (is_all(s))
                 store_reader_rest(s->reader, position);
         s->on_readable(s->arg);
@@ -473,6 +475,7 @@ int notification_open(const struct notification_options *options, struct notific
         n->os = options->os;
         n->control = options->control;
         n->store = options->store;
+        n->mutant_live_gap = options->mutant_live_gap;
         n->subscriptions_max = options->subscriptions_max ? options->subscriptions_max : 10000;
         list_init(&n->subscriptions);
         leader_init(&n->leader, n);

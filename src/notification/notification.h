@@ -21,6 +21,7 @@ struct notification_options {
         struct control *control;
         struct store *store;
         unsigned subscriptions_max; /* 0: 10 000; more gives SUBSCRIPTION_LIMIT */
+        bool mutant_live_gap;       /* for the tests of the tests */
 };
 /* Starts the leader tracker and the match index under a supervisor; the chain of leadership facts runs when a
  * leader is known. */

@@ -103,6 +103,7 @@ struct notification {
         struct list subscriptions; /* all that are open */
         unsigned subscription_count;
         unsigned subscriptions_max;
+        bool mutant_live_gap;
         uint64_t delivered;
         bool is_stopping;
 };
