@@ -1,6 +1,7 @@
 #!/bin/sh
 # The store on the simulated machine: the checker of histories finds what is planted; the seeds that once failed; 1 000
-# seeds, every 50th twice with equal hashes; and each mutant is killed within its budget of seeds.
+# seeds, every 50th twice with equal hashes; then its subscriptions, with half as many seeds; and each mutant is killed
+# within its budget of seeds.
 #   tests/sim/run.sh [SEEDS [FROM]]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -22,18 +23,29 @@ while read -r seed story; do
         verdict 1 $?
 done <tests/sim/seeds
 
-output=$("$sim" --seeds "$seeds" --from "$from" --replay-every 50)
-echo "$output"
-bad=$(echo "$output" | sed -n 's/^\([0-9]*\) of [0-9]* seeds failed$/\1/p')
-if [ -z "$bad" ]; then
-        failed=$((failed + 1))
-else
-        failed=$((failed + bad)) passed=$((passed + seeds - bad))
-fi
+run() { # SEEDS FROM [OPTION]...: these seeds, and what came of them
+        count=$1 first=$2
+        shift 2
+        output=$("$sim" "$@" --seeds "$count" --from "$first" --replay-every 50)
+        echo "$output"
+        bad=$(echo "$output" | sed -n 's/^\([0-9]*\) of [0-9]* seeds failed$/\1/p')
+        if [ -z "$bad" ]; then
+                failed=$((failed + 1))
+        else
+                failed=$((failed + bad)) passed=$((passed + count - bad))
+        fi
+}
+run "$seeds" "$from"
+run $((seeds / 2 + 1)) "$from" --subscriptions
 
-# A mutant is a fault on order in the store. The budget is several times what the first kill took.
+# A mutant is a fault on order, in the store, the emitter or the notification. The budget is several times what the first
+# kill took.
 for mutant in skip-sync:20 ack-before-sync:20 skip-crc:60; do
         "$sim" --mutant "${mutant%:*}" --seeds "${mutant#*:}" --until-killed --quiet
+        verdict 1 $?
+done
+for mutant in checkpoint-before-ack:20 checkpoint-before-parked:300 live-gap:20; do
+        "$sim" --subscriptions --mutant "${mutant%:*}" --seeds "${mutant#*:}" --until-killed --quiet
         verdict 1 $?
 done
 

@@ -1,9 +1,10 @@
 /* Runs seeds, many at a time, each in a process that may be lost: what a crash abandons is given back only
  * then.
  *
- *     sim [--seeds N] [--from S] [--mutant NAME] [--until-killed] [--jobs N] [--replay-every N] [--loud]
- * [--quiet]
+ *     sim [--subscriptions] [--seeds N] [--from S] [--mutant NAME] [--until-killed] [--jobs N]
+ *         [--replay-every N] [--loud] [--quiet]
  *
+ * Runs the store; with --subscriptions the rooms that deliver from it, with their consumers.
  * Prints the totals and the failing seeds; exits with 1 if a seed failed (with --until-killed: if none did).
  */
 #include <errno.h>
@@ -30,6 +31,7 @@ struct options {
         uint64_t replay_every; /* this many seeds: run twice, with equal hashes */
         enum mutant mutant;
         unsigned jobs;
+        bool of_subscriptions;
         bool until_killed;
         bool is_loud;
         bool is_quiet;
@@ -58,7 +60,8 @@ struct sums {
         uint64_t hash; /* of all hashes; the order of seeds does not matter */
 };
 
-static const char *const mutant_names[MUTANTS] = {"none", "skip-sync", "ack-before-sync", "skip-crc"};
+static const char *const mutant_names[MUTANTS] = {"none", "skip-sync", "ack-before-sync", "skip-crc",
+        "checkpoint-before-ack", "checkpoint-before-parked", "live-gap"};
 
 static bool send_report(int to, const struct report *report)
 {
@@ -69,13 +72,15 @@ static void run_seed(const struct options *o, uint64_t seed, int to)
 {
         struct world_options options = {.seed = seed, .mutant = o->mutant, .is_loud = o->is_loud};
         struct report report = {.seed = seed};
+        void (*run)(const struct world_options *options, struct world_result *ret) =
+                o->of_subscriptions ? subscriptions_run : world_run;
 
-        world_run(&options, &report.result);
+        run(&options, &report.result);
         if (o->replay_every && seed % o->replay_every == 0 && !report.result.has_failed) {
                 struct world_result again;
 
                 options.is_loud = false;
-                world_run(&options, &again);
+                run(&options, &again);
                 report.is_replayed = true;
                 if (again.hash != report.result.hash) {
                         report.result.has_failed = true;
@@ -189,7 +194,7 @@ static void run_all(const struct options *o, struct sums *sums)
         }
 }
 
-static void print_totals(const struct sums *s, double seconds)
+static void print_totals(const struct options *o, const struct sums *s, double seconds)
 {
         const struct world_totals *t = &s->totals;
 
@@ -200,6 +205,18 @@ static void print_totals(const struct sums *s, double seconds)
                 N(lives), N(crashes), N(kills), N(stops), N(faults));
         printf("  writes lost %llu, torn %llu; segments sealed %llu; clock jumps %llu, failing reads %llu\n",
                 N(lost_writes), N(torn_writes), N(sealed), N(clock_jumps), N(read_faults));
+        if (o->of_subscriptions) {
+                printf("  events acknowledged %llu; catch-up sessions %llu, events %llu\n", N(events),
+                        N(sessions), N(session_events));
+                printf("  consumers %llu: given %llu, retried %llu, acknowledged %llu, refused %llu, again "
+                       "although finished %llu\n",
+                        N(consumers), N(given), N(retried), N(acked), N(nacked), N(given_again));
+                printf("  parked %llu, replays %llu; changes answered %llu, unknown until the next start "
+                       "%llu; checkpoints checked "
+                       "%llu\n",
+                        N(parked), N(replays), N(mutations), N(mutations_unknown), N(checkpoints_checked));
+                return;
+        }
         printf("  appends %llu: events acknowledged %llu, duplicates %llu, conflicts %llu, refused %llu "
                "(busy %llu, "
                "full %llu), unknown %llu (of these kept %llu)\n",
@@ -238,7 +255,9 @@ static bool parse(int argc, char **argv, struct options *o)
                 const char *value = i + 1 < argc ? argv[i + 1] : "";
                 uint64_t n;
 
-                if (strcmp(argv[i], "--until-killed") == 0)
+                if (strcmp(argv[i], "--subscriptions") == 0)
+                        o->of_subscriptions = true;
+                else if (strcmp(argv[i], "--until-killed") == 0)
                         o->until_killed = true;
                 else if (strcmp(argv[i], "--loud") == 0)
                         o->is_loud = true;
@@ -270,8 +289,9 @@ int main(int argc, char **argv)
         double seconds;
 
         if (!parse(argc, argv, &o)) {
-                fprintf(stderr, "usage: sim [--seeds N] [--from S] [--mutant "
-                                "none|skip-sync|ack-before-sync|skip-crc] "
+                fprintf(stderr, "usage: sim [--subscriptions] [--seeds N] [--from S] [--mutant "
+                                "none|skip-sync|ack-before-sync|skip-crc|checkpoint-before-ack|checkpoint-"
+                                "before-parked|live-gap] "
                                 "[--until-killed] [--jobs N] [--replay-every N] [--loud] [--quiet]\n");
                 return 2;
         }
@@ -280,7 +300,7 @@ int main(int argc, char **argv)
         clock_gettime(CLOCK_MONOTONIC, &end);
         seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
         if (!o.is_quiet)
-                print_totals(&sums, seconds);
+                print_totals(&o, &sums, seconds);
         if (o.until_killed) {
                 if (sums.failed)
                         printf("mutant %s killed at seed %llu, %.1f s\n", mutant_names[o.mutant],

@@ -1,10 +1,11 @@
-/* One run of the store on the simulated machine: everything follows from the seed. */
+/* One run on the simulated machine, of the store or of its subscriptions: everything follows from the seed. */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
 
 #include "base/bytes.h"
 
-enum mutant { MUTANT_NONE, MUTANT_SKIP_SYNC, MUTANT_ACK_BEFORE_SYNC, MUTANT_SKIP_CRC, MUTANTS };
+enum mutant { MUTANT_NONE, MUTANT_SKIP_SYNC, MUTANT_ACK_BEFORE_SYNC, MUTANT_SKIP_CRC,
+        MUTANT_CHECKPOINT_BEFORE_ACK, MUTANT_CHECKPOINT_BEFORE_PARKED, MUTANT_LIVE_GAP, MUTANTS };
 
 struct world_options {
         uint64_t seed;
@@ -41,6 +42,21 @@ struct world_totals {
         uint64_t flips_harmless;
         uint64_t clock_jumps;
         uint64_t read_faults;
+
+        /* of subscriptions */
+        uint64_t consumers;
+        uint64_t given;
+        uint64_t given_again; /* although they were finished */
+        uint64_t retried;
+        uint64_t acked;
+        uint64_t nacked;
+        uint64_t parked;
+        uint64_t replays;
+        uint64_t mutations;
+        uint64_t mutations_unknown;
+        uint64_t checkpoints_checked;
+        uint64_t sessions;
+        uint64_t session_events;
 };
 
 struct world_result {
@@ -51,5 +67,6 @@ struct world_result {
 };
 
 void world_run(const struct world_options *options, struct world_result *ret);
+void subscriptions_run(const struct world_options *options, struct world_result *ret);
 
 #endif
