@@ -86,7 +86,7 @@ void metrics_get(void *arg, struct gateway_request *r)
 #undef STORE_METRIC
 #undef METRIC
         if (l->has_emitter)
-                subscriptions_add(arg, &out);
+                subscriptions_add(arg, l->emitter.subscriptions, &out);
         add_facts(l, &out);
         gateway_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_bytes(&out), NULL, 0);
         buffer_fini(&out);

@@ -171,6 +171,7 @@ void ops_close(struct ops **pointer)
         *pointer = NULL;
         facts_close(ops);
         levels_close(ops);
+        subscriptions_close(ops);
         free(ops->routes);
         free(ops->host);
         free(ops->node_name);

@@ -66,8 +66,15 @@ void metrics_add_family(struct buffer *out, const char *name, enum metric_kind k
 
 /* ---- subscriptions.c ---- */
 
-/* ops->emitter must be set. */
-void subscriptions_add(struct ops *ops, struct buffer *out);
+/* From one scrape to the next. */
+struct ops_subscriptions {
+        struct buffer after; /* the key of the last one that was looked at */
+        struct buffer shown; /* the names of those that were shown */
+};
+
+/* ops->emitter must be set. `definitions`: how many there are. */
+void subscriptions_add(struct ops *ops, uint64_t definitions, struct buffer *out);
+void subscriptions_close(struct ops *ops);
 
 /* ---- the whole ---- */
 
@@ -88,6 +95,7 @@ struct ops {
         uint64_t ready_wall_us;   /* of the fact system_ready; 0: not yet */
         struct ops_workers workers;
         struct ops_facts facts;
+        struct ops_subscriptions subscriptions;
         struct gateway_route *routes;
         unsigned route_count;
 };
