@@ -43,7 +43,6 @@ enum emitter_verdict consumer_open(
         struct pool *p;
         const struct emitter_settings *s;
 
-        assert(options->window > 0);
         if (e->state != EMITTER_SERVING || e->is_stopping)
                 return EMITTER_NOT_LEADER;
         p = emitter_find(e, options->stream, options->group);
@@ -62,7 +61,7 @@ enum emitter_verdict consumer_open(
         c->on_readable = options->on_readable;
         c->arg = options->arg;
         c->slot.seed = ++e->next_seed;
-        c->slot.window = MIN(options->window, (uint32_t)WINDOW_MAX);
+        c->slot.window = MIN(MAX(options->window, 1u), (uint32_t)WINDOW_MAX);
         list_init(&c->wake_link);
         list_init(&c->slot.link);
         list_init(&c->slot.open_link);

@@ -126,6 +126,7 @@ struct delivery {
         uint32_t flying_count;
         uint32_t parking_count;
         uint32_t replay_count; /* messages from the parked stream */
+        uint64_t size;         /* of messages and lanes, without payloads */
         uint64_t finished;     /* of the source, so far */
         uint64_t acked, nacked, retried, timed_out, skipped;
 };

@@ -127,7 +127,7 @@ void emitter_publish(struct emitter *e, enum fact_type type, struct bytes key, u
 
 void emitter_make_room(struct emitter *e, struct pool *p)
 {
-        while (e->memory_used > e->memory_max) {
+        while (e->memory_used + e->work_size > e->memory_max) {
                 struct pool *first = NULL;
 
                 LIST_EACH (at, &e->holders) {
@@ -204,6 +204,7 @@ static void free_pools(struct emitter *e, const char *why)
         e->defined_count = 0;
         e->start_next = 0;
         assert(e->memory_used == 0);
+        assert(e->work_size == 0);
 }
 
 static void duty_load(void *arg, uint64_t term)

@@ -249,7 +249,7 @@ void emitter_stats(const struct emitter *e, struct emitter_stats *ret)
         *ret = e->stats;
         ret->subscriptions = e->defined_count;
         ret->consumers = e->consumer_count;
-        ret->memory_size = e->memory_used;
+        ret->memory_size = e->memory_used + e->work_size;
         for (unsigned i = 0; i < e->pool_count; i++) {
                 const struct pool *p = e->pools[i];
 

@@ -18,6 +18,7 @@ void lanes_init(struct delivery *d)
         if (!strategy_has_lanes(d->strategy))
                 return;
         d->owners = memory_new_array(LANE_GROUPS, sizeof *d->owners);
+        d->size += LANE_GROUPS * sizeof *d->owners;
         d->lane_bucket_count = LANE_BUCKETS_MIN;
         d->lane_buckets = memory_new_array(d->lane_bucket_count, sizeof *d->lane_buckets);
 }
@@ -182,10 +183,12 @@ static struct lane *lane_get(struct delivery *d, uint64_t hash)
                 if (lane->hash == hash)
                         return lane;
         lane = d->free_lanes;
-        if (lane)
+        if (lane) {
                 d->free_lanes = lane->next;
-        else
+        } else {
                 lane = memory_new(sizeof *lane);
+                d->size += sizeof *lane;
+        }
         *lane = (struct lane){.hash = hash, .next = *head};
         *head = lane;
         list_init(&lane->pending);

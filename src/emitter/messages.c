@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "emitter/delivery.h"
 
-enum { MESSAGES_PER_BLOCK = 64, SPAN_CAPACITY_MIN = 64, ID_BUCKETS_MIN = 64 };
+enum { MESSAGES_PER_BLOCK = 16, SPAN_CAPACITY_MIN = 64, ID_BUCKETS_MIN = 64 };
 
 struct message_block {
         struct message_block *next;
@@ -44,6 +44,7 @@ struct message *message_new(struct delivery *d)
                 struct message_block *b = MEMORY_NEW(struct message_block);
 
                 b->next = d->message_blocks;
+                d->size += sizeof *b;
                 d->message_blocks = b;
                 for (unsigned i = MESSAGES_PER_BLOCK; i-- > 0;) {
                         b->messages[i].next_by_id = d->free_messages;

@@ -122,9 +122,12 @@ void pool_count_memory(struct pool *p)
 {
         struct emitter *e = p->emitter;
         uint64_t size = p->work ? p->work->delivery.payloads.size : 0;
+        uint64_t work_size = p->work ? sizeof *p->work + p->work->delivery.size : 0;
 
         e->memory_used = e->memory_used - p->held_size + size;
         p->held_size = size;
+        e->work_size = e->work_size - p->work_size + work_size;
+        p->work_size = work_size;
         list_remove(&p->holder_link);
         if (size)
                 list_add_last(&e->holders, &p->holder_link);
@@ -415,6 +418,8 @@ static bool has_room(const struct pool *p)
 
         if (span_size(&d->span) >= SPAN_MAX)
                 return false;
+        if (p->emitter->memory_used + p->emitter->work_size >= p->emitter->memory_max)
+                return d->pending_count < MIN(most, (uint32_t)SHORT_MESSAGES_MAX);
         if (d->pending_count < most && d->payloads.size < BUFFER_SIZE_MAX)
                 return true;
         /* Lanes of a slow consumer fill the buffer: the others' are behind it. */
@@ -428,7 +433,8 @@ static bool may_hold(const struct pool *p)
         const struct payloads *payloads = &p->work->delivery.payloads;
 
         return payloads->size < BUFFER_SIZE_MAX &&
-               e->memory_used - p->held_size + payloads->size + PAYLOAD_BLOCK_SIZE <= e->memory_max;
+               e->memory_used - p->held_size + payloads->size + PAYLOAD_BLOCK_SIZE + e->work_size <=
+                       e->memory_max;
 }
 
 /* What is read and good is delivered first: then the pool fails. */

@@ -29,6 +29,7 @@ enum {
         BUFFER_MESSAGES_MAX = 10000, /* of one pool, whatever its settings say */
         LANED_MESSAGES_MAX = 16384,  /* of a pool with lanes while a consumer has nothing to do */
         BUFFER_SIZE_MAX = 1024 * 1024,
+        SHORT_MESSAGES_MAX = 16,     /* of one pool while memory is short */
         /* Events that are finished above one that is not: what a restart may deliver twice. Above it nothing more is
          * read: a consumer that holds one event for ever holds the others up only then. */
         SPAN_MAX = 65536,
@@ -147,7 +148,8 @@ struct pool {
         struct list consumers;
         unsigned consumer_count;
         struct list workers;
-        uint64_t held_size; /* of its buffers, as counted in emitter.memory_used */
+        uint64_t held_size; /* of payloads, as counted in emitter.memory_used */
+        uint64_t work_size; /* of messages and lanes, as counted in emitter.work_size */
 
         /* the cursor, checkpoint.c */
         uint64_t cursor;         /* everything below was read, or is of no concern */
@@ -360,7 +362,8 @@ struct emitter {
         struct list loading;
         unsigned loads_under_way;
         struct list holders; /* pools with payloads, the longest without use first */
-        uint64_t memory_used;
+        uint64_t memory_used; /* by payloads */
+        uint64_t work_size;   /* by what tells where each event is */
         struct list flights;
         unsigned flight_count;
         uint64_t next_seed;
