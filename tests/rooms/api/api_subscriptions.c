@@ -591,7 +591,7 @@ static void take_emitter_away(struct server *s, void *arg)
 TEST(subscriptions, are_not_served_without_an_emitter_and_consumers_that_wait_learn_of_a_stop)
 {
         struct server *s = server_start(NULL);
-        struct frames f;
+        struct frames f, full;
         struct frame frame;
         struct reply r;
 
@@ -599,14 +599,24 @@ TEST(subscriptions, are_not_served_without_an_emitter_and_consumers_that_wait_le
                 call_bytes(s, "PUT /v1/subscriptions/s/g", JSON_BODY, BYTES_LITERAL("{}"), &r);
                 reply_free(&r);
         }
-        frames_open(s, &f, "GET /v1/subscriptions/s/g/events", "");
+        frames_open(s, &f, "GET /v1/subscriptions/s/g/events?window=1", "");
         assert_true(frames_next(&f, &frame));
+        /* One that has had all it asked for and keeps it. */
+        append_many(s, "s", "T", 0, 2);
+        assert_true(frames_next(&f, &frame));
+        frames_open(s, &full, "GET /v1/subscriptions/s/g/events?limit=1", "");
+        assert_true(frames_next(&full, &frame));
+        assert_true(frames_next(&full, &frame));
         on_server(s, take_emitter_away, NULL);
         refuse(s, 503, "not-ready", "", "GET /v1/subscriptions", "", NULL);
         server_stop(s);
         assert_true(frames_next(&f, &frame));
         assert_non_null(strstr(frame.data, "the server stops"));
         assert_false(frames_next(&f, &frame));
+        assert_true(frames_next(&full, &frame));
+        assert_non_null(strstr(frame.data, "the server stops"));
+        assert_false(frames_next(&full, &frame));
+        frames_close(&full);
         frames_close(&f);
 }
 
