@@ -30,7 +30,7 @@ void key_write(struct bytes stream, struct bytes group, struct buffer *out)
         buffer_add_bytes(out, group);
 }
 
-static unsigned lower_bound(const struct emitter *e, struct bytes key)
+unsigned emitter_index(const struct emitter *e, struct bytes key)
 {
         unsigned low = 0, high = e->pool_count;
 
@@ -60,7 +60,7 @@ struct pool *emitter_find_any(struct emitter *e, struct bytes stream, struct byt
         memcpy(data + stream.size, "::", 2);
         if (group.size)
                 memcpy(data + stream.size + 2, group.data, group.size);
-        at = lower_bound(e, key);
+        at = emitter_index(e, key);
         *ret_index = at;
         return at < e->pool_count && bytes_equal(e->pools[at]->key, key) ? e->pools[at] : NULL;
 }
@@ -76,7 +76,7 @@ struct pool *emitter_find(struct emitter *e, struct bytes stream, struct bytes g
 
 void emitter_add_pool(struct emitter *e, struct pool *p)
 {
-        unsigned at = lower_bound(e, p->key);
+        unsigned at = emitter_index(e, p->key);
 
         assert(at == e->pool_count || !bytes_equal(e->pools[at]->key, p->key));
         if (e->pool_count == e->pool_capacity) {
@@ -92,7 +92,7 @@ void emitter_add_pool(struct emitter *e, struct pool *p)
 
 void emitter_remove_pool(struct emitter *e, struct pool *p)
 {
-        unsigned at = lower_bound(e, p->key);
+        unsigned at = emitter_index(e, p->key);
 
         assert(at < e->pool_count);
         assert(e->pools[at] == p);

@@ -215,7 +215,7 @@ unsigned emitter_each(struct emitter *e, struct bytes stream, struct bytes after
 
         if (e->state != EMITTER_SERVING)
                 return 0;
-        for (unsigned i = 0; i < e->pool_count && told < limit; i++) {
+        for (unsigned i = after.size ? emitter_index(e, after) : 0; i < e->pool_count && told < limit; i++) {
                 struct pool *p = e->pools[i];
 
                 if (!p->is_defined || (stream.size && !bytes_equal(p->stream, stream)) ||

@@ -391,6 +391,8 @@ static inline uint64_t emitter_now(const struct emitter *e)
 struct pool *emitter_find(struct emitter *e, struct bytes stream, struct bytes group);
 /* Also one that is not defined yet; `ret_index`: where it is or would be. */
 struct pool *emitter_find_any(struct emitter *e, struct bytes stream, struct bytes group, unsigned *ret_index);
+/* Where the first key stands that is not before this one. */
+unsigned emitter_index(const struct emitter *e, struct bytes key);
 void emitter_add_pool(struct emitter *e, struct pool *p);
 void emitter_remove_pool(struct emitter *e, struct pool *p);
 void emitter_loaded(struct emitter *e); /* all definitions are known */

@@ -189,6 +189,34 @@ TEST(delete, ends_consumers_and_hides_checkpoint_and_parked_events)
         world_end(&w);
 }
 
+TEST(delete, waits_for_the_checkpoint_that_is_on_its_way)
+{
+        struct world w = {0};
+        struct client c;
+        struct answer a = {0};
+
+        if (is_on_memory_machine)
+                return;
+        world_begin(&w, 56);
+        append(&w, "a", 20);
+        for (unsigned steps = 0; steps < 8; steps++) {
+                a = (struct answer){0};
+                assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+                client_open(&w, &c, "a", "g", 20, false);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 20);
+                for (unsigned i = 0; i < 20; i++)
+                        client_ack(&c, i);
+                client_close(&c); /* its checkpoint is written now; the delete comes at every step of that */
+                for (unsigned i = 0; i < steps; i++)
+                        os_sim_step(w.os);
+                emitter_delete(w.emitter, BYTES_LITERAL("a"), BYTES_LITERAL("g"), on_answer, &a);
+                assert_int_equal(wait_for_answer(&w, &a), EMITTER_OK);
+                world_run(&w);
+        }
+        world_end(&w);
+}
+
 TEST(mutations, of_one_key_take_effect_one_after_the_other)
 {
         struct world w = {0};
@@ -497,6 +525,7 @@ int main(void)
                 TEST_ROW(update, drops_consumers_and_goes_on_from_where_it_was),
                 TEST_ROW(update, a_new_start_counts_only_without_checkpoint),
                 TEST_ROW(delete, ends_consumers_and_hides_checkpoint_and_parked_events),
+                TEST_ROW(delete, waits_for_the_checkpoint_that_is_on_its_way),
                 TEST_ROW(mutations, of_one_key_take_effect_one_after_the_other),
                 TEST_ROW(pause, gives_nothing_out_and_is_durable),
                 TEST_ROW(pause, who_asked_during_it_gets_what_had_been_assigned_to_it_afterwards),

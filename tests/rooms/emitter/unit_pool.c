@@ -178,6 +178,7 @@ TEST(duties, lost_and_regained_write_nothing_in_between_and_lose_nothing)
         for (unsigned i = 0; i < 20; i++)
                 client_ack(&c, i);
         id = c.items[19].id;
+        world_run_for(&w, 1000);
         /* All of one turn: a mutation is under way, a checkpoint is due, and the duties are lost. */
         d.selector = s;
         emitter_create(w.emitter, &d, on_answer, &a);
