@@ -90,13 +90,33 @@ int load_embed_append(const struct load_options *o)
         return 0;
 }
 
+/* One event for each of `batch` streams at a time, round about. */
+static void fill_streams(struct nilo *nilo, const struct load_options *o, const struct nilo_event *event)
+{
+        struct nilo_write *writes = calloc(o->batch, sizeof *writes);
+        char(*names)[128] = calloc(o->batch, sizeof *names);
+
+        for (uint64_t done = 0; done < o->count; done += o->batch) {
+                for (unsigned i = 0; i < o->batch; i++) {
+                        snprintf(names[i], sizeof names[i], "%s-%llu", o->stream,
+                                (unsigned long long)((done + i) % o->streams));
+                        writes[i] = (struct nilo_write){names[i], NILO_ANY, event, 1};
+                }
+                check(nilo_append_all(nilo, writes, o->batch, NULL, NULL));
+        }
+        free(names);
+        free(writes);
+}
+
 int load_embed_fill(const struct load_options *o)
 {
         struct nilo *nilo = open_store(o->file);
         struct nilo_event *events = make_events(o);
         uint64_t start = load_now_us();
 
-        for (uint64_t done = 0; done < o->count; done += o->batch)
+        if (o->streams > 1)
+                fill_streams(nilo, o, events);
+        for (uint64_t done = 0; o->streams == 1 && done < o->count; done += o->batch)
                 check(nilo_append(nilo, o->stream, NILO_ANY, events, o->batch, NULL));
         load_print(o->count / o->batch, o->count, (double)(load_now_us() - start) / 1e6, NULL);
         nilo_close(&nilo);

@@ -63,6 +63,9 @@ static const struct {
         {"fdatasync", load_fdatasync},
         {"grpc-append", load_grpc_append},
         {"grpc-read", load_grpc_read},
+        {"grpc-follow", load_grpc_follow},
+        {"grpc-group", load_grpc_group},
+        {"grpc-live", load_grpc_live},
         {"embed-append", load_embed_append},
         {"embed-read", load_embed_read},
         {"embed-fill", load_embed_fill},
@@ -73,9 +76,11 @@ static const struct {
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
-                        "[--size N] [--seconds S]\n"
-                        "                 [--stream NAME] [--file PATH] [--other PATH] [--count N]\nverbs:");
+        fprintf(stderr,
+                "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
+                "[--size N] [--seconds S]\n"
+                "                 [--stream NAME] [--file PATH] [--other NAME] [--count N]\n"
+                "                 [--streams N] [--window N] [--rate N] [--json 1] [--ordered 1]\nverbs:");
         for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
                 fprintf(stderr, " %s", verbs[i].name);
         fprintf(stderr, "\n");
@@ -108,6 +113,16 @@ static int parse(int argc, char **argv, struct load_options *o)
                         o->other = value;
                 else if (strcmp(flag, "--count") == 0)
                         o->count = strtoull(value, NULL, 10);
+                else if (strcmp(flag, "--streams") == 0)
+                        o->streams = (unsigned)atoi(value);
+                else if (strcmp(flag, "--window") == 0)
+                        o->window = (unsigned)atoi(value);
+                else if (strcmp(flag, "--rate") == 0)
+                        o->rate = strtoull(value, NULL, 10);
+                else if (strcmp(flag, "--json") == 0)
+                        o->is_json = atoi(value);
+                else if (strcmp(flag, "--ordered") == 0)
+                        o->is_ordered = atoi(value);
                 else
                         return usage();
         }
@@ -127,6 +142,8 @@ int main(int argc, char **argv)
                 .file = "floor.log",
                 .other = "other",
                 .count = 100000,
+                .streams = 1,
+                .window = 100,
         };
 
         if (argc < 2 || parse(argc, argv, &o))

@@ -19,6 +19,11 @@ struct load_options {
         const char *file;   /* of the floor's log, or the data directory */
         const char *other;  /* a second data directory */
         uint64_t count;     /* events to prepare or read */
+        unsigned streams;   /* to spread events over; above 1, their names are `stream`-N */
+        unsigned window;    /* of a consumer of a group: events that it holds and has not acknowledged */
+        uint64_t rate;      /* appends per second; 0: each writer's next one as soon as it has its answer */
+        bool is_json;       /* the data of appended events */
+        bool is_ordered;    /* events out of their stream's order are an error */
 };
 
 /* Latencies in microseconds, collected one by one. */
@@ -38,6 +43,9 @@ int load_floor(const struct load_options *o);        /* the clients of the floor
 int load_fdatasync(const struct load_options *o);    /* 256 bytes over zeroed space, one at a time */
 int load_grpc_append(const struct load_options *o);
 int load_grpc_read(const struct load_options *o);
+int load_grpc_follow(const struct load_options *o); /* catch-up readers of all streams, from the start */
+int load_grpc_group(const struct load_options *o);  /* consumers of the group `other` */
+int load_grpc_live(const struct load_options *o);   /* a subscriber for each stream, beside appends to them */
 int load_embed_append(const struct load_options *o);
 int load_embed_read(const struct load_options *o);
 int load_embed_fill(const struct load_options *o); /* `count` events in batches, for what needs a large store */

@@ -1,0 +1,549 @@
+#include "client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WINDOW_SIZE = 64 << 20, OUT_SIZE = 1 << 20 };
+
+/* ---- protobuf ---- */
+
+size_t put_varint(uint8_t *p, uint64_t n)
+{
+        size_t i = 0;
+
+        for (; n >= 0x80; n >>= 7)
+                p[i++] = (uint8_t)(n | 0x80);
+        p[i++] = (uint8_t)n;
+        return i;
+}
+
+size_t put_field(uint8_t *p, unsigned field, const void *data, size_t size)
+{
+        size_t n = put_varint(p, field << 3 | 2);
+
+        n += put_varint(p + n, size);
+        memcpy(p + n, data, size);
+        return n + size;
+}
+
+size_t put_frame(uint8_t *p, const uint8_t *message, size_t size)
+{
+        p[0] = 0;
+        for (int i = 0; i < 4; i++)
+                p[1 + i] = (uint8_t)(size >> (24 - 8 * i));
+        memcpy(p + 5, message, size);
+        return size + 5;
+}
+
+static uint64_t take_varint(const uint8_t **at, const uint8_t *end)
+{
+        uint64_t n = 0;
+
+        for (unsigned shift = 0; *at < end && shift < 64; shift += 7) {
+                uint8_t byte = *(*at)++;
+
+                n |= (uint64_t)(byte & 0x7f) << shift;
+                if (byte < 0x80)
+                        return n;
+        }
+        fprintf(stderr, "a message is malformed\n");
+        exit(1);
+}
+
+/* A field: its number, and its value or its bytes. */
+static unsigned take_field(const uint8_t **at, const uint8_t *end, const uint8_t **ret_data, uint64_t *ret)
+{
+        uint64_t tag = take_varint(at, end);
+
+        *ret = take_varint(at, end);
+        *ret_data = *at;
+        if ((tag & 7) == 2) {
+                if (*ret > (uint64_t)(end - *at)) {
+                        fprintf(stderr, "a message is malformed\n");
+                        exit(1);
+                }
+                *at += *ret;
+        } else if ((tag & 7) != 0) {
+                fprintf(stderr, "a message has a field of an unknown kind\n");
+                exit(1);
+        }
+        return (unsigned)(tag >> 3);
+}
+
+bool client_parse_event(const uint8_t *message, size_t size, bool wants_data, struct client_event *ret)
+{
+        const uint8_t *at = message;
+        const uint8_t *end = message + size;
+        const uint8_t *data;
+        uint64_t n;
+
+        if (!size || *at != 0x0a)
+                return false;
+        for (int depth = 0; depth < 2; depth++) { /* ReadResp.event, ReadEvent.event */
+                if (take_field(&at, end, &data, &n) != 1)
+                        return false;
+                at = data;
+                end = data + n;
+        }
+        *ret = (struct client_event){0};
+        while (at < end) {
+                unsigned field = take_field(&at, end, &data, &n);
+
+                if (field == 1) {
+                        ret->id = data;
+                        ret->id_size = n;
+                } else if (field == 2) {
+                        const uint8_t *in = data;
+
+                        take_field(&in, data + n, &ret->stream, &n);
+                        ret->stream_size = n;
+                } else if (field == 3) {
+                        ret->revision = n;
+                } else if (field == 8) {
+                        ret->data = data;
+                        ret->data_size = n;
+                } else if (!wants_data) {
+                        break; /* the ids and numbers come first */
+                }
+        }
+        return true;
+}
+
+/* ---- calls ---- */
+
+static void reserve(uint8_t **data, size_t *capacity, size_t size)
+{
+        if (size <= *capacity)
+                return;
+        *capacity = size * 2;
+        *data = realloc(*data, *capacity);
+        if (!*data)
+                load_die("realloc");
+}
+
+void call_add_framed(struct client_call *c, const uint8_t *frames, size_t size)
+{
+        reserve(&c->out, &c->out_capacity, c->out_size + size);
+        memcpy(c->out + c->out_size, frames, size);
+        c->out_size += size;
+        if (c->is_deferred) {
+                c->is_deferred = false;
+                nghttp2_session_resume_data(c->client->session, c->id);
+        }
+}
+
+void call_add(struct client_call *c, const uint8_t *message, size_t size)
+{
+        reserve(&c->out, &c->out_capacity, c->out_size + size + 5);
+        put_frame(c->out + c->out_size, message, size);
+        c->out_size += size + 5;
+        call_add_framed(c, message, 0);
+}
+
+void call_half_close(struct client_call *c)
+{
+        c->is_half_closed = true;
+        call_add_framed(c, c->out, 0);
+}
+
+void call_cancel(struct client_call *c)
+{
+        if (!c->is_cancelled)
+                nghttp2_submit_rst_stream(c->client->session, NGHTTP2_FLAG_NONE, c->id, NGHTTP2_CANCEL);
+        c->is_cancelled = true;
+}
+
+static ssize_t on_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t size, uint32_t *flags,
+        nghttp2_data_source *source, void *arg)
+{
+        struct client_call *c = source->ptr;
+        size_t n = c->out_size - c->out_sent;
+
+        (void)session;
+        (void)id;
+        (void)arg;
+        n = n < size ? n : size;
+        if (!n && !c->is_half_closed) {
+                c->is_deferred = true;
+                return NGHTTP2_ERR_DEFERRED;
+        }
+        if (n)
+                memcpy(to, c->out + c->out_sent, n);
+        c->out_sent += n;
+        if (c->out_sent == c->out_size) {
+                c->out_sent = 0;
+                c->out_size = 0;
+                if (c->is_half_closed)
+                        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        }
+        return (ssize_t)n;
+}
+
+#define HEADER(name, value)                                                                                  \
+        {                                                                                                    \
+                (uint8_t *)name, (uint8_t *)value, sizeof name - 1, sizeof value - 1, NGHTTP2_NV_FLAG_NONE   \
+        }
+
+void call_start(struct client_call *c)
+{
+        char path[128];
+        nghttp2_nv headers[] = {HEADER(":method", "POST"), HEADER(":scheme", "http"),
+                HEADER(":authority", "localhost"), HEADER(":path", ""),
+                HEADER("content-type", "application/grpc"), HEADER("te", "trailers")};
+        nghttp2_data_provider body = {.source.ptr = c, .read_callback = on_body};
+
+        headers[3].value = (uint8_t *)path;
+        headers[3].valuelen = (size_t)snprintf(path, sizeof path, "/event_store.client.%s", c->method);
+        c->in_size = 0;
+        c->is_deferred = false;
+        c->is_cancelled = false;
+        c->is_open = true;
+        c->client->open_calls++;
+        c->id = nghttp2_submit_request(
+                c->client->session, NULL, headers, sizeof headers / sizeof *headers, &body, c);
+        if (c->id < 0)
+                load_die("nghttp2_submit_request");
+}
+
+static size_t message_size(const uint8_t *head)
+{
+        return (size_t)head[1] << 24 | (size_t)head[2] << 16 | (size_t)head[3] << 8 | head[4];
+}
+
+/* What is whole is told where it stands; the rest is kept. */
+static void take(struct client_call *c, const uint8_t *data, size_t size)
+{
+        while (size && !c->is_cancelled) {
+                size_t wanted = c->in_size < 5 ? 5 : 5 + message_size(c->in);
+                size_t n;
+
+                if (!c->in_size && size >= 5 && size - 5 >= message_size(data)) {
+                        n = message_size(data);
+                        c->on_message(c, data + 5, n);
+                        data += n + 5;
+                        size -= n + 5;
+                        continue;
+                }
+                n = wanted - c->in_size < size ? wanted - c->in_size : size;
+                reserve(&c->in, &c->in_capacity, c->in_size + n);
+                memcpy(c->in + c->in_size, data, n);
+                c->in_size += n;
+                data += n;
+                size -= n;
+                if (c->in_size >= 5 && c->in_size == 5 + message_size(c->in)) {
+                        c->on_message(c, c->in + 5, c->in_size - 5);
+                        c->in_size = 0;
+                }
+        }
+}
+
+static int on_data(
+        nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t size, void *arg)
+{
+        struct client_call *c = nghttp2_session_get_stream_user_data(session, id);
+
+        (void)flags;
+        (void)arg;
+        if (c)
+                take(c, data, size);
+        return 0;
+}
+
+/* A refusal has no message, only these. */
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+        size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *arg)
+{
+        (void)session;
+        (void)frame;
+        (void)flags;
+        (void)arg;
+        if (name_size == 11 && memcmp(name, "grpc-status", 11) == 0 && (value_size != 1 || *value != '0')) {
+                fprintf(stderr, "a call ended with status %.*s\n", (int)value_size, value);
+                exit(1);
+        }
+        return 0;
+}
+
+static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *arg)
+{
+        struct client_call *c = nghttp2_session_get_stream_user_data(session, id);
+
+        (void)arg;
+        if (error && !c->is_cancelled) {
+                fprintf(stderr, "a call failed: HTTP/2 error %u\n", error);
+                exit(1);
+        }
+        c->client->open_calls--;
+        c->is_open = false;
+        c->out_size = 0;
+        c->out_sent = 0;
+        c->on_end(c);
+        return 0;
+}
+
+/* ---- connections ---- */
+
+static void connect_to(struct client *k, const struct load_options *o)
+{
+        struct sockaddr_in address = {
+                .sin_family = AF_INET, .sin_port = htons(o->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW_SIZE},
+                {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, 1 << 20}};
+        nghttp2_session_callbacks *callbacks;
+        int one = 1;
+
+        k->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (connect(k->fd, (struct sockaddr *)&address, sizeof address))
+                load_die("connect");
+        setsockopt(k->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        fcntl(k->fd, F_SETFL, O_NONBLOCK);
+        nghttp2_session_callbacks_new(&callbacks);
+        nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+        nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+        nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+        nghttp2_session_client_new(&k->session, callbacks, k);
+        nghttp2_session_callbacks_del(callbacks);
+        nghttp2_submit_settings(k->session, NGHTTP2_FLAG_NONE, settings, 2);
+        nghttp2_session_set_local_window_size(k->session, NGHTTP2_FLAG_NONE, 0, WINDOW_SIZE);
+}
+
+struct client *client_connect(const struct load_options *o)
+{
+        struct client *clients = calloc(o->connections, sizeof *clients);
+
+        for (unsigned i = 0; i < o->connections; i++)
+                connect_to(&clients[i], o);
+        return clients;
+}
+
+static void write_all(int fd, const uint8_t *data, size_t size)
+{
+        while (size) {
+                ssize_t n = write(fd, data, size);
+
+                if (n < 0 && errno != EAGAIN)
+                        load_die("write");
+                data += n > 0 ? n : 0;
+                size -= n > 0 ? (size_t)n : 0;
+        }
+}
+
+/* Everything that is to be sent, gathered into few writes. */
+static void flush(struct client *k)
+{
+        static uint8_t out[OUT_SIZE];
+        size_t size = 0;
+
+        for (;;) {
+                const uint8_t *piece;
+                ssize_t n = nghttp2_session_mem_send(k->session, &piece);
+
+                if (n < 0)
+                        load_die("nghttp2_session_mem_send");
+                if (n == 0)
+                        break;
+                if (size + (size_t)n > sizeof out) {
+                        write_all(k->fd, out, size);
+                        size = 0;
+                }
+                memcpy(out + size, piece, (size_t)n);
+                size += (size_t)n;
+        }
+        write_all(k->fd, out, size);
+}
+
+static void receive(struct client *k)
+{
+        static uint8_t in[1 << 20];
+        ssize_t got = read(k->fd, in, sizeof in);
+
+        if (got == 0 || (got < 0 && errno != EAGAIN))
+                load_die("the server closed the connection");
+        if (got > 0 && nghttp2_session_mem_recv(k->session, in, (size_t)got) < 0)
+                load_die("nghttp2_session_mem_recv");
+}
+
+static unsigned flush_all(struct client *clients, unsigned count)
+{
+        unsigned open_calls = 0;
+
+        for (unsigned i = 0; i < count; i++) {
+                if (nghttp2_session_want_write(clients[i].session))
+                        flush(&clients[i]);
+                open_calls += clients[i].open_calls;
+        }
+        return open_calls;
+}
+
+void client_run(struct client *clients, unsigned count, uint64_t (*on_turn)(void *arg), void *arg)
+{
+        struct epoll_event events[256];
+        int epoll = epoll_create1(EPOLL_CLOEXEC);
+        uint64_t heard_us = load_now_us();
+
+        for (unsigned i = 0; i < count; i++) {
+                struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+
+                epoll_ctl(epoll, EPOLL_CTL_ADD, clients[i].fd, &event);
+        }
+        for (;;) {
+                uint64_t wait_us = on_turn ? on_turn(arg) : CLIENT_IDLE;
+                struct timespec wait = {(time_t)(wait_us / 1000000), (long)(wait_us % 1000000) * 1000};
+                int n;
+
+                if (!flush_all(clients, count) && wait_us == CLIENT_IDLE)
+                        break;
+                n = epoll_pwait2(epoll, events, 256, &wait, NULL);
+                for (int i = 0; i < n; i++)
+                        receive(&clients[events[i].data.u32]);
+                if (n > 0) {
+                        heard_us = load_now_us();
+                } else if (load_now_us() - heard_us > CLIENT_IDLE) {
+                        fprintf(stderr, "no answer for five seconds\n");
+                        exit(1);
+                }
+        }
+        close(epoll);
+}
+
+/* ---- appends ---- */
+
+static void make_data(uint8_t *data, const struct load_options *o)
+{
+        static const char begin[] = "{\"number\":1,\"text\":\"";
+
+        memset(data, 'x', o->size);
+        if (!o->is_json)
+                return;
+        if (o->size < sizeof begin + 2) {
+                fprintf(stderr, "JSON needs more bytes\n");
+                exit(2);
+        }
+        memcpy(data, begin, sizeof begin - 1);
+        memcpy(data + o->size - 2, "\"}", 2);
+}
+
+static size_t put_metadata(uint8_t *p, const char *key, const char *value)
+{
+        uint8_t pair[64];
+        size_t size = put_field(pair, 1, key, strlen(key));
+
+        size += put_field(pair + size, 2, value, strlen(value));
+        return put_field(p, 2, pair, size);
+}
+
+static void make_events(struct appender *a)
+{
+        const struct load_options *o = a->options;
+        uint8_t *data = malloc(o->size);
+        uint8_t *inner = malloc(o->size + 256);
+        uint8_t *outer = malloc(o->size + 256);
+        uint8_t id[64];
+
+        make_data(data, o);
+        a->events = malloc((size_t)(o->size + 256) * o->batch);
+        a->id_at = malloc(sizeof *a->id_at * o->batch);
+        a->data_at = malloc(sizeof *a->data_at * o->batch);
+        for (unsigned i = 0; i < o->batch; i++) {
+                size_t id_size = put_field(id, 2, "00000000-0000-4000-8000-000000000000", 36);
+                size_t n = put_field(inner, 1, id, id_size);
+
+                n += put_metadata(inner + n, "type", "BenchHappened");
+                n += put_metadata(inner + n, "content-type",
+                        o->is_json ? "application/json" : "application/octet-stream");
+                n += put_field(inner + n, 4, data, o->size);
+                n = put_field(outer, 2, inner, n);
+                a->id_at[i] =
+                        a->events_size + 5 + (size_t)((uint8_t *)memmem(outer, n, "00000000-", 9) - outer);
+                a->events_size += put_frame(a->events + a->events_size, outer, n);
+                a->data_at[i] = a->events_size - o->size;
+        }
+        free(data);
+        free(inner);
+        free(outer);
+}
+
+static void stamp(struct appender *a)
+{
+        static uint64_t next;
+        static const char digits[] = "0123456789abcdef";
+
+        for (unsigned i = 0; i < a->options->batch; i++) {
+                uint64_t n = next++ * 0x9e3779b97f4a7c15ull;
+                uint8_t *id = a->events + a->id_at[i];
+
+                for (int k = 0; k < 8; k++)
+                        id[k] = (uint8_t)digits[(n >> (4 * k)) & 15];
+                for (int k = 0; k < 8; k++)
+                        id[24 + k] = (uint8_t)digits[(n >> (32 + 4 * k)) & 15];
+                if (!a->options->is_json && a->options->size >= 8)
+                        memcpy(a->events + a->data_at[i], &a->started_us, 8);
+        }
+}
+
+static void on_append_message(struct client_call *c, const uint8_t *message, size_t size)
+{
+        struct appender *a = c->arg;
+
+        a->is_ok = size && *message == 0x0a; /* AppendResp.success */
+}
+
+void appender_init(struct appender *a, struct client *client, const struct load_options *o,
+        void (*on_end)(struct client_call *c))
+{
+        *a = (struct appender){
+                .call = {.client = client,
+                        .method = "streams.Streams/Append",
+                        .on_message = on_append_message,
+                        .on_end = on_end,
+                        .arg = a,
+                        .is_half_closed = true},
+                .options = o,
+        };
+        make_events(a);
+}
+
+void appender_start(struct appender *a)
+{
+        uint8_t name[160];
+        uint8_t options[256];
+        uint8_t message[300];
+        size_t n = put_field(options, 1, name, put_field(name, 3, a->stream, strlen(a->stream)));
+
+        if (a->takes_any_revision) {
+                n += put_field(options + n, 4, "", 0);
+        } else if (a->has_revision) {
+                options[n++] = 2 << 3;
+                n += put_varint(options + n, a->revision);
+        } else {
+                n += put_field(options + n, 3, "", 0);
+        }
+        a->is_ok = false;
+        a->started_us = load_now_us();
+        stamp(a);
+        call_add(&a->call, message, put_field(message, 1, options, n));
+        call_add_framed(&a->call, a->events, a->events_size);
+        call_start(&a->call);
+}
+
+uint64_t appender_finish(struct appender *a)
+{
+        uint64_t took = load_now_us() - a->started_us;
+
+        if (!a->is_ok) {
+                fprintf(stderr, "an append failed\n");
+                exit(1);
+        }
+        a->revision = a->has_revision ? a->revision + a->options->batch : a->options->batch - 1;
+        a->has_revision = true;
+        return took;
+}
