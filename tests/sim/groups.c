@@ -292,6 +292,9 @@ struct taker *taker_open(struct group *g, uint32_t window)
         o.arg = t;
         verdict = consumer_open(s->emitter, &o, &t->consumer);
         if (verdict == EMITTER_OK) {
+                subs_tell(s, "%s: %d joins, window %u, timeout %u, retries %u, strategy %d", g->name,
+                        (int)(t - s->takers), window, g->settings.message_timeout_ms,
+                        g->settings.max_retry_count, (int)g->settings.strategy);
                 s->totals->consumers++;
                 return t;
         }
@@ -314,6 +317,7 @@ void taker_close(struct taker *t)
                 if (t->held[i].retry >= g->settings.max_retry_count)
                         g->flags[serial] |= PARK_MAYBE;
         }
+        subs_tell(t->subs, "%s: %d leaves", g->name, (int)(t - t->subs->takers));
         consumer_close(&t->consumer);
 }
 
@@ -393,6 +397,8 @@ static void take(struct taker *t, const struct consumer_message *m)
 
         if (subs_has_failed(t->subs))
                 return;
+        subs_tell(t->subs, "%s gives %d to %d, retry %u", t->group->name, serial, (int)(t - t->subs->takers),
+                m->retry_count);
         if (serial != SERIAL_NONE)
                 note_given(t, m, serial);
         else if (t->group->selecting.kind != SELECTION_ALL)
@@ -442,6 +448,7 @@ static void finish(struct taker *t, const struct held *h, uint8_t flag)
 void taker_answer(struct taker *t, bool is_good)
 {
         struct subs *s = t->subs;
+        uint64_t what;
         unsigned at;
         struct held h;
 
@@ -450,7 +457,9 @@ void taker_answer(struct taker *t, bool is_good)
         at = is_good ? 0 : (unsigned)subs_choose(s, t->held_count);
         h = t->held[at];
         memmove(t->held + at, t->held + at + 1, (--t->held_count - at) * sizeof *t->held);
-        switch (is_good ? 0 : subs_choose(s, 16)) {
+        what = is_good ? 0 : subs_choose(s, 16);
+        subs_tell(s, "%s: %d answers %d with %d", t->group->name, (int)(t - s->takers), h.serial, (int)what);
+        switch (what) {
         case 12: /* parked */
                 s->totals->nacked++;
                 finish(t, &h, PARK_ASKED);
@@ -470,6 +479,7 @@ void taker_answer(struct taker *t, bool is_good)
                         consumer_nack(t->consumer, &h.id, 1, NACK_SKIP, BYTES_EMPTY);
                 } else {
                         consumer_nack(t->consumer, &h.id, 1, NACK_STOP, BYTES_EMPTY);
+                        t->held[t->held_count++] = h; /* until it leaves */
                         taker_close(t);
                 }
                 break;
