@@ -201,11 +201,12 @@ void checkpoint_load(struct pool *p)
         if (r == STORE_READ_WAIT)
                 return;
         checkpoint_load_end(p);
-        if (r)
-                pool_fail(p,
-                        "its checkpoint or its parked events cannot be read: seek to where it shall go on");
-        else
+        if (!r) {
                 pool_loaded(p);
+                return;
+        }
+        pool_fail(p, "its checkpoint or its parked events cannot be read: seek to where it shall go on");
+        mutations_go_on(p); /* may be its end */
 }
 
 /* ---- writing it ---- */

@@ -115,6 +115,7 @@ static void apply_seek(struct pool *p, struct mutation *m)
         p->has_checkpoint = false;
         pool_define(p, &m->definition, &m->extra);
         p->cursor = p->written_resume = p->extra.start; /* also when it began there before */
+        p->finished_since = 0;
         pool_touch(p);
 }
 

@@ -344,6 +344,87 @@ TEST(seek, goes_on_from_the_number_and_survives)
         world_end(&w);
 }
 
+TEST(seek, to_where_it_once_began_is_a_move_too)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 57);
+        append(&w, "a", 5);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        client_open(&w, &c, "a", "g", 50, true);
+        client_drain(&w, &c);
+        for (unsigned round = 2; round <= 4; round++) {
+                assert_int_equal(seek_group(&w, "a", "g", FROM_START, 0), EMITTER_OK);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 5 * round);
+        }
+        client_close(&c);
+        world_end(&w);
+}
+
+TEST(flapping, whoever_comes_soon_after_the_last_gets_what_is_new)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 58);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        for (unsigned round = 0; round < 4; round++) {
+                client_open(&w, &c, "a", "g", 10, true);
+                client_drain(&w, &c);
+                client_close(&c);
+                world_run_for(&w, round * 400 * 1000); /* with and without what the pool kept for a moment */
+                client_open(&w, &c, "a", "g", 10, true);
+                client_drain(&w, &c);
+                append(&w, "a", 3);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 3);
+                assert_int_equal(pause_group(&w, "a", "g", true), EMITTER_OK);
+                world_run_for(&w, round * 400 * 1000);
+                assert_int_equal(pause_group(&w, "a", "g", false), EMITTER_OK);
+                client_drain(&w, &c);
+                append(&w, "a", 3);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 6);
+                client_close(&c);
+        }
+        world_end(&w);
+}
+
+TEST(broken, a_checkpoint_that_cannot_be_read_fails_its_subscription_until_it_is_sought_or_deleted)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 59);
+        append(&w, "a", 5);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        assert_int_equal(create(&w, definition_of("a", "h")), EMITTER_OK);
+        append_event(&w, (struct event){.stream = "$persistentsubscription-a::g-checkpoint", .data = "[]"});
+        append_event(
+                &w, (struct event){.stream = "$persistentsubscription-a::h-checkpoint", .data = "\"x\""});
+        wait_for_appends(&w);
+        reopen(&w);
+        world_run(&w);
+        assert_string_equal(info_of(&w, "a", "g").state, "failed");
+        assert_non_null(strstr(info_of(&w, "a", "g").problem, "seek"));
+        client_open(&w, &c, "a", "g", 10, true); /* tries again, and fails again */
+        client_drain(&w, &c);
+        assert_int_equal(c.outcome, CONSUMER_DROPPED);
+        client_close(&c);
+        assert_int_equal(seek_group(&w, "a", "g", FROM_NUMBER, 2), EMITTER_OK);
+        assert_int_equal(delete_group(&w, "a", "h"), EMITTER_OK);
+        client_open(&w, &c, "a", "g", 10, true);
+        client_drain(&w, &c);
+        assert_int_equal(c.count, 3);
+        client_close(&c);
+        reopen(&w);
+        world_run(&w);
+        assert_string_equal(info_of(&w, "a", "g").state, "idle");
+        world_end(&w);
+}
+
 TEST(transient, ends_with_its_last_consumer_and_with_the_server)
 {
         struct world w = {0};
@@ -530,6 +611,10 @@ int main(void)
                 TEST_ROW(pause, gives_nothing_out_and_is_durable),
                 TEST_ROW(pause, who_asked_during_it_gets_what_had_been_assigned_to_it_afterwards),
                 TEST_ROW(seek, goes_on_from_the_number_and_survives),
+                TEST_ROW(seek, to_where_it_once_began_is_a_move_too),
+                TEST_ROW(flapping, whoever_comes_soon_after_the_last_gets_what_is_new),
+                TEST_ROW(broken,
+                        a_checkpoint_that_cannot_be_read_fails_its_subscription_until_it_is_sought_or_deleted),
                 TEST_ROW(transient, ends_with_its_last_consumer_and_with_the_server),
                 TEST_ROW(limits, of_subscriptions_and_consumers),
                 TEST_ROW(restart, drops_consumers_and_loses_nothing),
