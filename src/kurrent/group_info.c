@@ -34,9 +34,11 @@ static char *text_of(const char *text)
         return (char *)(uintptr_t)text;
 }
 
-static bool is_of_stream(const struct emitter_info *i)
+/* By the name, as clients do: what the server selects by type or payload has a name of its own, and its
+ * positions are written as revisions are, or clients could not read the list that it is in. */
+static bool is_of_all(const struct emitter_info *i)
 {
-        return selector_kind(i->definition->selector) == SELECT_STREAM;
+        return bytes_equal(i->stream, GROUP_ALL);
 }
 
 static void write_place(const struct emitter_info *i, bool has, uint64_t number, char ret[PLACE_SIZE])
@@ -45,10 +47,10 @@ static void write_place(const struct emitter_info *i, bool has, uint64_t number,
 
         if (!has)
                 *ret = 0;
-        else if (is_of_stream(i))
-                snprintf(ret, PLACE_SIZE, "%llu", n);
-        else
+        else if (is_of_all(i))
                 snprintf(ret, PLACE_SIZE, "C:%llu/P:%llu", n, n);
+        else
+                snprintf(ret, PLACE_SIZE, "%llu", n);
 }
 
 static void write_start(const struct emitter_info *i, char ret[PLACE_SIZE])
@@ -56,7 +58,7 @@ static void write_start(const struct emitter_info *i, char ret[PLACE_SIZE])
         const struct emitter_definition *d = i->definition;
 
         if (d->from == FROM_END)
-                snprintf(ret, PLACE_SIZE, "%s", is_of_stream(i) ? "-1" : "C:-1/P:-1");
+                snprintf(ret, PLACE_SIZE, "%s", is_of_all(i) ? "C:-1/P:-1" : "-1");
         else
                 write_place(i, true, d->from == FROM_NUMBER ? d->number : 0, ret);
 }

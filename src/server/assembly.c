@@ -259,8 +259,9 @@ static void on_store_open(void *arg, int result, const char *problem)
 static void start_persistence(void *arg)
 {
         struct server *s = arg;
-        /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed, and
-         * what the sessions have read and not yet sent. */
+        /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed. What
+         * the sessions have read and not yet sent, appends whose end has not come and the buffers of durable
+         * subscriptions have a quarter each, too. */
         struct store_options options = {
                 .os = s->os,
                 .control = s->control,

@@ -199,3 +199,26 @@ test('a group of $all and one of a stream with the same name are two', async () 
   await drop('same');
   assert.equal((await on.client.getPersistentSubscriptionToStreamInfo(stream, 'same')).groupName, 'same');
 });
+
+test('what only this server selects by is in the list too, and can be consumed by the name that it has there', async () => {
+  const type = fresh('Rare');
+  for (const n of range(0, 6)) await append(fresh('any'), event(n, n % 2 ? type : 'Other'));
+  for (const name of ['$all', '$nilo-type']) {
+    const made = await fetch(`${on.server.url}/v1/subscriptions/${name}/${type}`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ from: 'start', selector: { kind: 'type', types: [type] } }),
+    });
+    assert.equal(made.status, 201, await made.text());
+    const subscription = name === '$all'
+      ? on.client.subscribeToPersistentSubscriptionToAll(type)
+      : on.client.subscribeToPersistentSubscriptionToStream(name, type);
+    const seen = consume(subscription);
+    await seen.count(3);
+    assert.deepEqual(numbers(seen.events), [1, 3, 5]);
+    const listed = (await on.client.listAllPersistentSubscriptions()).find((s) => s.eventSource === name && s.groupName === type);
+    assert.equal(listed.settings.startFrom, START);
+    assert.equal(listed.connections.length, 1);
+    await seen.end();
+  }
+});
