@@ -24,7 +24,7 @@ struct park_append {
         unsigned count;
 };
 
-static void write_time(uint64_t wall_us, char *out, size_t size)
+void write_time(uint64_t wall_us, char *out, size_t size)
 {
         time_t seconds = (time_t)(wall_us / 1000000);
         struct tm tm;

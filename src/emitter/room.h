@@ -8,7 +8,7 @@
  *   checkpoint.c       the checkpoint: read once, written by policy
  *   parked.c           parked events: written, counted, delivered again
  *   consumer.c         consumers
- *   worker.c, topic.c  consumers inside the server
+ *   worker.c, topic.c, webhook.c  consumers inside the server
  *   monitor.c          repairs what is missing or orphaned
  *   info.c             what is going on
  * and the core, which knows none of this: delivery.h. */
@@ -229,6 +229,7 @@ void meta_of(struct bytes stream, struct buffer *out);
 /* ---- parked.c ---- */
 
 void parked_run(struct pool *p);
+void write_time(uint64_t wall_us, char *out, size_t size); /* as RFC 3339 */
 void parked_end(struct pool *p); /* the work ends: what was not finished is still parked */
 uint64_t parked_due(const struct pool *p);
 uint64_t parked_count(const struct pool *p);
@@ -275,7 +276,7 @@ struct worker_kind {
         void (*run)(struct worker *w);
         void (*end)(struct worker *w); /* the consumer is about to be closed; `own` is freed here */
 };
-extern const struct worker_kind topic_worker;
+extern const struct worker_kind topic_worker, webhook_worker;
 /* NULL: clients connect by themselves, or this server has none for the target. */
 const struct worker_kind *worker_kind_of(enum emitter_target target);
 void workers_start(struct pool *p); /* those that are missing */

@@ -9,7 +9,7 @@
 static const struct worker_kind *const worker_kinds[] = {
         [TARGET_CLIENT] = NULL,
         [TARGET_TOPIC] = &topic_worker,
-        [TARGET_WEBHOOK] = NULL,
+        [TARGET_WEBHOOK] = &webhook_worker,
 };
 
 const struct worker_kind *worker_kind_of(enum emitter_target target)

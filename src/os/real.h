@@ -12,7 +12,7 @@
 #include "os/os_machine.h"
 #include "os/timers.h"
 
-enum { REAL_READ_SIZE = 64 * 1024, REAL_READ_LANE_THREADS = 2 };
+enum { REAL_READ_SIZE = 64 * 1024, REAL_READ_LANE_THREADS = 2, REAL_CALL_LANE_THREADS = 8 };
 
 struct real_post {
         void (*fn)(void *arg);
@@ -37,7 +37,7 @@ struct real_lane {
         unsigned queued;
         unsigned idle;
         unsigned threads_started;
-        pthread_t threads[REAL_READ_LANE_THREADS];
+        pthread_t threads[REAL_CALL_LANE_THREADS];
         bool is_ending;
 };
 

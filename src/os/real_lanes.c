@@ -35,8 +35,10 @@ static void *lane_run(void *arg)
 /* Signals are the loop thread's: a lane that took one would be interrupted in its system calls. */
 static void lane_start_thread(struct real_lane *lane)
 {
-        static const char *const names[OS_LANES] = {
-                [OS_LANE_LOG] = "log", [OS_LANE_READ] = "read", [OS_LANE_BACKGROUND] = "background"};
+        static const char *const names[OS_LANES] = {[OS_LANE_LOG] = "log",
+                [OS_LANE_READ] = "read",
+                [OS_LANE_BACKGROUND] = "background",
+                [OS_LANE_CALL] = "call"};
         pthread_t *thread = &lane->threads[lane->threads_started];
         sigset_t all, before;
         int r;
@@ -70,13 +72,17 @@ void real_work_submit(struct os *os, enum os_lane which, struct os_work *work)
 
 void real_lanes_init(struct real *real)
 {
+        static const unsigned threads[OS_LANES] = {[OS_LANE_LOG] = 1,
+                [OS_LANE_READ] = REAL_READ_LANE_THREADS,
+                [OS_LANE_BACKGROUND] = 1,
+                [OS_LANE_CALL] = REAL_CALL_LANE_THREADS};
         unsigned i;
 
         for (i = 0; i < OS_LANES; i++) {
                 struct real_lane *lane = &real->lanes[i];
 
                 lane->real = real;
-                lane->threads_max = i == OS_LANE_READ ? REAL_READ_LANE_THREADS : 1;
+                lane->threads_max = threads[i];
                 list_init(&lane->queue);
                 pthread_mutex_init(&lane->lock, NULL);
                 pthread_cond_init(&lane->wanted, NULL);
