@@ -111,6 +111,15 @@ void call_reply_json(struct call *c, int status, struct buffer *body,
         buffer_fini(&taken);
 }
 
+void call_send_piece(struct call *c, struct buffer *piece)
+{
+        if (piece->size)
+                gateway_stream_send(c->request, buffer_bytes(piece));
+        buffer_clear(piece);
+        if (piece->capacity > 4 * PIECE_SIZE)
+                buffer_fini(piece);
+}
+
 bool call_is_head(const struct call *c)
 {
         return bytes_equal_string(gateway_method(c->request), "HEAD");

@@ -184,8 +184,7 @@ static void send_piece(struct consuming *k)
 {
         if (!k->piece.size)
                 return;
-        gateway_stream_send(k->call->request, buffer_bytes(&k->piece));
-        buffer_clear(&k->piece);
+        call_send_piece(k->call, &k->piece);
         k->sent_us = os_turn_time(k->call->api->os).monotonic_us;
 }
 

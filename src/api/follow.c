@@ -88,8 +88,7 @@ static void send_piece(struct follow *f)
 {
         if (!f->piece.size)
                 return;
-        gateway_stream_send(f->call->request, buffer_bytes(&f->piece));
-        buffer_clear(&f->piece);
+        call_send_piece(f->call, &f->piece);
         f->sent_us = os_turn_time(f->call->api->os).monotonic_us;
 }
 
@@ -204,6 +203,7 @@ static void on_writable(void *arg, struct gateway_request *request)
                 }
                 send_piece(f);
         }
+        subscription_ease(f->subscription);
 }
 
 static void on_close(void *arg, struct gateway_request *request)

@@ -17,8 +17,7 @@ static void lines_wake(void *arg)
 
 static void send_piece(struct lines *l)
 {
-        gateway_stream_send(l->call->request, buffer_bytes(&l->piece));
-        buffer_clear(&l->piece);
+        call_send_piece(l->call, &l->piece);
 }
 
 static void finish(struct lines *l)
@@ -89,6 +88,7 @@ static void on_writable(void *arg, struct gateway_request *request)
                 }
                 send_piece(l);
         }
+        store_reader_ease(l->reading.reader);
 }
 
 static void on_close(void *arg, struct gateway_request *request)
@@ -132,4 +132,9 @@ void lines_begin(struct call *c, struct read_query *q)
         if (!r)
                 add_event(l, &item);
         gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, l);
+        /* Where memory is short the first turn may be long in coming: what is large is the connection's to
+         * count. */
+        if (l->piece.size >= PIECE_SIZE)
+                send_piece(l);
+        store_reader_ease(l->reading.reader);
 }

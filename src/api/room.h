@@ -104,6 +104,9 @@ void call_refuse_read(struct call *c, int outcome, const char *problem);
 void call_reply_json(struct call *c, int status, struct buffer *body, const struct gateway_header_field *headers,
         unsigned header_count); /* frees `body` */
 
+/* Sends what was gathered of a streamed answer and empties `piece`, which keeps memory only if it is no larger than usual. */
+void call_send_piece(struct call *c, struct buffer *piece);
+
 /* ---- parameters (query.c) ---- */
 
 /* The name in `names` (separated by spaces) that is nearest to `name`; copied to `ret`. */

@@ -161,8 +161,10 @@ static void produce(struct connection *c)
 }
 
 /* HTTP/1.1 has no flow control of its own: there is room when the socket has some. */
-static void wake_waiting(struct connection *c)
+void connection_wake_waiting(struct connection *c)
 {
+        if (c->state == CONNECTION_CLOSING)
+                return;
         LIST_EACH (at, &c->requests) {
                 struct gateway_request *r = CONTAINER_OF(at, struct gateway_request, link);
 
@@ -219,7 +221,7 @@ void connection_flush(struct connection *c)
         if (c->state == CONNECTION_CLOSING)
                 return;
         if (c->state == CONNECTION_HTTP1)
-                wake_waiting(c);
+                connection_wake_waiting(c);
         if (!c->is_clogged && wants_more(c))
                 connection_touch(c);
 }

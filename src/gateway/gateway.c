@@ -175,6 +175,11 @@ static void on_turn_end(struct os_turn_hook *hook)
         struct gateway *g = hook->arg;
         struct list now;
 
+        if (g->is_starving && g->stats.buffered_bytes <= 2 * g->memory_size) {
+                g->is_starving = false;
+                LIST_EACH (at, &g->connections)
+                        connection_wake_waiting(CONTAINER_OF(at, struct connection, link));
+        }
         list_take(&g->dirty, &now);
         while (!list_is_empty(&now))
                 flush_first(&now);

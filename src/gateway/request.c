@@ -545,6 +545,8 @@ size_t request_room(const struct gateway_request *r)
         size_t max = STREAM_OUT_MAX;
 
         assert(r->connection);
+        if (gateway_is_out_of_memory(r->gateway))
+                return 0;
         if (!is_http2(r))
                 return h1_room(r);
         pending = request_out_pending(r);

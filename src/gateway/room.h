@@ -112,6 +112,7 @@ struct gateway {
         unsigned requests_free_count;
         unsigned requests_detached; /* their connection is gone, somebody still holds them */
 
+        bool is_starving; /* a stream was told to wait for memory */
         bool is_closing;
         bool is_finished; /* nothing is left; on_closed has been posted */
         uint64_t close_by_us;
@@ -128,6 +129,15 @@ const char *gateway_date(struct gateway *g);
 static inline bool gateway_is_short_of_memory(const struct gateway *g)
 {
         return g->stats.buffered_bytes > g->memory_size;
+}
+/* Twice the bound: pieces that streams were let to add one by one have summed up. Nobody adds any until some have
+ * gone; then all who wait are asked again. */
+static inline bool gateway_is_out_of_memory(struct gateway *g)
+{
+        if (LIKELY(g->stats.buffered_bytes <= 2 * g->memory_size))
+                return false;
+        g->is_starving = true;
+        return true;
 }
 /* `r->deadline_us` is set: grpc_deadline runs when it has passed. */
 void gateway_add_deadline(struct gateway_request *r);
@@ -180,6 +190,8 @@ void connection_new(struct gateway *g, struct os_conn *conn);
 void connection_touch(struct connection *c);
 /* The work of the turn's end. */
 void connection_flush(struct connection *c);
+/* Those of its requests that wait for room, and have some now, are asked again. */
+void connection_wake_waiting(struct connection *c);
 void connection_tick(struct connection *c, uint64_t now_us);
 /* Breaks the connection; `why` becomes a fact, NULL: an orderly end. */
 void connection_close(struct connection *c, const char *why);

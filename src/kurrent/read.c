@@ -273,6 +273,11 @@ static void pump(struct reading *r)
                 pump_reader(r);
         else if (r->subscription)
                 pump_subscription(r);
+        /* Where neither is left the call is over. */
+        if (r->reader)
+                store_reader_ease(r->reader);
+        else if (r->subscription)
+                subscription_ease(r->subscription);
 }
 
 static void on_ready(void *arg)

@@ -329,6 +329,11 @@ static void note_given(struct subscription *s, const struct store_read_item *ite
                 s->next = e->revision + 1;
 }
 
+void subscription_ease(struct subscription *s)
+{
+        store_reader_ease(s->reader);
+}
+
 int subscription_next(struct subscription *s, struct subscription_item *ret)
 {
         int r;
@@ -463,6 +468,7 @@ int notification_open(const struct notification_options *options, struct notific
         struct supervised workers[] = {
                 {"leader_tracker", leader_start, leader_stop, &n->leader},
                 {"match_index", match_index_start, match_index_stop, &n->index},
+                {"history_index", match_index_start, match_index_stop, &n->history},
         };
         struct supervisor_options supervision = {
                 .subsystem = SUBSYSTEM_NOTIFICATION,
@@ -480,6 +486,8 @@ int notification_open(const struct notification_options *options, struct notific
         list_init(&n->subscriptions);
         leader_init(&n->leader, n);
         match_index_init(&n->index, n);
+        match_index_init(&n->history, n);
+        n->history.is_of_history = true;
         r = supervisor_start(n->control, &supervision, workers, COUNT_OF(workers), &n->supervisor);
         if (r) {
                 notification_free(&n);
@@ -496,6 +504,7 @@ void notification_stop(struct notification *n)
         n->is_stopping = true;
         supervisor_stop(&n->supervisor);
         match_index_tell_all(&n->index);
+        match_index_tell_all(&n->history);
 }
 
 void notification_free(struct notification **notification)
@@ -509,6 +518,7 @@ void notification_free(struct notification **notification)
         supervisor_stop(&n->supervisor);
         leader_fini(&n->leader);
         match_index_fini(&n->index);
+        match_index_fini(&n->history);
         free(n);
 }
 

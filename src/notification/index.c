@@ -13,7 +13,12 @@
  * A wait begins with the end of the log of that moment, in the turn in which its owner saw that end; so
  * whatever is committed later comes to it, by a fact or an event that is not yet passed (G10). Work is
  * bounded in each turn: events and matches by number and by time, tellings by number; where the index stopped
- * it goes on in the next turn, even in the middle of an event. */
+ * it goes on in the next turn, even in the middle of an event.
+ *
+ * A second index of the same kind is for those who are far behind and expect little: its reader goes through
+ * the history once for all of them, from the lowest of their positions, waits for bytes that are not in
+ * memory, and tells all who are left when it has come to the end. What they wait for then they wait for in
+ * the first. */
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -25,6 +30,7 @@ enum {
         EXAMINE_CLOCK = 64, /* of them, between looks at the clock */
 };
 #define EXAMINE_US_MAX ((uint64_t)2000)
+#define HISTORY_US_MAX ((uint64_t)500) /* nobody waits for history as for news */
 
 static uint64_t end_of_log(const struct match_index *x)
 {
@@ -144,7 +150,8 @@ static unsigned wake_way(struct match_index *x, enum match_way way)
                 LIST_EACH_SAFE (at, &g->waiting) {
                         struct notification_wait *wait = CONTAINER_OF(at, struct notification_wait, link);
 
-                        make_due(x, wait, wait->position);
+                        /* Of history, all that lies behind was looked at. */
+                        make_due(x, wait, x->is_of_history ? MAX(wait->position, x->next) : wait->position);
                         count++;
                 }
         }
@@ -169,27 +176,38 @@ static void begin_at_end(struct match_index *x)
         x->next = end_of_log(x);
 }
 
+/* Makes the wait known to the index, if it is not. */
+static struct match_group *know(struct match_index *x, struct notification_wait *wait)
+{
+        struct match_group *g;
+        struct bytes json;
+        uint64_t hash;
+
+        if (wait->key && wait->index != x)
+                notification_wait_end(wait);
+        if (wait->key)
+                return wait->key;
+        json = selector_json(wait->selector);
+        hash = name_hash(json);
+        list_init(&wait->link);
+        list_init(&wait->member);
+        wait->index = x;
+        wait->is_waiting = false;
+        wait->heap_at = 0;
+        g = match_group_find(x, hash, json);
+        if (!g)
+                g = match_group_new(x, wait->selector, hash);
+        list_add_last(&g->members, &wait->member);
+        wait->key = g;
+        return g;
+}
+
 void notification_wait(struct notification *n, struct notification_wait *wait, uint64_t position)
 {
         struct match_index *x = &n->index;
-        struct match_group *g = wait->key;
+        struct match_group *g = know(x, wait);
         uint64_t end = end_of_log(x);
 
-        if (!g) {
-                struct bytes json = selector_json(wait->selector);
-                uint64_t hash = name_hash(json);
-
-                list_init(&wait->link);
-                list_init(&wait->member);
-                wait->index = x;
-                wait->is_waiting = false;
-                wait->heap_at = 0;
-                g = match_group_find(x, hash, json);
-                if (!g)
-                        g = match_group_new(x, wait->selector, hash);
-                list_add_last(&g->members, &wait->member);
-                wait->key = g;
-        }
         stop_waiting(x, wait);
         if (position < end || (wait->look_at && wait->look_at <= end)) {
                 make_due(x, wait, MIN(position, end));
@@ -204,6 +222,30 @@ void notification_wait(struct notification *n, struct notification_wait *wait, u
         if (wait->look_at)
                 heap_add(x, wait);
         watch(x);
+}
+
+/* Goes back for those who are further behind than it has come: what the others wait for lies ahead in any case. */
+void notification_wait_behind(struct notification *n, struct notification_wait *wait, uint64_t position)
+{
+        struct match_index *x = &n->history;
+        struct match_group *g = know(x, wait);
+
+        assert(!wait->look_at);
+        stop_waiting(x, wait);
+        if (g->way == BY_FACT || !x->is_running || position >= end_of_log(x)) {
+                make_due(x, wait, position);
+                return;
+        }
+        if (!waiting_for_events(x) || position < x->next) {
+                store_reader_close(&x->reader);
+                x->has_event = x->is_cold = false;
+                x->next = position;
+        }
+        wait->position = position;
+        wait->is_waiting = true;
+        x->waiting[g->way]++;
+        list_add_last(&g->waiting, &wait->link);
+        os_turn_again(n->os);
 }
 
 void match_index_leave(struct notification_wait *wait)
@@ -305,9 +347,13 @@ static void watch(struct match_index *x)
 
 /* ---- by the events themselves ---- */
 
+/* At the end of the log the reader is closed: its bytes are not waited for. */
 static void on_cold(void *arg)
 {
-        (void)arg; /* the reader was closed: its bytes are not waited for */
+        struct match_index *x = arg;
+
+        x->is_cold = false;
+        os_turn_again(x->notification->os);
 }
 
 static void match_group(struct match_index *x, struct match_group *g)
@@ -408,7 +454,7 @@ static void end_event(struct match_index *x)
 static void everybody_looks(struct match_index *x)
 {
         store_reader_close(&x->reader);
-        x->has_event = false;
+        x->has_event = x->is_cold = false;
         wake_way(x, BY_KEY);
         wake_way(x, BY_EACH);
         x->next = end_of_log(x);
@@ -422,6 +468,7 @@ static int open_reader(struct match_index *x)
                 .limit = UINT64_MAX,
                 .is_follow = true,
                 .on_ready = on_cold,
+                .arg = x,
         };
 
         return x->reader ? 0 : store_reader_open(x->notification->store, &options, &x->reader);
@@ -435,9 +482,13 @@ static bool take_event(struct match_index *x)
 
         if (!r)
                 r = store_reader_next(x->reader, &item);
-        if (r == STORE_READ_END || r == STORE_READ_YIELD)
+        if (r == STORE_READ_WAIT && x->is_of_history) {
+                x->is_cold = true;
                 return false;
-        if (r) { /* cold or damaged: whoever looks will wait for it, or say so */
+        }
+        if ((r == STORE_READ_END || r == STORE_READ_YIELD) && !x->is_of_history)
+                return false;
+        if (r) { /* cold or damaged, or history's end: whoever looks will wait for it, or say so */
                 everybody_looks(x);
                 return false;
         }
@@ -454,7 +505,9 @@ static unsigned examine_one(struct match_index *x)
         struct list *at = x->mark.next;
 
         if (!x->has_event) {
-                if (x->next >= end_of_log(x) || !take_event(x))
+                if (x->is_of_history && x->next >= end_of_log(x))
+                        everybody_looks(x);
+                if (x->is_cold || x->next >= end_of_log(x) || !take_event(x))
                         return 0;
                 list_remove(&x->mark);
                 list_add_first(&x->ways[BY_EACH], &x->mark);
@@ -491,7 +544,7 @@ static bool examine(struct match_index *x)
                 clock_at = done + EXAMINE_CLOCK;
                 if (!begun)
                         begun = os_monotonic_us(os);
-                else if (os_monotonic_us(os) - begun >= EXAMINE_US_MAX)
+                else if (os_monotonic_us(os) - begun >= (x->is_of_history ? HISTORY_US_MAX : EXAMINE_US_MAX))
                         return false;
         }
         return true;
@@ -576,7 +629,7 @@ void match_index_stop(void *arg)
         if (x->is_running)
                 os_turn_hook_remove(&x->hook);
         store_reader_close(&x->reader);
-        x->has_event = false;
+        x->has_event = x->is_cold = false;
         x->is_running = false;
 }
 

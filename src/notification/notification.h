@@ -74,6 +74,8 @@ MUST_CHECK int subscription_open(
  * history to live; a consumer that falls behind goes on from the log silently, as KurrentDB does, and is not
  * told a second time (protocol 3.8). */
 MUST_CHECK int subscription_next(struct subscription *s, struct subscription_item *ret);
+/* The consumer rests: as store_reader_ease. */
+void subscription_ease(struct subscription *s);
 void subscription_close(struct subscription **s); /* NULL is fine */
 
 /* What one subscription is at: for people who ask who is behind. Valid for the call. */
@@ -139,6 +141,10 @@ struct notification_wait {
  * store_next_position; with less it is told to look at once. Costs no reader; equal selectors share one match. Who has been told stays known until
  * notification_wait_end, so that waiting again with the same selector costs next to nothing. */
 void notification_wait(struct notification *n, struct notification_wait *wait, uint64_t position);
+/* For whoever has read everything below `position`, is far behind, and expects little of what is between: the history is read once for all who wait
+ * so. Told at the first event that may be selected, or at the end of the log as it is then; nothing below the position told concerns it. With the
+ * selection of everything, or of one stream, it is told at once; `look_at` does not go with it. */
+void notification_wait_behind(struct notification *n, struct notification_wait *wait, uint64_t position);
 /* Waits no more and forgets the selector: before the memory of either goes. Harmless when it does not wait and never did (all zero). */
 void notification_wait_end(struct notification_wait *wait);
 

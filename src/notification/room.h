@@ -78,6 +78,8 @@ struct match_index {
         bool has_event;
         bool is_running;
         bool is_watching;
+        bool is_of_history;
+        bool is_cold; /* history: on_ready will come */
 };
 
 void match_index_init(struct match_index *x, struct notification *n);
@@ -100,6 +102,7 @@ struct notification {
         struct supervisor *supervisor;
         struct leader leader;
         struct match_index index;
+        struct match_index history;
         struct list subscriptions; /* all that are open */
         unsigned subscription_count;
         unsigned subscriptions_max;

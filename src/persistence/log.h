@@ -142,6 +142,8 @@ struct persistence {
         struct filler *filler;
         struct cache *cache;
         struct list cold_reads; /* under way */
+        struct list readers;    /* open ones */
+        uint64_t reader_bytes_max; /* held by all of them, before those whose consumers rest give theirs back */
 
         /* loop: space */
         enum log_space space;
@@ -190,8 +192,8 @@ void log_settle_writes(struct persistence *p);
 /* commit.c: seals the oldest unsealed segment when it is committed through its end. */
 void log_seal_next(struct persistence *p);
 bool log_wants_seal(const struct persistence *p);
-/* reader.c: waits for cold reads; their readers are told nothing. */
-void log_end_cold_reads(struct persistence *p);
+/* reader.c: waits for cold reads, whose readers are told nothing; readers may only be closed from now on. */
+void log_forget_readers(struct persistence *p);
 /* space.c */
 void log_space_look(struct persistence *p);
 /* open.c: the timer runs only while there is something to look after. */

@@ -164,6 +164,9 @@ MUST_CHECK int persistence_reader_open(struct persistence *p, const struct persi
 /* 0, PERSISTENCE_END, PERSISTENCE_WAIT, PERSISTENCE_CORRUPT (persistence_reader_problem says where; the range stays
  * refused, other readers go on), or a fault. A stream's tombstone comes as its last event (revision REVISION_MAX). */
 MUST_CHECK int persistence_reader_next(struct persistence_reader *r, struct event_view *ret);
+/* The consumer rests and looks at no view any more: when all readers together hold more than half of the cache's size, this one
+ * gives its bytes back and fetches them again when it is asked next (G18). Harmless at any time. */
+void persistence_reader_ease(struct persistence_reader *r);
 const char *persistence_reader_problem(const struct persistence_reader *r);
 void persistence_reader_close(struct persistence_reader **r); /* also while WAITing; NULL is fine */
 
@@ -210,6 +213,7 @@ struct persistence_stats {
         uint64_t sync_us_max;
         uint64_t written_bytes;
         uint64_t read_bytes;
+        uint64_t reader_bytes;    /* held by open readers */
         uint64_t cache_bytes;
         uint64_t cache_hits;
         uint64_t cache_misses;

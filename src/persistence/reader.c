@@ -24,11 +24,21 @@ struct reader_read {
         int result;
 };
 
+/* Books what the block takes. */
+static void reader_account(struct persistence_reader *r)
+{
+        r->p->stats.reader_bytes += r->block.capacity - r->accounted;
+        r->accounted = r->block.capacity;
+}
+
+/* The memory is taken here and not when the read is asked for, since there may be many waiting in the lane.
+ */
 static void read_run(struct job *job)
 {
         struct reader_read *read = CONTAINER_OF(job, struct reader_read, job);
         size_t got = 0;
 
+        buffer_reserve(&read->bytes, read->size);
         read->result = os_file_read(read->file, read->bytes.data, read->size, read->offset, &got);
         read->bytes.size = got;
 }
@@ -50,6 +60,7 @@ static void read_finish(struct job *job)
         r->block_segment = read->segment;
         r->block_offset = read->offset;
         r->p->stats.read_bytes += r->block.size;
+        reader_account(r);
         r->on_ready(r->arg);
 }
 
@@ -75,12 +86,13 @@ static void reader_read_cold(
         read->segment = segment;
         read->offset = offset;
         read->size = size;
-        buffer_reserve(&read->bytes, size);
+        buffer_fini(&r->block);
+        reader_account(r);
         r->read = read;
         job_submit(r->p->os, OS_LANE_READ, &read->job);
 }
 
-void log_end_cold_reads(struct persistence *p)
+void log_forget_readers(struct persistence *p)
 {
         LIST_EACH_SAFE (at, &p->cold_reads) {
                 struct reader_read *read = CONTAINER_OF(at, struct reader_read, link);
@@ -89,6 +101,10 @@ void log_end_cold_reads(struct persistence *p)
                         read->reader->read = NULL;
                 read->reader = NULL;
                 job_settle(&read->job);
+        }
+        LIST_EACH_SAFE (at, &p->readers) {
+                CONTAINER_OF(at, struct persistence_reader, link)->p = NULL;
+                list_remove(at);
         }
 }
 
@@ -119,6 +135,7 @@ static int reader_read_block(struct persistence_reader *r, size_t segment, uint6
                 buffer_fini(&r->block);
         buffer_clear(&r->block);
         buffer_reserve(&r->block, size);
+        reader_account(r);
         result = os_file_read_warm(file, r->block.data, size, offset, &got);
         if (result == OS_COLD) {
                 if (r->on_ready) {
@@ -209,6 +226,7 @@ int persistence_reader_open(struct persistence *p, const struct persistence_read
         struct persistence_reader *r = MEMORY_NEW(struct persistence_reader);
 
         r->p = p;
+        list_add_last(&p->readers, &r->link);
         r->is_backward = options->is_backward;
         r->on_ready = options->on_ready;
         r->arg = options->arg;
@@ -235,9 +253,30 @@ int persistence_reader_next(struct persistence_reader *r, struct event_view *ret
                 return PERSISTENCE_CORRUPT;
         result = cursor_next(r, ret);
         /* One that waits for what comes next keeps little: there may be many. */
-        if (result == PERSISTENCE_END && r->block.capacity > READER_BLOCK_IDLE_MAX)
+        if (result == PERSISTENCE_END && r->block.capacity > READER_BLOCK_IDLE_MAX) {
                 buffer_fini(&r->block);
+                reader_account(r);
+        }
         return result;
+}
+
+void persistence_reader_ease(struct persistence_reader *r)
+{
+        if (r->read || r->p->stats.reader_bytes <= r->p->reader_bytes_max ||
+                r->block.capacity <= READER_BLOCK_IDLE_MAX)
+                return;
+        /* As it was when it was opened, but at the event that is due. */
+        record_events_close(&r->events);
+        r->is_in_record = false;
+        r->is_placed = false;
+        r->has_given = false;
+        r->view_count = 0;
+        r->chunk_count = 0;
+        r->run_at = 0;
+        r->run_count = 0;
+        r->cursor = (struct lookup_cursor){0};
+        buffer_fini(&r->block);
+        reader_account(r);
 }
 
 const char *persistence_reader_problem(const struct persistence_reader *r)
@@ -255,6 +294,9 @@ void persistence_reader_close(struct persistence_reader **reader)
                 r->read->reader = NULL;
         record_events_close(&r->events);
         buffer_fini(&r->block);
+        if (r->p)
+                reader_account(r);
+        list_remove(&r->link);
         free(r->views);
         free(r->chunk);
         free(r->name);

@@ -26,7 +26,8 @@ struct reader_record {
 };
 
 struct persistence_reader {
-        struct persistence *p;
+        struct persistence *p; /* NULL: it was closed under the reader */
+        struct list link;      /* in the log's */
         bool is_backward;
         bool is_stream;
         uint8_t *name; /* of the stream; ours */
@@ -38,6 +39,7 @@ struct persistence_reader {
         struct buffer block;
         size_t block_segment;
         uint64_t block_offset;
+        size_t accounted;         /* of it, in the log's figures */
         bool has_read;            /* the next block may be larger */
         struct reader_read *read; /* a cold read under way */
         int read_result;

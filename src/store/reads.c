@@ -192,6 +192,12 @@ void store_reader_rest(struct store_reader *r, uint64_t position)
         r->next = position;
 }
 
+void store_reader_ease(struct store_reader *r)
+{
+        if (r->inner && !r->has_link)
+                persistence_reader_ease(r->inner);
+}
+
 /* ---- links ---- */
 
 static int give_link(struct store_reader *r, const struct event_view *target, struct store_read_item *ret)

@@ -190,6 +190,9 @@ void store_reader_close(struct store_reader **r); /* also while WAITing; NULL is
 /* A following reader that has met STORE_READ_END gives back the memory that it reads with, and goes on where it was when it is asked next; of all streams,
  * not below `position`: what lies before counts as examined. */
 void store_reader_rest(struct store_reader *r, uint64_t position);
+/* The consumer rests and looks at no view any more: when readers hold much memory, this one gives back what it can (G18). Harmless at
+ * any time. */
+void store_reader_ease(struct store_reader *r);
 const char *store_reader_problem(const struct store_reader *r);
 /* Events looked at so far, and the position of the last of them (valid if examined > 0): for checkpoints (G10). */
 uint64_t store_reader_examined(const struct store_reader *r);

@@ -237,6 +237,56 @@ TEST(reader, follows_the_log_through_rolls_and_seals)
         fixture_fini(&f);
 }
 
+/* Readers of a stream and of the log, both ways, that give their bytes back after each event (G18). */
+static void read_at_ease(struct fixture *f)
+{
+        struct wakeup wakeups[4] = {{0}};
+        struct persistence_reader *readers[4];
+        struct persistence_stats stats;
+        struct event_view e;
+        uint64_t at, n;
+        char name[64];
+
+        readers[0] = open_reader(f, BYTES_EMPTY, 0, false, &wakeups[0]);
+        readers[1] = open_reader(f, BYTES_EMPTY, UINT64_MAX, true, &wakeups[1]);
+        readers[2] = open_reader(f, stream_bytes(5, name), 0, false, &wakeups[2]);
+        readers[3] = open_reader(f, stream_bytes(5, name), UINT64_MAX, true, &wakeups[3]);
+        for (unsigned i = 0; i < 4; i++) {
+                uint64_t count = i < 2 ? f->event_count : model_next_revision(f, 5);
+
+                for (n = 0; next_event(f, readers[i], &wakeups[i], &e) == 0; n++) {
+                        at = i % 2 ? count - 1 - n : n;
+                        assert_int_equal(i < 2 ? e.position : e.revision, at);
+                        check_event(f, &e, e.position);
+                        persistence_reader_ease(readers[i]);
+                        persistence_stats(f->p, &stats);
+                        assert_true(stats.reader_bytes <= 4 * f->options.cache_size); /* a little each */
+                }
+                assert_int_equal(n, count);
+        }
+        for (unsigned i = 0; i < 4; i++)
+                persistence_reader_close(&readers[i]);
+        persistence_stats(f->p, &stats);
+        assert_int_equal(stats.reader_bytes, 0);
+}
+
+TEST(reader, gives_bytes_back_at_any_event_and_goes_on_where_it_was_G18)
+{
+        struct os_sim_faults faults = {.reads_are_cold = true};
+        struct fixture f;
+
+        fixture_init(&f, 14);
+        f.options.cache_size = 16 * KIB;
+        fixture_open(&f);
+        fill(&f, 300);
+        read_at_ease(&f);
+        os_sim_set_faults(f.os, &faults);
+        read_at_ease(&f);
+        fixture_settle(&f);
+        read_at_ease(&f);
+        fixture_fini(&f);
+}
+
 TEST(reader, is_not_disturbed_when_its_segment_is_sealed)
 {
         struct fixture f;
@@ -715,6 +765,7 @@ int main(void)
                 TEST_ROW(log, larger_segments_have_several_stretches),
                 TEST_ROW(log, groups_cross_segments),
                 TEST_ROW(reader, follows_the_log_through_rolls_and_seals),
+                TEST_ROW(reader, gives_bytes_back_at_any_event_and_goes_on_where_it_was_G18),
                 TEST_ROW(reader, is_not_disturbed_when_its_segment_is_sealed),
                 TEST_ROW(reader, can_be_closed_while_it_waits),
                 TEST_ROW(reader, from_the_future_begins_when_it_has_come),
