@@ -417,6 +417,71 @@ TEST(groups, ids_of_either_form_are_acknowledged)
         end(f);
 }
 
+/* The metadata of the first parked event of s::g. */
+static struct bytes parked_metadata(struct fixture *f)
+{
+        EventStore__Client__Streams__ReadReq *m = MESSAGE(streams__read_req);
+        EventStore__Client__Streams__ReadReq__Options *o = MESSAGE(streams__read_req__options);
+        EventStore__Client__Streams__ReadResp *answer;
+        struct rpc r;
+
+        m->options = o;
+        o->stream_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_STREAM;
+        o->stream = MESSAGE(streams__read_req__options__stream_options);
+        o->stream->stream_identifier = stream_of("$persistentsubscription-s::g-parked");
+        o->stream->revision_option_case =
+                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_START;
+        o->stream->start = &empty;
+        o->count_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_COUNT;
+        o->count = 1;
+        o->uuid_option = MESSAGE(streams__read_req__options__uuidoption);
+        o->uuid_option->content_case =
+                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__UUIDOPTION__CONTENT_STRUCTURED;
+        o->uuid_option->structured = &empty;
+        call(&r, f, STREAMS "Read", m);
+        assert_int_equal(r.status, GRPC_OK);
+        answer = ANSWER(streams__read_resp, &r, 0);
+        assert_int_equal(answer->content_case, EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_EVENT);
+        rpc_close(&r);
+        return bytes_of(
+                answer->event->event->custom_metadata.data, answer->event->event->custom_metadata.len);
+}
+
+TEST(groups, any_reason_is_kept_as_far_as_it_is_text)
+{
+        enum { REASON_SIZE = 300 * 1000 };
+        struct fixture *f = begin();
+        read_req *m = MESSAGE(persistent_subscriptions__read_req);
+        uint8_t *reason = arena_get(&memory, REASON_SIZE);
+        EventStore__Client__UUID *ids[1];
+        struct bytes metadata;
+        struct rpc r;
+
+        append(&f->client, "s", any, 1, 1);
+        create(f, create_of("s", "g"));
+        join(&r, f, "s", "g", 1);
+        rpc_wait(&r, 2);
+        ids[0] = event_of(&r, 1)->event->id;
+        memset(reason, 0xc3, REASON_SIZE); /* halves of letters */
+        memcpy(reason, "quote \" and \n", 13);
+        m->content_case = EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_REQ__CONTENT_NACK;
+        m->nack = MESSAGE(persistent_subscriptions__read_req__nack);
+        m->nack->ids = ids;
+        m->nack->n_ids = 1;
+        m->nack->action = EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__READ_REQ__NACK__ACTION__Park;
+        m->nack->reason = (ProtobufCBinaryData){REASON_SIZE, reason};
+        send_message(&r, m);
+        for (unsigned i = 0; i < 10000 && info(f, "s", "g")->parked_message_count == 0; i++)
+                assert_false(r.is_closed);
+        assert_int_equal(info(f, "s", "g")->parked_message_count, 1);
+        metadata = parked_metadata(f);
+        assert_true(metadata.size > 100 && metadata.size < 64 * 1024);
+        assert_true(bytes_is_utf8(metadata));
+        assert_non_null(memmem(metadata.data, metadata.size, "quote \\\" and \\n", 15));
+        rpc_close(&r);
+        end(f);
+}
+
 TEST(groups, half_closing_is_unsubscribing)
 {
         struct fixture *f = begin();
@@ -663,6 +728,7 @@ int main(void)
                 ROW(groups, what_is_wrong_with_a_definition_is_said),
                 ROW(groups, every_refusal_names_stream_and_group),
                 ROW(groups, ids_of_either_form_are_acknowledged),
+                ROW(groups, any_reason_is_kept_as_far_as_it_is_text),
                 ROW(groups, half_closing_is_unsubscribing),
                 ROW(groups, a_huge_buffer_is_cut_to_what_the_server_gives),
                 ROW(groups, what_no_client_sends_ends_the_call_and_nothing_else),
