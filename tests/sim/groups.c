@@ -670,15 +670,26 @@ void group_verify_end(struct group *g)
                         "%d)",
                         g->name, info.in_flight, info.retries, (unsigned long long)info.parked,
                         (int)g->selecting.kind);
-        for (int n = 0; n < s->serial_count; n++)
-                if (s->book[n].has_place && is_selected(g, n) && number(g, n) >= g->start_high &&
-                        (g->flags[n] & WAS_FINISHED) &&
-                        (!info.has_checkpoint || number(g, n) > info.checkpoint) &&
-                        g->settings.min_checkpoint_count <= 1) {
-                        subs_fail(s, "C10: the checkpoint of %s stays behind %llu", g->name,
-                                (unsigned long long)number(g, n));
+}
+
+/* After an orderly stop with everything finished: nothing would be delivered again (G11). */
+void group_verify_stopped(struct group *g)
+{
+        struct subs *s = g->subs;
+        struct emitter_info info;
+
+        if (!g->exists || !read_info(g, &info))
+                return;
+        for (int n = 0; n < s->serial_count; n++) {
+                if (!s->book[n].has_place || !is_selected(g, n) || number(g, n) < g->start_high ||
+                        !(g->flags[n] & WAS_FINISHED))
+                        continue;
+                if (!info.has_checkpoint || number(g, n) > info.checkpoint) {
+                        subs_fail(s, "C10: the stop left the checkpoint of %s at %llu, behind %llu", g->name,
+                                (unsigned long long)info.checkpoint, (unsigned long long)number(g, n));
                         return;
                 }
+        }
 }
 
 /* ---- lives ---- */

@@ -503,7 +503,7 @@ static void work_once(struct subs *s)
                         os_sim_step(s->os);
                 break;
         case 5:
-                os_sim_run_for(s->os, subs_choose(s, one_in(s, 5) ? 400000 : 3000));
+                os_sim_run_for(s->os, subs_choose(s, one_in(s, 3) ? 600000 : 3000));
                 break;
         case 6:
                 if (one_in(s, 3) || !s->groups[0].exists)
@@ -568,6 +568,9 @@ static void live(struct subs *s)
         uint64_t steps = subs_choose(s, STEPS_MAX);
 
         begin_life(s);
+        for (unsigned i = 0; i < s->group_count && !subs_has_failed(s); i++)
+                if (!s->groups[i].exists && !one_in(s, 3))
+                        group_mutate(&s->groups[i]);
         for (uint64_t n = 0; n < steps && !subs_has_failed(s) && !s->has_disk_fault; n++) {
                 if (end == END_FAULT && n == steps / 2)
                         arm_fault(s);
@@ -650,6 +653,13 @@ static void heal(struct subs *s)
                 group_verify(&s->groups[i]);
                 group_verify_end(&s->groups[i]);
         }
+        if (!subs_has_failed(s))
+                stop(s);
+        if (subs_has_failed(s) || !open_rooms(s))
+                return;
+        serve(s);
+        for (unsigned i = 0; i < s->group_count && !subs_has_failed(s); i++)
+                group_verify_stopped(&s->groups[i]);
         if (!subs_has_failed(s))
                 stop(s);
 }

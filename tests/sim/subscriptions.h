@@ -181,6 +181,7 @@ bool group_is_done(struct group *g);
 /* After healing: fails if something was not finished; if something is parked or in flight still, or the checkpoint behind. */
 void group_fail_undone(struct group *g);
 void group_verify_end(struct group *g);
+void group_verify_stopped(struct group *g);
 struct taker *taker_open(struct group *g, uint32_t window);
 void taker_take(struct taker *t, unsigned most);
 void taker_answer(struct taker *t, bool is_good);
