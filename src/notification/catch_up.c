@@ -485,6 +485,7 @@ int notification_open(const struct notification_options *options, struct notific
         n->subscriptions_max = options->subscriptions_max ? options->subscriptions_max : 10000;
         list_init(&n->subscriptions);
         leader_init(&n->leader, n);
+        n->leader.is_held = options->duties_follow;
         match_index_init(&n->index, n);
         match_index_init(&n->history, n);
         n->history.is_of_history = true;

@@ -247,7 +247,7 @@ static void on_leader_changed(struct leader *l, uint64_t term, uint64_t node_id)
         struct store_stats stats;
         struct fact_payload payload = {.node_id = node_id};
 
-        if (term <= l->term)
+        if (term <= l->term || l->is_held)
                 return;
         l->term = term;
         control_publish(l->notification->control, FACT_leader_changed_received, &payload);
@@ -266,6 +266,14 @@ static void ask_store(struct leader *l)
         store_stats(l->notification->store, &stats);
         if (stats.leader_id)
                 on_leader_changed(l, stats.term, stats.leader_id);
+}
+
+void notification_lead(struct notification *n)
+{
+        if (!n->leader.is_held)
+                return;
+        n->leader.is_held = false;
+        ask_store(&n->leader);
 }
 
 static void on_facts(struct control_watcher *watcher)

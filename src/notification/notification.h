@@ -21,6 +21,7 @@ struct notification_options {
         struct control *control;
         struct store *store;
         unsigned subscriptions_max; /* 0: 10 000; more gives SUBSCRIPTION_LIMIT */
+        bool duties_follow; /* no duty is taken up before notification_lead: rooms above will register some */
         bool mutant_live_gap;       /* for the tests of the tests */
 };
 /* Starts the leader tracker and the match index under a supervisor; the chain of leadership facts runs when a
@@ -114,6 +115,8 @@ struct notification_duty {
  * all duties: subscriptions_loaded after the last load, leadership_duties_assumed after the last start. A duty that was given up in between is loaded
  * again with the next term; what it says late, of an older term, is ignored. */
 void notification_add_duty(struct notification *n, struct notification_duty *duty);
+/* Whoever was to register a duty has done so: from now on they are taken up (notification_options.duties_follow). Harmless otherwise. */
+void notification_lead(struct notification *n);
 void notification_remove_duty(struct notification_duty *duty); /* gives it up first; harmless when it was not added */
 void notification_duty_loaded(struct notification_duty *duty, uint64_t term, uint32_t count);
 void notification_duty_started(struct notification_duty *duty, uint64_t term, uint32_t count);

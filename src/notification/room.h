@@ -16,6 +16,7 @@ struct leader {
         struct list duties; /* of rooms above */
         uint64_t term;
         int state; /* enum leader_state */
+        bool is_held; /* until notification_lead */
         bool is_stepping;
         bool is_watching;
 };

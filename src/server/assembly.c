@@ -235,6 +235,7 @@ static void on_store_open(void *arg, int result, const char *problem)
                 .control = s->control,
                 .store = s->store,
                 .subscriptions_max = (unsigned)s->config.subscriptions_max,
+                .duties_follow = true,
         };
 
         if (s->is_stopping)
@@ -249,6 +250,7 @@ static void on_store_open(void *arg, int result, const char *problem)
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
         }
+        notification_lead(s->notification);
         kurrent_serve(s->kurrent, s->emitter);
         api_serve(s->api, s->emitter);
         ops_serve(s->ops, s->emitter);

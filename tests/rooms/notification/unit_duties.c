@@ -208,6 +208,40 @@ TEST(duties, that_came_before_leadership_are_all_loaded_then_started_and_their_s
         end(&w, &chain);
 }
 
+/* A server starts with a store that leads already, and rooms above register their duties only then. */
+TEST(duties, that_follow_are_waited_for_so_that_the_chain_tells_their_sums)
+{
+        struct world w;
+        struct notification_options options = {.duties_follow = true};
+        struct said said = {0};
+        struct helper a;
+        struct chain chain;
+
+        begin(&w, &chain);
+        notification_stop(w.notification);
+        notification_free(&w.notification);
+        world_run(&w);
+        chain.count = 0;
+        options.os = w.os;
+        options.control = w.control;
+        options.store = w.store;
+        assert_int_equal(notification_open(&options, &w.notification), 0);
+        make(&a, &said, "a", true);
+        notification_add_duty(w.notification, &a.duty);
+        world_run(&w);
+        assert_false(has_duties(&w));
+        assert_int_equal(chain.count, 0);
+        notification_lead(w.notification);
+        notification_lead(w.notification); /* twice is once */
+        world_run(&w);
+        assert_true(has_duties(&w));
+        ASSERT_CHAIN(&chain, {FACT_leader_changed_received, 0}, {FACT_leader_responsibilities_assumed, 0},
+                {FACT_leadership_duties_starting, 0}, {FACT_subscriptions_loaded, 10},
+                {FACT_emitter_pools_starting, 10}, {FACT_leadership_duties_assumed, 3});
+        notification_remove_duty(&a.duty);
+        end(&w, &chain);
+}
+
 TEST(duties, that_come_after_leadership_are_taken_up_at_once_without_a_second_chain)
 {
         struct world w;
@@ -406,6 +440,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(duties, that_came_before_leadership_are_all_loaded_then_started_and_their_sums_told),
+                TEST_ROW(duties, that_follow_are_waited_for_so_that_the_chain_tells_their_sums),
                 TEST_ROW(duties, that_come_after_leadership_are_taken_up_at_once_without_a_second_chain),
                 TEST_ROW(duties, wait_for_the_slowest_load_before_any_starts),
                 TEST_ROW(duties, lost_during_a_load_are_given_up_and_late_answers_of_that_term_are_ignored),
