@@ -207,7 +207,7 @@ void group_mutate(struct group *g)
                 create(g);
                 return;
         }
-        switch (subs_choose(g->subs, 12)) {
+        switch (g->is_paused ? 11 : subs_choose(g->subs, 7)) {
         case 0:
                 g->asked = ASKED_DELETE;
                 emitter_delete(e, d.stream, d.group, on_changed, g);
@@ -337,7 +337,7 @@ static void check_lane(struct taker *t, int serial)
                 if (n == serial || b->stream != e->stream || !b->has_place || b->revision >= e->revision ||
                         !is_selected(g, n) || number(g, n) < g->floor || number(g, n) < g->start_high)
                         continue;
-                if (g->flags[n] & (WAS_FINISHED | PARK_ASKED | PARK_MAYBE | IS_PARKED))
+                if (g->flags[n] & (WAS_FINISHED | PARK_ASKED | PARK_MAYBE | IS_PARKED | IS_EXCUSED))
                         continue;
                 /* It may have timed out for the last time, and is being parked. */
                 if (g->settings.message_timeout_ms && g->retry[n] >= g->settings.max_retry_count &&

@@ -474,7 +474,10 @@ static void use_taker(struct subs *s)
         struct taker *t = &s->takers[subs_choose(s, CONSUMERS_MAX)];
 
         if (!t->consumer) {
-                taker_open(any_group(s), 1 + (uint32_t)subs_choose(s, one_in(s, 2) ? 3 : 20));
+                struct group *g = any_group(s);
+
+                if (g->exists || one_in(s, 8))
+                        taker_open(g, 1 + (uint32_t)subs_choose(s, one_in(s, 2) ? 3 : 20));
                 return;
         }
         if (one_in(s, 40)) {
@@ -489,6 +492,7 @@ static void use_taker(struct subs *s)
 static void work_once(struct subs *s)
 {
         struct session *i;
+        struct group *g;
 
         switch (subs_choose(s, 16)) {
         case 0:
@@ -506,10 +510,11 @@ static void work_once(struct subs *s)
                 os_sim_run_for(s->os, subs_choose(s, one_in(s, 3) ? 600000 : 3000));
                 break;
         case 6:
-                if (one_in(s, 3) || !s->groups[0].exists)
-                        group_mutate(any_group(s));
+                g = any_group(s);
+                if (one_in(s, g->exists && !g->is_paused ? 4 : 2))
+                        group_mutate(g);
                 else if (one_in(s, 2))
-                        group_replay(any_group(s), false);
+                        group_replay(g, false);
                 break;
         case 7:
                 i = &s->sessions[subs_choose(s, SESSIONS_MAX)];
