@@ -137,7 +137,8 @@ void os_turn_again(struct os *os);
 
 /* Work away from the loop. Each lane is a first-in-first-out queue: LOG and BACKGROUND have one thread each, so their
  * work runs strictly in order; READ has two; CALL, for calls to other machines, eight. Threads start on first use.
- * `work` runs on the lane, then `done` on the loop. In the simulated machine both run on the one thread at seeded later times, in lane order. */
+ * `work` runs on the lane, then `done` on the loop. In the simulated machine both run on the one thread at seeded later
+ * times, in lane order. */
 enum os_lane { OS_LANE_LOG, OS_LANE_READ, OS_LANE_BACKGROUND, OS_LANE_CALL, OS_LANES };
 struct os_work {
         void (*work)(struct os_work *work);
