@@ -224,7 +224,8 @@ void notification_wait(struct notification *n, struct notification_wait *wait, u
         watch(x);
 }
 
-/* Goes back for those who are further behind than it has come: what the others wait for lies ahead in any case. */
+/* Goes back for those who are further behind than it has come: what the others wait for lies ahead in any
+ * case. */
 void notification_wait_behind(struct notification *n, struct notification_wait *wait, uint64_t position)
 {
         struct match_index *x = &n->history;

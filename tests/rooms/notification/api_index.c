@@ -656,6 +656,75 @@ TEST(interleavings, whoever_waits_is_told_of_the_first_event_and_nobody_else_is)
         }
 }
 
+/* ---- history that is read for many at one time ---- */
+
+static void wait_behind(struct world *w, struct waiter *x, const char *json, uint64_t position)
+{
+        *x = (struct waiter){.w = w, .wait = {.selector = select_by(json), .on_match = on_match}};
+        x->wait.arg = x;
+        notification_wait_behind(w->notification, &x->wait, position);
+}
+
+TEST(behind, is_told_of_the_first_that_it_selects_or_of_the_end)
+{
+        struct world w;
+        struct waiter early, late, none, rest, all;
+        uint64_t base;
+
+        begin(&w);
+        base = store_next_position(w.store);
+        append(&w, "a", "A", 3);
+        append(&w, "b", "B", 1);
+        append(&w, "a", "A", 3);
+        append(&w, "b", "B", 1);
+        world_run(&w);
+        wait_behind(&w, &late, "{\"kind\":\"type\",\"types\":[\"B\"]}", base + 4);
+        wait_behind(&w, &early, "{\"kind\":\"prefix\",\"prefixes\":[\"b\"]}", base); /* goes back for it */
+        wait_behind(&w, &none, "{\"kind\":\"type\",\"types\":[\"C\"]}", base);
+        wait_behind(&w, &rest, "{\"kind\":\"filter\",\"target\":\"stream\",\"regex\":\"b$\"}", base + 1);
+        wait_behind(&w, &all, "{\"kind\":\"all\"}", base + 2);
+        world_run(&w);
+        assert_int_equal(early.told_at, base + 3);
+        assert_int_equal(late.told_at, base + 7);
+        assert_int_equal(none.told_at, base + 8);
+        assert_int_equal(rest.told_at, base + 3);
+        assert_int_equal(all.told_at, base + 2);
+        assert_int_equal(early.told + late.told + none.told + rest.told + all.told, 5);
+        /* Each may go on to either. */
+        begin_to_wait(&w, &none);
+        notification_wait_behind(w.notification, &early.wait, base + 4);
+        append(&w, "c", "C", 1);
+        world_run(&w);
+        assert_int_equal(none.told_at, base + 8);
+        assert_int_equal(none.told, 2);
+        assert_int_equal(early.told_at, base + 7);
+        assert_int_equal(early.told, 2);
+        notification_wait_behind(w.notification, &late.wait, base);
+        waiter_end(&late); /* and is told no more */
+        world_run(&w);
+        assert_int_equal(late.told, 1);
+        waiter_end(&early);
+        waiter_end(&none);
+        waiter_end(&rest);
+        waiter_end(&all);
+        world_end(&w);
+}
+
+TEST(behind, stopping_tells_everybody)
+{
+        struct world w;
+        struct waiter x;
+
+        begin(&w);
+        append(&w, "a", "A", 1);
+        world_run(&w);
+        wait_behind(&w, &x, "{\"kind\":\"type\",\"types\":[\"B\"]}", 0);
+        notification_stop(w.notification);
+        assert_int_equal(x.told, 1);
+        waiter_end(&x);
+        world_end(&w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -675,6 +744,8 @@ int main(void)
                 TEST_ROW(subscription, that_rests_is_given_all_that_came_whatever_metadata_would_hide),
                 TEST_ROW(subscription, shows_who_it_is_and_how_far_behind),
                 TEST_ROW(interleavings, whoever_waits_is_told_of_the_first_event_and_nobody_else_is),
+                TEST_ROW(behind, is_told_of_the_first_that_it_selects_or_of_the_end),
+                TEST_ROW(behind, stopping_tells_everybody),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

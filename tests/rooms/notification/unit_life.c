@@ -472,12 +472,12 @@ static void check_failure_of(const char *worker, unsigned restarted)
 
 TEST(supervision, a_failed_match_index_is_restarted_and_nothing_is_skipped)
 {
-        check_failure_of("match_index", 1);
+        check_failure_of("match_index", 2); /* and what looks through history, which comes after it */
 }
 
-TEST(supervision, a_failed_leader_tracker_takes_the_index_along_and_finds_its_duties_again)
+TEST(supervision, a_failed_leader_tracker_takes_the_indexes_along_and_finds_its_duties_again)
 {
-        check_failure_of("leader_tracker", 2);
+        check_failure_of("leader_tracker", 3);
 }
 
 int main(void)
@@ -500,7 +500,7 @@ int main(void)
                 TEST_ROW(facts, tell_of_a_write_that_it_reached_subscribers),
                 TEST_ROW(supervision, a_failed_match_index_is_restarted_and_nothing_is_skipped),
                 TEST_ROW(supervision,
-                        a_failed_leader_tracker_takes_the_index_along_and_finds_its_duties_again),
+                        a_failed_leader_tracker_takes_the_indexes_along_and_finds_its_duties_again),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
