@@ -260,6 +260,10 @@ static void start_some(struct emitter *e)
                 return;
         }
         sm_move(emitter_states, &e->state, EMITTER_SERVING);
+        /* Those that were loaded meanwhile could not be joined yet. */
+        for (unsigned i = 0; i < e->pool_count; i++)
+                if (e->pools[i]->state == POOL_IDLE)
+                        workers_start(e->pools[i]);
         monitor_start(e);
         notification_duty_started(&e->duty, e->term, e->defined_count);
         if (e->on_serving)
@@ -294,6 +298,7 @@ static void load_some(struct emitter *e)
 static void run_busy(struct emitter *e)
 {
         unsigned budget = READS_PER_TURN;
+        uint64_t begun = os_monotonic_us(e->os); /* the turn's time stands still */
         struct list now;
 
         if (list_is_empty(&e->busy))
@@ -304,16 +309,18 @@ static void run_busy(struct emitter *e)
         now.next->previous = &now;
         now.previous->next = &now;
         list_init(&e->busy);
-        while (!list_is_empty(&now)) {
+        while (!list_is_empty(&now) && budget && os_monotonic_us(e->os) - begun < BUSY_US_MAX) {
                 struct pool *p = CONTAINER_OF(now.next, struct pool, busy_link);
 
-                if (!budget) {
-                        list_remove(&p->busy_link);
-                        list_add_last(&e->busy, &p->busy_link);
-                        continue;
-                }
                 list_remove(&p->busy_link);
                 pool_run(p, &budget);
+        }
+        /* Whose turn did not come is before those that had one. */
+        if (!list_is_empty(&now)) {
+                now.previous->next = e->busy.next;
+                e->busy.next->previous = now.previous;
+                e->busy.next = now.next;
+                now.next->previous = &e->busy;
         }
         if (!list_is_empty(&e->busy))
                 emitter_again(e);

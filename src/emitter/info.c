@@ -94,7 +94,7 @@ static uint64_t lag_events(const struct pool *p)
 {
         uint64_t resume = pool_resume(p), end;
 
-        if (p->wait.is_waiting && (!p->work || delivery_is_empty(&p->work->delivery)))
+        if (p->wait.is_waiting && !p->is_searching && (!p->work || delivery_is_empty(&p->work->delivery)))
                 return 0;
         end = end_of(p);
         return end > resume ? end - resume : 0;

@@ -113,6 +113,7 @@ void pool_loaded(struct pool *p)
 {
         sm_move(pool_states, &p->state, POOL_IDLE);
         p->checkpoint_at_us = emitter_now(p->emitter);
+        p->passed = PASSED_MAX;
         workers_start(p);
         pool_touch(p);
         mutations_go_on(p);
@@ -356,6 +357,8 @@ static void on_match(struct notification_wait *wait, uint64_t position)
                 p->cursor = MAX(p->cursor, position);
         if (p->work)
                 p->work->is_at_end = false;
+        p->is_searching = false;
+        p->passed = 0;
         pool_touch(p);
 }
 
@@ -464,6 +467,7 @@ static void take_item(struct pool *p, const struct store_read_item *item)
         if (must_match(p)) {
                 switch (selector_match(p->definition.selector, v)) {
                 case FILTER_NO_MATCH:
+                        p->passed++;
                         return;
                 case FILTER_TOO_COSTLY:
                         p->cursor = number;
@@ -478,6 +482,7 @@ static void take_item(struct pool *p, const struct store_read_item *item)
         }
         p->has_last = true;
         p->last = number;
+        p->passed = 0;
         a = (struct arrival){
                 .number = number,
                 .event_time_us = v->time_us,
@@ -486,6 +491,7 @@ static void take_item(struct pool *p, const struct store_read_item *item)
                 .lane_hash = pool_lane_hash(p, item),
                 .item = may_hold(p) ? item : NULL,
         };
+        p->work->has_taken = true;
         delivery_add(&p->work->delivery, &a);
 }
 
@@ -497,18 +503,50 @@ static void note_examined(struct pool *p)
                 p->cursor = MAX(p->cursor, store_reader_position(r) + 1);
 }
 
-static void see_end(struct pool *p)
+/* Many pools that are far behind, as after a start, would each read the whole log for next to nothing. */
+static bool must_search(const struct pool *p)
+{
+        return p->passed >= PASSED_MAX && pool_is_all(p) &&
+               selector_kind(p->definition.selector) != SELECT_ALL &&
+               p->cursor + SEARCH_FROM < store_next_position(p->emitter->store);
+}
+
+static void search(struct pool *p)
+{
+        p->is_searching = true;
+        p->is_live = false;
+        notification_wait_behind(p->emitter->notification, &p->wait, p->cursor);
+}
+
+/* In the middle of its reading; what was read is delivered meanwhile. */
+static void search_on(struct pool *p)
+{
+        if (!must_search(p) || p->work->ending)
+                return;
+        store_reader_close(&p->work->reader);
+        p->work->is_at_end = true;
+        search(p);
+}
+
+static void wait_for_news(struct pool *p)
 {
         struct emitter *e = p->emitter;
 
-        note_examined(p);
-        p->work->is_at_end = true;
+        p->passed = 0;
+        p->is_searching = false;
         if (!p->is_live) {
                 p->is_live = true;
                 emitter_publish(e, FACT_subscription_caught_up, p->key, p->cursor, 0, "");
         }
         if (!p->wait.is_waiting)
                 notification_wait(e->notification, &p->wait, store_next_position(e->store));
+}
+
+static void see_end(struct pool *p)
+{
+        note_examined(p);
+        p->work->is_at_end = true;
+        wait_for_news(p);
 }
 
 /* Outcomes that end the reading. */
@@ -561,6 +599,7 @@ static void read_some(struct pool *p, unsigned *budget)
         pool_count_memory(p);
         switch (r) {
         case 0:
+                search_on(p);
                 if (!most)
                         pool_touch(p);
                 break;
@@ -569,6 +608,8 @@ static void read_some(struct pool *p, unsigned *budget)
                 break;
         case STORE_READ_YIELD:
                 note_examined(p);
+                p->passed += EXAMINED_PER_TURN;
+                search_on(p);
                 *budget -= MIN(*budget, (unsigned)POOL_READS_PER_TURN);
                 pool_touch(p);
                 break;
@@ -632,7 +673,8 @@ static void settle(struct pool *p, uint64_t now)
                 notification_wait_end(&p->wait);
                 w->is_at_end = false;
         }
-        if (now - w->quiet_since_us >= LINGER_US)
+        /* Who has found nothing is not about to: after a start these are many at one time. */
+        if (now - w->quiet_since_us >= LINGER_US || (w->is_at_end && !w->has_taken))
                 work_end(p);
 }
 
@@ -656,6 +698,13 @@ static bool work(struct pool *p, unsigned *budget, uint64_t now)
 {
         bool may = may_give(p);
 
+        /* Without a reader, and what goes with it, for those who have nothing to read. */
+        if (!p->work && may && !p->wait.is_waiting && !parked_has_replay(p)) {
+                if (must_search(p))
+                        search(p);
+                else if (pool_is_all(p) && p->cursor >= store_next_position(p->emitter->store))
+                        wait_for_news(p);
+        }
         if (!p->work && may && (!p->wait.is_waiting || parked_has_replay(p)))
                 work_begin(p);
         if (!p->work)

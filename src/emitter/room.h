@@ -39,7 +39,10 @@ enum {
         MUTATIONS_MAX = 64,          /* that wait for each other, of one key */
         POOL_READS_PER_TURN = 512,
         READS_PER_TURN = 4096,
-        EXAMINED_PER_TURN = 2000,    /* of one pool, without a match */
+        EXAMINED_PER_TURN = 500,     /* of one pool, without a match */
+        /* Who has so far to go, and has read so many in vain, lets the history be read for it. */
+        SEARCH_FROM = 2000,
+        PASSED_MAX = 50000,
         LOADS_PER_TURN = 64,         /* checkpoints */
         LOADS_AT_ONCE = 16,
         STARTS_PER_TURN = 512,
@@ -47,6 +50,7 @@ enum {
         /* Events that were only passed over, after which a checkpoint is worth an event of its own. */
         SKIPPED_BEFORE_CHECKPOINT = 10000,
 };
+#define BUSY_US_MAX       500ull      /* of pools in one turn: writers wait meanwhile; at least one has its turn */
 #define LINGER_US         1000000ull  /* how long an idle pool keeps its reader and buffers */
 #define CHECKPOINT_MIN_US 100000ull   /* between two checkpoints by time */
 #define RETRY_APPEND_US   500000ull   /* after the store refused a checkpoint or a parked event */
@@ -102,6 +106,7 @@ struct work {
         struct delivery delivery;
         struct store_reader *reader;
         bool reader_waits; /* for the disk */
+        bool has_taken; /* something that is selected was read */
         bool is_at_end;    /* the reader has seen the end of the log */
         bool is_deleted;   /* the reader has seen the stream's tombstone */
         char *ending;      /* why there is no more to read; owned; it fails when what was read is finished */
@@ -138,6 +143,8 @@ struct pool {
         bool is_gone;  /* the stream was deleted for good */
         bool had_consumers;
         bool is_live; /* the end of the log was seen since the reading began */
+        bool is_searching;  /* it waits for its next event in the history that all such pools read together */
+        uint32_t passed;    /* events that it has read in vain since the last that was selected */
 
         struct list busy_link;   /* in emitter.busy */
         struct list load_link;   /* in emitter.loading */
@@ -228,8 +235,8 @@ void meta_of(struct bytes stream, struct buffer *out);
 
 /* ---- parked.c ---- */
 
-void parked_run(struct pool *p);
 void write_time(uint64_t wall_us, char *out, size_t size); /* as RFC 3339 */
+void parked_run(struct pool *p);
 void parked_end(struct pool *p); /* the work ends: what was not finished is still parked */
 uint64_t parked_due(const struct pool *p);
 uint64_t parked_count(const struct pool *p);

@@ -64,6 +64,54 @@ TEST(idle, a_pool_costs_at_most_two_kibibytes_and_no_reader)
         world_end(&w);
 }
 
+/* Of either kind: whose reader filters, and who must match each event itself. */
+TEST(search, of_the_history_finds_each_event_once_and_goes_on_live)
+{
+        static const char *const selectors[] = {"{\"kind\":\"prefix\",\"prefixes\":[\"b\"]}",
+                "{\"kind\":\"pattern\",\"match\":{\"stream\":\"b\"}}"};
+        static const char *const streams[] = {"$nilo-prefix", "$nilo-pattern"};
+
+        for (unsigned i = 0; i < COUNT_OF(selectors); i++) {
+                struct world w = {0};
+                struct emitter_definition d = definition_of(streams[i], "g");
+                struct selector *s = selector_of(selectors[i]);
+                struct pool *p;
+                struct client c;
+
+                world_begin(&w, 67 + i);
+                d.selector = s;
+                append(&w, "a", SEARCH_FROM + 1000);
+                append(&w, "b", 1);
+                append(&w, "a", SEARCH_FROM + 1000);
+                assert_int_equal(create(&w, d), EMITTER_OK);
+                p = pool_of(&w, streams[i], "g");
+                client_open(&w, &c, streams[i], "g", 10, true);
+                for (unsigned step = 0; step < 1000 && !p->is_searching; step++)
+                        world_step(&w);
+                assert_true(p->is_searching);
+                assert_true(info_of(&w, streams[i], "g").info.lag_events > SEARCH_FROM);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 1);
+                assert_int_equal(c.items[0].revision, 0);
+                /* Who has read much in vain since lets it be read for it again. */
+                p->passed = PASSED_MAX;
+                append(&w, "a", SEARCH_FROM + 1000);
+                append(&w, "b", 1);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 2);
+                world_run_for(&w, 2000 * 1000);
+                assert_null(p->work);
+                assert_int_equal(info_of(&w, streams[i], "g").info.lag_events, 0);
+                append(&w, "b", 1);
+                client_drain(&w, &c);
+                assert_int_equal(c.count, 3);
+                assert_int_equal(c.items[2].revision, 2);
+                client_close(&c);
+                selector_free(&s);
+                world_end(&w);
+        }
+}
+
 static void append_big(struct world *w, const char *stream, unsigned count, size_t size)
 {
         char *data = memory_new(size + 1);
@@ -570,6 +618,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(idle, a_pool_costs_at_most_two_kibibytes_and_no_reader),
+                TEST_ROW(search, of_the_history_finds_each_event_once_and_goes_on_live),
                 TEST_ROW(memory, is_bounded_in_total_and_stopped_consumers_starve_nobody),
                 TEST_ROW(memory, of_one_pool_holds_a_mebibyte_ahead),
                 TEST_ROW(span, one_event_that_is_held_for_ever_stops_the_others_only_at_the_bound),
