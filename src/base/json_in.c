@@ -133,6 +133,24 @@ static bool skip_escape(struct json_in *s)
         return true;
 }
 
+/* Eight bytes at a time, up to those among which a quote, a backslash or a control character may be. */
+static const uint8_t *skip_plain(const uint8_t *at, const uint8_t *end)
+{
+        const uint64_t ones = 0x0101010101010101, highs = 0x8080808080808080;
+
+        for (; end - at >= 8; at += 8) {
+                uint64_t v, quote, backslash;
+
+                memcpy(&v, at, 8);
+                quote = v ^ ones * '"';
+                backslash = v ^ ones * '\\';
+                if (((quote - ones) & ~quote & highs) | ((backslash - ones) & ~backslash & highs) |
+                        ((v - ones * 0x20) & ~v & highs))
+                        break;
+        }
+        return at;
+}
+
 /* Gives what stands between the quotes. */
 static bool skip_string(struct json_in *s, struct bytes *ret, bool *ret_has_escapes)
 {
@@ -142,6 +160,7 @@ static bool skip_string(struct json_in *s, struct bytes *ret, bool *ret_has_esca
                 return json_in_fail(s, s->at, "a string is expected");
         start = s->at;
         *ret_has_escapes = false;
+        s->at = skip_plain(s->at, s->end);
         while (s->at < s->end) {
                 uint8_t c = *s->at++;
 
@@ -156,6 +175,7 @@ static bool skip_string(struct json_in *s, struct bytes *ret, bool *ret_has_esca
                         *ret_has_escapes = true;
                         if (!skip_escape(s))
                                 return false;
+                        s->at = skip_plain(s->at, s->end);
                 }
         }
         return json_in_fail(s, start - 1, "this string has no end");
