@@ -41,7 +41,7 @@ enum {
         READS_PER_TURN = 4096,
         EXAMINED_PER_TURN = 500,     /* of one pool, without a match */
         /* Who has so far to go, and has read so many in vain, lets the history be read for it. */
-        SEARCH_FROM = 2000,
+        SEARCH_FROM = 500, /* which is read in one turn: no readers are held that wait for the next */
         PASSED_MAX = 50000,
         LOADS_PER_TURN = 64,         /* checkpoints */
         LOADS_AT_ONCE = 16,
