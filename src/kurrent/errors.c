@@ -187,12 +187,12 @@ static void add_trailers(struct gateway_request *call, const struct refusal *ref
                 gateway_call_trailer(call, "index-name", refusal->stream);
                 break;
         case REFUSAL_GROUP_FAILED:
-                trail(call, "reason", problem_of(refusal));
-                /* fall through */
         case REFUSAL_GROUP_EXISTS:
         case REFUSAL_GROUP_MISSING:
         case REFUSAL_GROUP_DROPPED:
         case REFUSAL_GROUP_FULL:
+                if (refusal->kind == REFUSAL_GROUP_FAILED)
+                        trail(call, "reason", problem_of(refusal));
                 gateway_call_trailer(call, "stream-name", refusal->stream);
                 gateway_call_trailer(call, "group-name", refusal->group);
                 break;

@@ -416,7 +416,7 @@ TEST(subsystems, show_readiness_and_what_became_of_workers)
         assert_string_equal(text_at(json_array_get(subsystems, SUBSYSTEM_STORE), "readiness"), "ready");
         assert_string_equal(text_at(json_array_get(subsystems, SUBSYSTEM_STORE), "log_level"), "info");
         notification = json_array_get(subsystems, SUBSYSTEM_NOTIFICATION);
-        assert_int_equal(json_array_size(json_object_get(notification, "workers")), 2);
+        assert_int_equal(json_array_size(json_object_get(notification, "workers")), 3);
         json_decref(root);
         world_do(&w, supervise);
         assert_weaver(&w, "running", 1, 1, "a thread broke");
