@@ -91,6 +91,15 @@ static struct match_lengths *lengths_of(struct match_index *x, enum selector_key
         return kind == SELECT_KEY_TYPE_PREFIXES ? &x->type_lengths : NULL;
 }
 
+static void tag_bucket(struct match_index *x, size_t bucket)
+{
+        uint8_t tags = 0;
+
+        for (const struct match_key *k = x->keys[bucket]; k; k = k->next)
+                tags |= key_tag(k->hash);
+        x->key_tags[bucket] = tags;
+}
+
 static void grow_keys(struct match_index *x)
 {
         size_t capacity = x->key_capacity ? x->key_capacity * 2 : BUCKETS_MIN;
@@ -104,8 +113,12 @@ static void grow_keys(struct match_index *x)
                 }
         }
         free(x->keys);
+        free(x->key_tags);
         x->keys = buckets;
+        x->key_tags = memory_new(capacity);
         x->key_capacity = capacity;
+        for (size_t i = 0; i < capacity; i++)
+                tag_bucket(x, i);
 }
 
 static void add_key(struct match_index *x, struct match_key *k)
@@ -114,6 +127,7 @@ static void add_key(struct match_index *x, struct match_key *k)
                 grow_keys(x);
         k->next = x->keys[k->hash & (x->key_capacity - 1)];
         x->keys[k->hash & (x->key_capacity - 1)] = k;
+        x->key_tags[k->hash & (x->key_capacity - 1)] |= key_tag(k->hash);
         x->key_count++;
 }
 
@@ -124,6 +138,7 @@ static void remove_key(struct match_index *x, struct match_key *k)
         while (*at != k)
                 at = &(*at)->next;
         *at = k->next;
+        tag_bucket(x, k->hash & (x->key_capacity - 1));
         x->key_count--;
 }
 

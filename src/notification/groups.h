@@ -34,6 +34,20 @@ static inline uint64_t key_hash(enum selector_key kind, uint64_t hash_of_name)
         return hash_of_name ^ (uint64_t)kind * 0x9e3779b97f4a7c15u;
 }
 
+/* Which hashes a bucket may have. Most names that events are looked up by are nobody's, and are seen to be so without a look at keys that are not in
+ * the processor's cache. */
+static inline uint8_t key_tag(uint64_t hash)
+{
+        return (uint8_t)(1u << (hash >> 61));
+}
+
+static inline const struct match_key *keys_find(const struct match_index *x, uint64_t hash)
+{
+        size_t bucket = hash & (x->key_capacity - 1);
+
+        return x->key_tags[bucket] & key_tag(hash) ? x->keys[bucket] : NULL;
+}
+
 struct match_group *match_group_find(const struct match_index *x, uint64_t hash, struct bytes json); /* NULL: none */
 /* Borrows the selector, as long as the group has it. */
 struct match_group *match_group_new(struct match_index *x, struct selector *selector, uint64_t hash);

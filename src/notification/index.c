@@ -165,10 +165,22 @@ static unsigned waiting_for_events(const struct match_index *x)
 
 static void watch(struct match_index *x);
 
+/* Hooks run in the order of their registration: this one behind the gateway's, so that the answers of writers
+ * are sent before their events are looked at. Known only now: the gateway comes to the store later than we
+ * do. */
+static void come_last(struct match_index *x)
+{
+        if (!x->is_running)
+                return;
+        os_turn_hook_remove(&x->hook);
+        os_turn_hook_add(x->notification->os, &x->hook);
+}
+
 /* The first who waits for events begins at the end of the log; the reader stays where it is if it is there.
  */
 static void begin_at_end(struct match_index *x)
 {
+        come_last(x);
         if (x->has_event || x->next != end_of_log(x)) {
                 store_reader_close(&x->reader);
                 x->has_event = false;
@@ -237,6 +249,8 @@ void notification_wait_behind(struct notification *n, struct notification_wait *
                 make_due(x, wait, position);
                 return;
         }
+        if (!waiting_for_events(x))
+                come_last(x);
         if (!waiting_for_events(x) || position < x->next) {
                 store_reader_close(&x->reader);
                 x->has_event = x->is_cold = false;
@@ -301,7 +315,7 @@ static unsigned match_fact(struct match_index *x, const struct fact_payload *wri
 
         if (!x->key_capacity)
                 return count;
-        for (struct match_key *k = x->keys[hash & (x->key_capacity - 1)]; k; k = k->next)
+        for (const struct match_key *k = keys_find(x, hash); k; k = k->next)
                 if (k->hash == hash && k->group->way == BY_FACT)
                         count += wake_group(x, k->group, write->position);
         return count;
@@ -392,7 +406,7 @@ static unsigned probe(struct match_index *x, enum selector_key kind, struct byte
         uint64_t hash = key_hash(kind, name_hash(name));
         unsigned count = 0;
 
-        for (struct match_key *k = x->keys[hash & (x->key_capacity - 1)]; k; k = k->next) {
+        for (const struct match_key *k = keys_find(x, hash); k; k = k->next) {
                 if (k->hash != hash || k->group->way != BY_KEY || k->group->kind != kind ||
                         !bytes_equal(name_of_key(k), name))
                         continue;
@@ -670,6 +684,7 @@ void match_index_fini(struct match_index *x)
         }
         store_reader_close(&x->reader);
         free(x->keys);
+        free(x->key_tags);
         free(x->groups);
         free(x->heap);
         free(x->stream_lengths.counts);

@@ -57,6 +57,7 @@ struct match_index {
         struct list ways[3];            /* groups, by how they are found */
         unsigned waiting[3];            /* waits in them */
         struct match_key **keys;
+        uint8_t *key_tags; /* of each bucket */
         size_t key_capacity;
         size_t key_count;
         struct match_lengths stream_lengths;

@@ -80,7 +80,7 @@ TEST(search, of_the_history_finds_each_event_once_and_goes_on_live)
 
                 world_begin(&w, 67 + i);
                 d.selector = s;
-                append(&w, "a", SEARCH_FROM + 1000);
+                append(&w, "a", 6000); /* more than are looked at in one turn */
                 append(&w, "b", 1);
                 append(&w, "a", SEARCH_FROM + 1000);
                 assert_int_equal(create(&w, d), EMITTER_OK);
