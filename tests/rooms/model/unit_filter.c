@@ -277,8 +277,8 @@ TEST(filter, a_long_name_is_decided)
 TEST(filter, bad_utf8_in_a_subject_matches_nothing_but_hurts_nothing)
 {
         static const char *const subjects[] = {"\xff", "order\xff", "\xc3", "\xed\xa0\x80",
-                "or\x80"
-                "der",
+                ("or\x80"
+                 "der"),
                 "\xf4\x90\x80\x80"};
         struct filter *f = by_regex(FILTER_STREAM, "^.+$");
 
