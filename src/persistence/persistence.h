@@ -24,6 +24,7 @@ enum persistence_outcome {
         PERSISTENCE_END,        /* no more events now */
         PERSISTENCE_WAIT,       /* bytes come from the disk: `on_ready` follows */
         PERSISTENCE_FORMAT,     /* made by a newer version, or no data directory of ours */
+        PERSISTENCE_COLD,       /* not in memory: persistence_fetch */
 };
 
 /* ---- the data directory of a node ---- */
@@ -39,6 +40,11 @@ MUST_CHECK int persistence_node_open(struct os *os, const char *path, bool must_
 void persistence_node_close(struct persistence_node **node);
 struct persistence_identity persistence_node_identity(const struct persistence_node *node);
 
+/* Makes this node a member of another cluster: its UUID and the node id that it gave us become durable. Only for a node that
+ * has no store yet (G12): else PERSISTENCE_IN_USE, and nothing changes. 0, PERSISTENCE_FULL or a fault. */
+MUST_CHECK int persistence_node_adopt(struct persistence_node *node, const struct persistence_identity *identity);
+bool persistence_node_has_stores(const struct persistence_node *node);
+
 /* ---- one store's log ---- */
 
 struct persistence;
@@ -52,6 +58,9 @@ struct persistence_options {
         uint64_t cache_size;            /* bytes for cached index blocks and read blocks; 0: 64 MiB. A segment is also
                                            sealed when its index in memory has half of it (8 MiB at least) */
         uint64_t space_reserve;         /* 0: 64 MiB; below this much free space appends are refused (G16) */
+        const uint8_t *store_uuid;      /* 16 bytes: a store that is made gets this UUID (a joiner has that of the cluster's);
+                                           one that exists must have it, else PERSISTENCE_FORMAT. NULL: any. Copied */
+        uint32_t epoch;                 /* of a store that is made; 0: 1 */
         bool must_exist;
         bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */
         bool skip_crc;                  /* a mutant for the tests of the tests: recovery and reads verify nothing */
@@ -134,6 +143,39 @@ struct persistence_sealed {
         uint64_t configuration_index;
 };
 void persistence_on_sealed(struct persistence *p, void (*on_sealed)(void *arg, const struct persistence_sealed *sealed), void *arg);
+
+/* ---- entries for other nodes ---- */
+
+/* A run of entries, committed or not; watermarks are none. Payloads and `entries` are borrowed. */
+struct persistence_entries {
+        const struct persistence_entry *entries;
+        unsigned count;
+        uint64_t payload_size;     /* of all */
+        bool has_chain;            /* false: the last one is not written yet */
+        struct record_chain chain; /* of the last one */
+};
+/* The entries `first` ... `last`, but not more than count_max and about size_max bytes of payload (the first one comes
+ * however large it is), from memory or from files that are not sealed; appended ones that are not written yet are there too
+ * (they go to other nodes while they are written here). Borrowed until the next call with this log. 0, PERSISTENCE_COLD (the
+ * first one lies in a sealed segment: use persistence_fetch), PERSISTENCE_NOT_FOUND (behind the end), _CORRUPT or a fault. */
+MUST_CHECK int persistence_entries_read(struct persistence *p, uint64_t first, uint64_t last, unsigned count_max,
+        uint64_t size_max, struct persistence_entries *ret);
+/* The same from anywhere, read and verified (sums, chain) on the READ lane. `done` runs once, on the loop: also when the log
+ * closes meanwhile (PERSISTENCE_END then). `entries` are borrowed for the call. At most PERSISTENCE_FETCHES_MAX may be
+ * under way. */
+enum { PERSISTENCE_FETCHES_MAX = 8 };
+typedef void persistence_fetched(void *arg, int result, const struct persistence_entries *entries);
+void persistence_fetch(struct persistence *p, uint64_t first, uint64_t last, uint64_t size_max, persistence_fetched *done, void *arg);
+/* Term and chain hash of an entry that is written: equal chains mean equal logs up to there (G22). 0, PERSISTENCE_NOT_FOUND,
+ * _CORRUPT or a fault. May read a block of a file. */
+MUST_CHECK int persistence_entry_mark(struct persistence *p, uint64_t index, uint64_t *ret_term, struct record_chain *ret_chain);
+/* Of the next position behind what has been appended, committed or not. */
+uint64_t persistence_appended_position(const struct persistence *p);
+/* Records from now on carry this epoch; store.json too, durable when it returns. Never lower than before. 0,
+ * PERSISTENCE_FULL or a fault. */
+MUST_CHECK int persistence_set_epoch(struct persistence *p, uint32_t epoch);
+uint32_t persistence_epoch(const struct persistence *p);
+const uint8_t *persistence_store_id(const struct persistence *p); /* 16 bytes */
 
 /* ---- read (committed events only) ---- */
 
