@@ -329,6 +329,7 @@ void call_refuse_write(
                         "the disk has less free space than its reserve");
                 return;
         case STORE_NOT_READY:
+        case STORE_NOT_LEADER:
                 call_refuse(c, 503, "not-ready", "The store takes no writes now",
                         "Try again in a second; nothing was written", "the store is opening or closing");
                 return;

@@ -251,6 +251,7 @@ static enum nilo_result result_of_append(const struct store_append_result *r)
                 [STORE_BUSY] = NILO_BUSY,
                 [STORE_FULL] = NILO_FULL,
                 [STORE_NOT_READY] = NILO_UNAVAILABLE,
+                [STORE_NOT_LEADER] = NILO_UNAVAILABLE,
                 [STORE_CORRUPT] = NILO_CORRUPT,
                 [STORE_UNKNOWN] = NILO_UNKNOWN,
         };

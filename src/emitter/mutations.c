@@ -151,6 +151,7 @@ static enum emitter_verdict verdict_of(const struct store_append_result *result)
         case STORE_FULL:
                 return EMITTER_BUSY;
         case STORE_NOT_READY:
+        case STORE_NOT_LEADER:
                 return EMITTER_NOT_LEADER;
         case STORE_UNKNOWN:
                 return EMITTER_UNKNOWN;

@@ -89,6 +89,7 @@ static enum refusal_kind kind_of(const struct store_append_result *result, struc
         case STORE_FULL:
                 return REFUSAL_EXHAUSTED;
         case STORE_NOT_READY:
+        case STORE_NOT_LEADER:
                 return REFUSAL_NOT_READY;
         case STORE_CORRUPT:
                 return REFUSAL_CORRUPT;

@@ -20,6 +20,7 @@ static const char *const verdict_texts[] = {
         [STORE_BUSY] = "too much in flight",
         [STORE_FULL] = "the disk is full",
         [STORE_NOT_READY] = "the store takes no appends now",
+        [STORE_NOT_LEADER] = "another node leads",
         [STORE_CORRUPT] = "what the stream holds cannot be read: see nilo verify",
         [STORE_UNKNOWN] = "the deadline has passed",
 };
@@ -102,17 +103,27 @@ static bool check_stream(const struct store_append_stream *named, struct store_a
         return true;
 }
 
-static bool check_event(const struct event_draft *e, struct store_append_result *ret)
+static bool check_type(struct bytes type, struct store_append_result *ret)
+{
+        if (type.size == 0)
+                return fail(ret, STORE_INVALID, "an event has no type", 0, 0);
+        if (type.size > LIMIT_EVENT_TYPE_SIZE_MAX)
+                return fail(ret, STORE_TOO_LARGE, "the event type is too long", type.size,
+                        LIMIT_EVENT_TYPE_SIZE_MAX);
+        if (!bytes_is_utf8(type))
+                return fail(ret, STORE_INVALID, "the event type is no UTF-8", 0, 0);
+        return true;
+}
+
+/* `before`: the event before, which was found good, or NULL. */
+static bool check_event(
+        const struct event_draft *e, const struct event_draft *before, struct store_append_result *ret)
 {
         uint64_t size = event_draft_size(e);
+        bool has_same_type = before && before->type.data == e->type.data && before->type.size == e->type.size;
 
-        if (e->type.size == 0)
-                return fail(ret, STORE_INVALID, "an event has no type", 0, 0);
-        if (e->type.size > LIMIT_EVENT_TYPE_SIZE_MAX)
-                return fail(ret, STORE_TOO_LARGE, "the event type is too long", e->type.size,
-                        LIMIT_EVENT_TYPE_SIZE_MAX);
-        if (!bytes_is_utf8(e->type))
-                return fail(ret, STORE_INVALID, "the event type is no UTF-8", 0, 0);
+        if (!has_same_type && !check_type(e->type, ret))
+                return false;
         if (e->metadata.size > LIMIT_METADATA_SIZE_MAX)
                 return fail(ret, STORE_TOO_LARGE, "the event's metadata is too large", e->metadata.size,
                         LIMIT_METADATA_SIZE_MAX);
@@ -162,7 +173,7 @@ static bool check_form(const struct store_append *a, struct store_append_result 
                 ret->stream = e->stream;
                 if (e->stream >= a->stream_count)
                         return fail(ret, STORE_INVALID, "an event belongs to no stream of the append", 0, 0);
-                if (!check_event(&e->draft, ret))
+                if (!check_event(&e->draft, ret->event ? &e[-1].draft : NULL, ret))
                         return false;
                 events_size += event_draft_size(&e->draft);
                 size += size_of_event(&e->draft);

@@ -10,6 +10,7 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include "cluster/cluster.h"
 #include "control/control.h"
 #include "model/event.h"
 #include "model/filter.h"
@@ -23,6 +24,36 @@ struct store;
  * suits the load (ARCHITECTURE.md, threads). */
 enum store_sync { STORE_SYNC_AUTO, STORE_SYNC_INLINE, STORE_SYNC_LANE };
 
+/* ---- this node among others ---- */
+
+/* Two ways to another node: for consensus and small requests, and for catching up (as peers.h has them). */
+enum store_link { STORE_LINK_CONTROL, STORE_LINK_BULK, STORE_LINKS };
+
+/* How a store reaches the other nodes, given by whoever owns the links: the server's peers, or the simulator. Everything runs
+ * on the loop; none of the calls comes back into the store from inside. */
+struct store_cluster {
+        bool is_member;         /* false: alone; nothing of the rest counts but `address` */
+        bool joins;             /* a store that is made begins empty and takes its log from a leader */
+        const uint8_t *store_uuid; /* of a store that is made; NULL: a new one. Copied, like the next two */
+        uint32_t epoch;            /* 0: 1 */
+        const struct cluster_configuration *founders; /* of a store that is made: its first members, the same on each of them.
+                                                         NULL: this node alone */
+        const char *address;    /* host:port of this node's peer listener, in the configuration of a store that is made; NULL:
+                                   "localhost" */
+        uint32_t election_timeout_ms; /* 0: 500 */
+        /* Sends a message that store_receive takes in at the other end, or drops it; false: no link, or no room in its queue
+         * (store_link_has_room follows when there is). */
+        bool (*send)(void *arg, uint64_t node_id, enum store_link link, uint16_t type, const struct bytes *pieces, unsigned count);
+        void (*flush)(void *arg); /* what was sent must leave now: a sync follows */
+        void (*on_members)(void *arg, const struct cluster_configuration *configuration); /* in use from now on */
+        void *arg;
+};
+/* A message of another node's store has come. What makes no sense is dropped, and counted. */
+void store_receive(struct store *store, uint64_t from, enum store_link link, uint16_t type, struct bytes body);
+/* The queue of a link that refused has room again; a link came up or went down. */
+void store_link_has_room(struct store *store, uint64_t node_id, enum store_link link);
+void store_link_changed(struct store *store, uint64_t node_id, bool is_up);
+
 struct store_options {
         struct os *os;
         struct control *control;
@@ -34,13 +65,15 @@ struct store_options {
         uint64_t memory_size;         /* for heads, index and read caches; 0: 128 MiB */
         uint64_t in_flight_size_max;  /* bytes of appends not yet committed; 0: 128 MiB; more gives STORE_BUSY */
         enum store_sync sync;
+        struct store_cluster cluster; /* all zero: a cluster of one */
         bool must_exist;
         bool open_on_loop;            /* recover on the calling thread instead of a lane (libnilo, tools, tests) */
         bool mutant_ack_before_sync;  /* for the tests of the tests */
         bool mutant_skip_sync;
         bool mutant_skip_crc;
-        /* A phase is done: SUBSYSTEM_PERSISTENCE (log recovered), _CLUSTER (a leader with an entry of its own term
-         * committed), _STORE (takes appends and reads). */
+        /* A phase is done: SUBSYSTEM_PERSISTENCE (log recovered), _CLUSTER (a leader is known, which has an entry of its own
+         * term committed when it is this node), _STORE (takes reads, and appends while there is a leader). A member that
+         * finds no leader opens all the same after some seconds, for reads of what it has. */
         void (*on_phase)(void *arg, enum subsystem phase);
         /* The opening ended: 0 after the last phase, or why not (a persistence outcome or a fault; text in `problem`). */
         void (*on_open)(void *arg, int result, const char *problem);
@@ -72,9 +105,12 @@ enum store_verdict {
         STORE_TOO_LARGE,        /* an event, the append, or a name exceeds its limit; `limit`, `size`: definite */
         STORE_BUSY,             /* too much in flight: definite, try again */
         STORE_FULL,             /* the disk is full: definite (G16) */
-        STORE_NOT_READY,        /* opening or closing, or not leader: definite */
+        STORE_NOT_READY,        /* opening or closing, or no leader is known: definite */
+        STORE_NOT_LEADER,       /* another node leads (`leader_id`), or was elected before this could be committed: definite,
+                                   nothing was written */
         STORE_CORRUPT,          /* what the stream holds cannot be read, so nothing can be decided: definite (G13) */
-        STORE_UNKNOWN,          /* the deadline passed before the commit: it may or may not be in the log (G3) */
+        STORE_UNKNOWN,          /* the deadline passed, or the leader was lost, before the commit: it may or may not be in the
+                                   log (G3); a retry with the same event ids is safe (G6) */
 };
 
 /* A stream of an append, named once. `is_written` is derived from the events; a stream without events is only checked. */
@@ -96,6 +132,7 @@ struct store_append {
         unsigned event_count;
         uint64_t write_id;      /* control_next_write_id */
         uint64_t deadline_us;   /* monotonic; 0: none */
+        bool requires_leader;   /* STORE_NOT_LEADER on another node, instead of being forwarded to the leader */
 };
 
 struct store_stream_outcome {
@@ -113,6 +150,7 @@ struct store_append_result {
         uint64_t position;      /* of the last event */
         uint64_t limit;
         uint64_t size;
+        uint64_t leader_id;     /* STORE_NOT_LEADER: 0 if unknown */
         const struct store_stream_outcome *streams; /* stream_count of them; NULL on STORE_BUSY, _FULL, _NOT_READY */
         unsigned stream_count;
         const char *problem;    /* for people; "" if none */
@@ -130,6 +168,7 @@ struct store_delete {
         bool is_tombstone;
         uint64_t write_id;
         uint64_t deadline_us;
+        bool requires_leader;
 };
 void store_delete(struct store *store, const struct store_delete *del, store_append_done *done, void *arg);
 
@@ -203,6 +242,67 @@ uint64_t store_next_position(const struct store *store); /* one behind the last 
 /* As persistence_list. Streams that are tombstoned or soft-deleted are left out of NAMES_STREAMS. */
 MUST_CHECK int store_list(struct store *store, enum persistence_names what, struct bytes prefix, struct bytes after,
         unsigned limit, persistence_each_name *each, void *arg);
+
+/* ---- reads that wait (G7, G8) ---- */
+
+/* Embedded in whoever waits; all zero is the empty value. `done` runs once, never from inside the call that began it, unless
+ * store_wait_end comes before: STORE_OK, STORE_NOT_READY (closing; no leader) or STORE_UNKNOWN (the deadline passed). */
+struct store_wait {
+        void (*done)(struct store_wait *wait, enum store_verdict verdict);
+        void *arg;
+        struct list link; /* the store's own, as what follows */
+        struct store *store;
+        uint64_t deadline_us;
+        uint64_t position;
+        uint64_t index;
+        uint64_t nonce;
+        int state;
+};
+/* Until reads on this node see everything that was acknowledged anywhere before this call: the leader confirms by a
+ * majority that it leads, another node asks the leader, then waits for its own log. Does not wait where this node is the only
+ * voter: true is given, and `done` does not run. */
+bool store_wait_linearizable(struct store *store, struct store_wait *wait, uint64_t deadline_us);
+/* Until the event at `position` is visible here; true: it is, and `done` does not run. */
+bool store_wait_position(struct store *store, struct store_wait *wait, uint64_t position, uint64_t deadline_us);
+void store_wait_end(struct store_wait *wait); /* harmless when it does not wait */
+
+/* ---- members ---- */
+
+struct store_member {
+        struct cluster_server server;
+        bool is_leader;
+        bool is_self;
+        bool is_linked;       /* messages go to and fro */
+        uint64_t match_index; /* at the leader: durable there; here: of this node */
+        uint64_t lag_entries; /* at the leader: behind its log */
+};
+struct store_cluster_status {
+        enum cluster_state state;
+        uint64_t node_id;
+        uint64_t leader_id;   /* 0: none known */
+        uint64_t term;
+        uint64_t last_index;
+        uint64_t commit_index;
+        uint64_t applied_index;
+        uint32_t epoch;
+        bool can_write;       /* this node leads, with an entry of its own term committed */
+        bool is_catching_up;  /* fetches sealed history from another node */
+        uint64_t catch_up_index; /* through here it will have it */
+        bool has_committed_members; /* no change of members is under way */
+        unsigned count;
+        struct store_member members[CLUSTER_MEMBERS_MAX];
+};
+void store_cluster_status(const struct store *store, struct store_cluster_status *ret);
+/* Is this node the leader, ready to write? What the duties of the leader need. */
+bool store_is_leading(const struct store *store);
+
+/* A change of members, at the leader: begins, waits until it is allowed (a change before it, a catch-up), and is done when it
+ * is committed. STORE_OK; STORE_NOT_LEADER; STORE_INVALID (it would leave the envelope: `problem` says why); STORE_UNKNOWN
+ * (the deadline passed: it may still come); STORE_BUSY (another change is waiting here). */
+enum store_change { STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_REMOVE, STORE_TRANSFER };
+typedef void store_change_done(void *arg, enum store_verdict verdict, const char *problem);
+void store_change_members(struct store *store, enum store_change change, uint64_t node_id, const char *address,
+        uint64_t deadline_us, store_change_done *done, void *arg);
 
 struct store_stats {
         uint64_t appends;           /* acknowledged */

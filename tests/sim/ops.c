@@ -68,6 +68,7 @@ static void record_answer(struct world *w, struct op *op, const struct store_app
                 [STORE_CONFLICT] = HISTORY_CONFLICT,
                 [STORE_UNKNOWN] = HISTORY_UNKNOWN,
                 [STORE_NOT_READY] = HISTORY_REFUSED,
+                [STORE_NOT_LEADER] = HISTORY_REFUSED,
                 [STORE_STREAM_DELETED] = HISTORY_REFUSED,
                 [STORE_BUSY] = HISTORY_REFUSED,
                 [STORE_FULL] = HISTORY_REFUSED,
