@@ -91,55 +91,60 @@ static struct match_lengths *lengths_of(struct match_index *x, enum selector_key
         return kind == SELECT_KEY_TYPE_PREFIXES ? &x->type_lengths : NULL;
 }
 
-static void tag_bucket(struct match_index *x, size_t bucket)
-{
-        uint8_t tags = 0;
-
-        for (const struct match_key *k = x->keys[bucket]; k; k = k->next)
-                tags |= key_tag(k->hash);
-        x->key_tags[bucket] = tags;
-}
-
 static void grow_keys(struct match_index *x)
 {
         size_t capacity = x->key_capacity ? x->key_capacity * 2 : BUCKETS_MIN;
         struct match_key **buckets = memory_new_array(capacity, sizeof(struct match_key *));
 
+        free(x->key_filter);
+        x->key_filter = memory_new_array(capacity / BUCKETS_PER_WORD, sizeof *x->key_filter);
         for (size_t i = 0; i < x->key_capacity; i++) {
                 for (struct match_key *k = x->keys[i], *next; k; k = next) {
+                        size_t at = k->hash & (capacity - 1);
+
                         next = k->next;
-                        k->next = buckets[k->hash & (capacity - 1)];
-                        buckets[k->hash & (capacity - 1)] = k;
+                        k->next = buckets[at];
+                        buckets[at] = k;
+                        x->key_filter[at / BUCKETS_PER_WORD] |= key_bits(k->hash);
                 }
         }
         free(x->keys);
-        free(x->key_tags);
         x->keys = buckets;
-        x->key_tags = memory_new(capacity);
         x->key_capacity = capacity;
-        for (size_t i = 0; i < capacity; i++)
-                tag_bucket(x, i);
 }
 
 static void add_key(struct match_index *x, struct match_key *k)
 {
+        size_t at;
+
         if (x->key_count >= x->key_capacity)
                 grow_keys(x);
-        k->next = x->keys[k->hash & (x->key_capacity - 1)];
-        x->keys[k->hash & (x->key_capacity - 1)] = k;
-        x->key_tags[k->hash & (x->key_capacity - 1)] |= key_tag(k->hash);
+        at = k->hash & (x->key_capacity - 1);
+        k->next = x->keys[at];
+        x->keys[at] = k;
+        x->key_filter[at / BUCKETS_PER_WORD] |= key_bits(k->hash);
         x->key_count++;
+        if (k->group->way == BY_KEY)
+                x->keys_of_kind[k->group->kind]++;
 }
 
 static void remove_key(struct match_index *x, struct match_key *k)
 {
-        struct match_key **at = &x->keys[k->hash & (x->key_capacity - 1)];
+        size_t bucket = k->hash & (x->key_capacity - 1);
+        size_t first = bucket - bucket % BUCKETS_PER_WORD;
+        struct match_key **at = &x->keys[bucket];
+        uint64_t bits = 0;
 
         while (*at != k)
                 at = &(*at)->next;
         *at = k->next;
-        tag_bucket(x, k->hash & (x->key_capacity - 1));
+        for (size_t i = 0; i < BUCKETS_PER_WORD; i++)
+                for (const struct match_key *other = x->keys[first + i]; other; other = other->next)
+                        bits |= key_bits(other->hash);
+        x->key_filter[bucket / BUCKETS_PER_WORD] = bits;
         x->key_count--;
+        if (k->group->way == BY_KEY)
+                x->keys_of_kind[k->group->kind]--;
 }
 
 /* ---- groups ---- */

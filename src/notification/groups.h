@@ -34,18 +34,23 @@ static inline uint64_t key_hash(enum selector_key kind, uint64_t hash_of_name)
         return hash_of_name ^ (uint64_t)kind * 0x9e3779b97f4a7c15u;
 }
 
-/* Which hashes a bucket may have. Most names that events are looked up by are nobody's, and are seen to be so without a look at keys that are not in
- * the processor's cache. */
-static inline uint8_t key_tag(uint64_t hash)
+/* In front of the table stands a filter (Bloom's, in words): most names that events are looked up by are nobody's, and are seen to be so
+ * by one look at a few kilobytes that stay in the processor's cache. A word stands for neighbouring buckets, so that it can be made anew
+ * from their keys; each key has three of its bits. */
+enum { BUCKETS_PER_WORD = 4 };
+
+static inline uint64_t key_bits(uint64_t hash)
 {
-        return (uint8_t)(1u << (hash >> 61));
+        return 1ull << (hash >> 58) | 1ull << (hash >> 52 & 63) | 1ull << (hash >> 46 & 63);
 }
 
+/* The first key of the hash's bucket; NULL: nobody has the hash. */
 static inline const struct match_key *keys_find(const struct match_index *x, uint64_t hash)
 {
         size_t bucket = hash & (x->key_capacity - 1);
+        uint64_t bits = key_bits(hash);
 
-        return x->key_tags[bucket] & key_tag(hash) ? x->keys[bucket] : NULL;
+        return (x->key_filter[bucket / BUCKETS_PER_WORD] & bits) == bits ? x->keys[bucket] : NULL;
 }
 
 struct match_group *match_group_find(const struct match_index *x, uint64_t hash, struct bytes json); /* NULL: none */

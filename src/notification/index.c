@@ -403,9 +403,12 @@ static struct bytes name_of_key(const struct match_key *k)
 /* Gives the number of groups that were asked. */
 static unsigned probe(struct match_index *x, enum selector_key kind, struct bytes name)
 {
-        uint64_t hash = key_hash(kind, name_hash(name));
+        uint64_t hash;
         unsigned count = 0;
 
+        if (!x->keys_of_kind[kind])
+                return 0;
+        hash = key_hash(kind, name_hash(name));
         for (const struct match_key *k = keys_find(x, hash); k; k = k->next) {
                 if (k->hash != hash || k->group->way != BY_KEY || k->group->kind != kind ||
                         !bytes_equal(name_of_key(k), name))
@@ -435,6 +438,8 @@ static unsigned probe_fields(struct match_index *x)
                 if (!selector_read_field(buffer_bytes(&x->places[i].place), &x->event, &x->field))
                         continue;
                 count += probe(x, SELECT_KEY_FIELD, buffer_bytes(&x->field));
+                if (!x->keys_of_kind[SELECT_KEY_TYPED_FIELD])
+                        continue;
                 buffer_add_bytes(&x->field, x->event.type);
                 count += probe(x, SELECT_KEY_TYPED_FIELD, buffer_bytes(&x->field));
         }
@@ -684,7 +689,7 @@ void match_index_fini(struct match_index *x)
         }
         store_reader_close(&x->reader);
         free(x->keys);
-        free(x->key_tags);
+        free(x->key_filter);
         free(x->groups);
         free(x->heap);
         free(x->stream_lengths.counts);

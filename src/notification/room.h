@@ -57,9 +57,10 @@ struct match_index {
         struct list ways[3];            /* groups, by how they are found */
         unsigned waiting[3];            /* waits in them */
         struct match_key **keys;
-        uint8_t *key_tags; /* of each bucket */
+        uint64_t *key_filter; /* what may be among the keys */
         size_t key_capacity;
         size_t key_count;
+        unsigned keys_of_kind[SELECT_KEY_TYPED_FIELD + 1]; /* that events are looked up by */
         struct match_lengths stream_lengths;
         struct match_lengths type_lengths;
         struct match_place *places;
