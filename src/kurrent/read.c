@@ -6,7 +6,9 @@
  *
  * Some clients do not survive a message that they do not expect: a subscription begins with its confirmation,
  * a count read gives events or stream_not_found, and the numbers of the stream's ends only to those who say
- * that they know them (control_option). */
+ * that they know them (control_option). And of all streams nobody is given what KurrentDB keeps to itself:
+ * the bookkeeping of persistent subscriptions to all streams, which would otherwise be woken by their own
+ * checkpoints. */
 #include "kurrent/selection.h"
 
 enum {
@@ -14,6 +16,7 @@ enum {
         /* Between two checkpoints thousands of events may have been examined: others get their turn after so
            many. */
         MARKS_OF_TURN_MAX = 16,
+        HIDDEN_OF_TURN_MAX = 1000, /* events passed over: others get their turn */
 };
 
 typedef EventStore__Client__Streams__ReadReq__Options request_options;
@@ -27,6 +30,7 @@ struct reading {
         struct subscription *subscription;
         struct wire_events events;
         uint64_t sent;
+        uint64_t limit;  /* of a count of $all, where what is hidden does not count; else UINT64_MAX */
         bool is_waiting; /* on_ready will come */
         bool tells_ends; /* first and last position of the stream */
         bool is_start_moved;
@@ -161,6 +165,25 @@ static void send_event(struct reading *r, const struct store_read_item *item)
 
 /* ---- the pump ---- */
 
+static bool ends_with(struct bytes text, struct bytes end)
+{
+        return text.size >= end.size &&
+               bytes_equal(bytes_of(text.data + text.size - end.size, end.size), end);
+}
+
+/* What $all does not show (protocol 3.7). */
+static bool is_hidden(const struct reading *r, const struct store_read_item *item)
+{
+        struct bytes stream = item->has_link ? item->link.stream : item->event.stream;
+
+        if (r->stream.size || stream.size < 2 || stream.data[0] != '$')
+                return false;
+        if (bytes_starts_with(stream, BYTES_LITERAL("$persistentsubscription-$all::")))
+                return ends_with(stream, BYTES_LITERAL("-checkpoint")) ||
+                       ends_with(stream, BYTES_LITERAL("-parked"));
+        return bytes_equal_string(stream, "$epoch-information");
+}
+
 /* No event came: waits, or ends the call. */
 static void pause_reader(struct reading *r, int result)
 {
@@ -197,10 +220,17 @@ static void pause_reader(struct reading *r, int result)
 
 static void pump_reader(struct reading *r)
 {
+        unsigned hidden = 0;
+
         while (gateway_stream_room(r->call) > 0) {
                 struct store_read_item item;
-                int result = store_reader_next(r->reader, &item);
+                int result = r->sent == r->limit ? STORE_READ_END : store_reader_next(r->reader, &item);
 
+                if (!result && is_hidden(r, &item)) {
+                        if (++hidden < HIDDEN_OF_TURN_MAX)
+                                continue;
+                        result = STORE_READ_YIELD;
+                }
                 if (result) {
                         pause_reader(r, result);
                         return;
@@ -243,12 +273,17 @@ static void pause_subscription(struct reading *r, int result)
 
 static void pump_subscription(struct reading *r)
 {
-        unsigned marks = 0;
+        unsigned marks = 0, hidden = 0;
 
         while (gateway_stream_room(r->call) > 0) {
                 struct subscription_item item;
                 int result = subscription_next(r->subscription, &item);
 
+                if (!result && item.kind == ITEM_EVENT && is_hidden(r, &item.event)) {
+                        if (++hidden < HIDDEN_OF_TURN_MAX)
+                                continue;
+                        result = SUBSCRIPTION_YIELD;
+                }
                 if (result) {
                         pause_subscription(r, result);
                         return;
@@ -438,7 +473,7 @@ static void begin_read(struct reading *r, struct wish *w)
                 .is_backward = w->is_backward,
                 .from = w->at.from,
                 .number = w->at.number,
-                .limit = w->limit,
+                .limit = w->at.stream.size ? w->limit : UINT64_MAX,
                 .filter = w->filter,
                 .resolve_links = w->resolves_links,
                 .on_ready = on_ready,
@@ -509,7 +544,10 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                 return;
         }
         r = arena_get(arena, sizeof(*r));
-        *r = (struct reading){.kurrent = k, .call = call, .stream = wish.at.stream};
+        *r = (struct reading){.kurrent = k,
+                .call = call,
+                .stream = wish.at.stream,
+                .limit = wish.at.stream.size ? UINT64_MAX : wish.limit};
         r->events.is_uuid_text = wish.is_uuid_text;
         gateway_call_set_state(call, r);
         if (wish.is_subscription)

@@ -671,6 +671,73 @@ TEST(read, a_subscription_is_confirmed_first_then_told_and_ended_by_a_stop)
         sem_destroy(&w.is_up);
 }
 
+/* Protocol 3.7: of all streams nobody sees the bookkeeping of persistent subscriptions to all streams,
+ * whichever way he reads; by its name, and of other subscriptions, it is there. */
+TEST(read, of_all_streams_hides_what_persistent_subscriptions_to_all_keep)
+{
+        static const char *const streams[] = {
+                "$persistentsubscription-$all::g-checkpoint",
+                "r-1",
+                "$persistentsubscription-$all::g-parked",
+                "$persistentsubscription-r-1::g-checkpoint",
+                "$epoch-information",
+                "$persistentsubscription-$all::g-other",
+        };
+        static const char *const shown[] = {
+                "r-1", "$persistentsubscription-r-1::g-checkpoint", "$persistentsubscription-$all::g-other"};
+        struct world w = {0};
+        struct client c;
+
+        world_open(&w);
+        client_open(&c, w.port);
+        for (unsigned i = 0; i < COUNT_OF(streams); i++)
+                append(&c, streams[i], any, i + 1, 2);
+        for (unsigned way = 0; way < 3; way++) { /* forwards, backwards, as a subscription */
+                read_options *o = read_of(NULL, way == 2 ? 0 : 5); /* what is hidden does not count */
+                EventStore__Client__Streams__ReadResp__ReadEvent__RecordedEvent *e;
+                struct rpc r;
+
+                if (way == 1) {
+                        o->read_direction =
+                                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__READ_DIRECTION__Backwards;
+                        o->all->all_option_case =
+                                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_END;
+                        o->all->end = &empty;
+                }
+                with_filter(o, "r-");
+                o->filter->stream_identifier->n_prefix = 0;
+                o->filter->stream_identifier->regex = binary("-1$|^[$](persist|epoch)");
+                begin_read(&r, &c, o);
+                rpc_wait(&r, way == 2 ? 8 : 5);
+                if (way < 2) {
+                        rpc_wait_end(&r);
+                        assert_int_equal(r.count, 5);
+                }
+                for (unsigned i = 0, n = 0; i < r.count; i++) {
+                        read_resp *m = ANSWER(streams__read_resp, &r, i);
+
+                        if (m->content_case != EVENT_STORE__CLIENT__STREAMS__READ_RESP__CONTENT_EVENT)
+                                continue;
+                        e = m->event->event;
+                        assert_true(n < 2 * COUNT_OF(shown));
+                        assert_string_equal(text_of(e->stream_identifier->stream_name),
+                                shown[way == 1 ? 2 - n / 2 : n / 2]);
+                        n++;
+                }
+                rpc_close(&r);
+        }
+        for (unsigned i = 0; i < COUNT_OF(streams); i++) {
+                struct rpc r;
+
+                begin_read(&r, &c, read_of(streams[i], 10));
+                rpc_wait_end(&r);
+                assert_int_equal(r.count, 2);
+                rpc_close(&r);
+        }
+        client_close(&c);
+        world_close(&w);
+}
+
 /* ---- Delete and Tombstone ---- */
 
 static void begin_delete(
@@ -823,6 +890,7 @@ int main(void)
                 ROW(read, an_event_as_it_was_written_with_either_form_of_id),
                 ROW(read, the_ends_of_a_stream_for_those_who_know_them),
                 ROW(read, what_is_wrong_with_it_is_said),
+                ROW(read, of_all_streams_hides_what_persistent_subscriptions_to_all_keep),
                 ROW(read, a_subscription_is_confirmed_first_then_told_and_ended_by_a_stop),
                 ROW(delete, errors_carry_what_clients_look_for),
                 ROW(features, are_what_is_registered_in_lower_case),
