@@ -329,28 +329,6 @@ void os_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg)
         os->loop->on_stop_signal(os, fn, arg);
 }
 
-int os_listen(struct os *os, const char *address, uint16_t port, os_listener_accept *on_accept, void *arg,
-        struct os_listener **ret, uint16_t *ret_port)
-{
-        assert(on_accept);
-        return os->net->listen(os, address, port, on_accept, arg, ret, ret_port);
-}
-
-static int no_listen(struct os *os, const char *address, uint16_t port, os_listener_accept *on_accept,
-        void *arg, struct os_listener **ret, uint16_t *ret_port)
-{
-        (void)os;
-        (void)address;
-        (void)port;
-        (void)on_accept;
-        (void)arg;
-        (void)ret;
-        (void)ret_port;
-        return fault_raise(-ENOSYS);
-}
-
-const struct os_net_table no_net_table = {.listen = no_listen};
-
 void os_free(struct os **os)
 {
         if (*os)

@@ -4,7 +4,8 @@
  * gateway on one thread with a seed (ARCHITECTURE.md, determinism). There are three machines:
  *   os_real_new()      the kernel's clock and files, libuv's loop and sockets;
  *   os_memory_disk()   the same with a disk in memory (`--memory-only`: nothing survives a stop);
- *   os_sim_new()       seeded clock, disk with crashes, loop; everything on one thread (os_sim.h).
+ *   os_sim_new()       seeded clock, disk with crashes, loop; everything on one thread; worlds of several such machines
+ *                      have a network too (os_sim.h).
  *
  * Threads: a machine belongs to the thread that runs its loop; every function is for that thread unless it says "any
  * thread". The disk is for the lanes too: any thread may call what takes a path. A file is used by one thread at a time,
@@ -22,6 +23,8 @@ struct os;
 struct os_file;
 struct os_listener;
 struct os_conn;
+struct os_lookup;
+struct os_udp;
 
 enum os_outcome {
         OS_NOT_FOUND = 1, /* no such file */
@@ -149,7 +152,10 @@ struct os_work {
 };
 void os_work_submit(struct os *os, enum os_lane lane, struct os_work *work);
 
-/* ---- network (TCP) ---- */
+/* ---- network: TCP ---- */
+
+#define OS_CONNECT_US_MAX ((uint64_t)5000000)  /* a connection that is not established by then is given up */
+#define OS_SILENCE_US_MAX ((uint64_t)10000000) /* of a watched peer (os_conn_watch) */
 
 /* Receives what happens on a connection; `arg` is the user's. Loop thread. */
 struct os_conn_handler {
@@ -157,9 +163,12 @@ struct os_conn_handler {
         void (*on_data)(void *arg, struct bytes data);
         /* Queued bytes have fallen to zero after os_conn_send left some. */
         void (*on_drained)(void *arg);
-        /* The peer closed its sending half, the connection broke, or os_conn_close was called; last call ever, never from
-         * inside another call of this contract. What is queued when the peer closes its half is still sent before. */
+        /* The peer closed its sending half, the connection broke or never came to be (os_conn_problem tells), or
+         * os_conn_close was called; last call ever, never from inside another call of this contract. What is queued when
+         * the peer closes its half is still sent before. */
         void (*on_close)(void *arg);
+        /* What os_connect began is established; the first call, before any data. NULL is fine. */
+        void (*on_open)(void *arg);
 };
 
 /* Listens on `address` (an IP literal) and `port` (0: the kernel chooses; *ret_port tells). `on_accept` must take the
@@ -169,7 +178,16 @@ MUST_CHECK int os_listen(struct os *os, const char *address, uint16_t port, os_l
         struct os_listener **ret, uint16_t *ret_port);
 void os_listener_close(struct os_listener **listener);
 
+/* Begins a connection to `address` (an IP literal) and `port`, watched as by os_conn_watch. Gives it in *ret: sends are
+ * queued from now on, on_open says that it is established. Refusal, no route, too many descriptors and OS_CONNECT_US_MAX
+ * come as on_close. 0, OS_ADDRESS_INVALID or a fault. */
+MUST_CHECK int os_connect(struct os *os, const char *address, uint16_t port, const struct os_conn_handler *handler, void *arg,
+        struct os_conn **ret);
+
 void os_conn_accept(struct os_conn *conn, const struct os_conn_handler *handler, void *arg);
+/* Breaks the connection when the peer's machine was silent for OS_SILENCE_US_MAX and a few seconds more, or took nothing of
+ * what is sent for so long: for peers that answer always, not for those that may be slow to read. */
+void os_conn_watch(struct os_conn *conn);
 /* Sends, in order: at once what the socket takes, the rest is copied and queued. Never blocks, never fails: a broken
  * connection comes as on_close. */
 void os_conn_send(struct os_conn *conn, const struct bytes *pieces, unsigned n);
@@ -177,10 +195,52 @@ size_t os_conn_queued(const struct os_conn *conn); /* bytes that os_conn_send ha
 void os_conn_read_stop(struct os_conn *conn);      /* on_data pauses: the peer meets TCP back-pressure */
 void os_conn_read_start(struct os_conn *conn);
 /* Sends what is queued (bounded by 5 s), then closes; what the peer still sends is dropped for at most 0.5 s, so that it can
- * read the last answer. on_close follows; no other callback. Later sends are dropped. */
+ * read the last answer. One that is not yet established just ends. on_close follows; no other callback. Later sends are
+ * dropped. */
 void os_conn_close(struct os_conn *conn);
 /* "127.0.0.1:53412"; lives as long as the connection. */
 const char *os_conn_peer(const struct os_conn *conn);
+/* Within on_close: why the connection broke or was not to be had ("connection refused"), NULL when it ended in order. */
+const char *os_conn_problem(const struct os_conn *conn);
+
+/* ---- network: names ---- */
+
+enum { OS_ADDRESSES_MAX = 16, OS_ADDRESS_SIZE = 46, OS_HOST_SIZE_MAX = 253 };
+
+/* IP literals, each once, in the resolver's order. */
+struct os_addresses {
+        unsigned count;
+        char text[OS_ADDRESSES_MAX][OS_ADDRESS_SIZE];
+};
+
+/* Looks up the addresses of `host` (copied; a name or an IP literal) on the CALL lane. `done` runs once on the loop, never
+ * from inside this call; `addresses` is borrowed for it, and with none `problem` says why, else it is NULL. The lookup in
+ * *ret is the caller's to drop until `done` begins, and gone from then on. 0 or OS_ADDRESS_INVALID (an empty or too long
+ * name). os_free finishes lookups as it does works. */
+typedef void os_resolve_done(void *arg, const struct os_addresses *addresses, const char *problem);
+MUST_CHECK int os_resolve(struct os *os, const char *host, os_resolve_done *done, void *arg, struct os_lookup **ret);
+/* `done` will not run. Empties *lookup; NULL is fine. */
+void os_lookup_drop(struct os_lookup **lookup);
+
+/* ---- network: datagrams (UDP) ---- */
+
+enum { OS_DATAGRAM_SIZE_MAX = 1200 };
+
+struct os_udp_options {
+        const char *address;   /* to bind: an IP literal, as "0.0.0.0" */
+        uint16_t port;         /* 0: the kernel chooses */
+        const char *group;     /* of multicast, to join; several sockets of a machine may share such a port. NULL: none */
+        const char *interface; /* IP literal of the interface that joins and sends to groups; NULL: the kernel chooses */
+};
+
+/* A datagram has come, of at most OS_DATAGRAM_SIZE_MAX bytes (larger ones are dropped); all is borrowed for the call. */
+typedef void os_udp_receive(void *arg, struct bytes datagram, const char *address, uint16_t port);
+/* Opens a socket that calls `on_datagram` until os_udp_close. 0, OS_ADDRESS_IN_USE, OS_ADDRESS_INVALID or a fault. */
+MUST_CHECK int os_udp_open(struct os *os, const struct os_udp_options *options, os_udp_receive *on_datagram, void *arg,
+        struct os_udp **ret, uint16_t *ret_port);
+/* Sends one datagram, whole or not at all: it may be lost, here too. Never blocks. 0 or OS_ADDRESS_INVALID. */
+MUST_CHECK int os_udp_send(struct os_udp *udp, const char *address, uint16_t port, struct bytes datagram);
+void os_udp_close(struct os_udp **udp); /* NULL is fine; `on_datagram` runs no more */
 
 /* ---- the real machine ---- */
 

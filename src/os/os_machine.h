@@ -55,6 +55,24 @@ struct os_loop_table {
 struct os_net_table {
         int (*listen)(struct os *os, const char *address, uint16_t port, os_listener_accept *on_accept, void *arg,
                 struct os_listener **ret, uint16_t *ret_port);
+        void (*listener_close)(struct os_listener *listener);
+        int (*connect)(struct os *os, const char *address, uint16_t port, const struct os_conn_handler *handler, void *arg,
+                struct os_conn **ret);
+        void (*conn_accept)(struct os_conn *conn, const struct os_conn_handler *handler, void *arg);
+        void (*conn_watch)(struct os_conn *conn);
+        void (*conn_send)(struct os_conn *conn, const struct bytes *pieces, unsigned n);
+        size_t (*conn_queued)(const struct os_conn *conn);
+        void (*conn_read_stop)(struct os_conn *conn);
+        void (*conn_read_start)(struct os_conn *conn);
+        void (*conn_close)(struct os_conn *conn);
+        const char *(*conn_peer)(const struct os_conn *conn);
+        const char *(*conn_problem)(const struct os_conn *conn);
+        /* Finds addresses, else gives why there are none, valid for ever. On the CALL lane: may wait. */
+        const char *(*look_up)(struct os *os, const char *host, struct os_addresses *ret);
+        int (*udp_open)(struct os *os, const struct os_udp_options *options, os_udp_receive *on_datagram, void *arg,
+                struct os_udp **ret, uint16_t *ret_port);
+        int (*udp_send)(struct os_udp *udp, const char *address, uint16_t port, struct bytes datagram);
+        void (*udp_close)(struct os_udp *udp);
 };
 
 /* Of a machine without sockets: the fault -ENOSYS. */
@@ -74,10 +92,22 @@ struct os {
         bool wants_turn;    /* os_turn_again was called */
 };
 
-/* The head of every open file. */
+/* The heads of every open file, listener, connection and datagram socket. */
 struct os_file {
         struct os *os;
 };
+struct os_listener {
+        struct os *os;
+};
+struct os_conn {
+        struct os *os;
+};
+struct os_udp {
+        struct os *os;
+};
+
+/* Adds an address that is not there yet; false when there is no room. */
+bool os_addresses_add(struct os_addresses *addresses, const char *text);
 
 void os_machine_init(struct os *os);
 /* Calls every hook. Hooks may add and remove hooks, themselves too. */

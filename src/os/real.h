@@ -92,4 +92,15 @@ void real_work_finished(struct real *real, struct os_work *work);
 extern const struct os_net_table real_net_table;
 void real_net_fini(struct real *real); /* closes what is still there; each gets its on_close */
 
+/* Addresses, names, datagrams: for the table of sockets. */
+bool real_address_parse(const char *text, uint16_t port, struct sockaddr_storage *ret);
+/* Writes the IP literal; gives the port. */
+uint16_t real_address_text(const struct sockaddr_storage *address, char text[static OS_ADDRESS_SIZE]);
+int real_bind_result(int problem); /* of libuv, not 0: as an outcome or a fault */
+const char *real_look_up(struct os *os, const char *host, struct os_addresses *ret);
+int real_udp_open(struct os *os, const struct os_udp_options *options, os_udp_receive *on_datagram, void *arg,
+        struct os_udp **ret, uint16_t *ret_port);
+int real_udp_send(struct os_udp *udp, const char *address, uint16_t port, struct bytes datagram);
+void real_udp_close(struct os_udp *udp);
+
 #endif
