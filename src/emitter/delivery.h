@@ -103,7 +103,7 @@ struct delivery {
         struct list fresh;        /* without lanes: pending, in order of numbers */
         struct message **retries; /* without lanes: a heap by number */
         uint32_t retries_capacity;
-        struct list due; /* flying, the oldest first */
+        struct list due; /* flying, the one whose time began first is first */
         struct list parking;
         struct list loads; /* wanted by their slots, to be read again first */
 
@@ -228,7 +228,7 @@ void delivery_dispatch(struct delivery *d, uint64_t now_us);
 struct message *delivery_peek(struct slot *slot);
 /* The slot waits for its next message, whose payload is not there: it and some behind it are to be read. */
 void delivery_want(struct delivery *d, struct slot *slot);
-/* The slot has it: its payload is let go. */
+/* The slot has it: its payload is let go, and the time that it may take begins now. */
 void delivery_give(struct delivery *d, struct message *m, uint64_t now_us);
 /* The slot asks: it is alive. */
 void delivery_ask(struct delivery *d, struct slot *slot);

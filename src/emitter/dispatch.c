@@ -147,6 +147,17 @@ void delivery_add(struct delivery *d, const struct arrival *a)
 
 /* ---- flying ---- */
 
+/* Its time begins: to be looked at by the slot, then to be answered. Time does not go back, so the list stays
+ * sorted. */
+static void start_time(struct delivery *d, struct message *m, uint64_t now_us)
+{
+        if (!d->timeout_us)
+                return;
+        m->due_us = now_us + d->timeout_us;
+        list_remove(&m->due_link);
+        list_add_last(&d->due, &m->due_link);
+}
+
 static void assign(struct delivery *d, struct message *m, struct slot *s, uint64_t now_us)
 {
         assert(s->in_flight < s->window);
@@ -159,10 +170,7 @@ static void assign(struct delivery *d, struct message *m, struct slot *s, uint64
         m->is_awaited = false;
         s->in_flight++;
         list_add_last(&s->assigned, &m->link);
-        if (d->timeout_us) {
-                m->due_us = now_us + d->timeout_us;
-                list_add_last(&d->due, &m->due_link);
-        }
+        start_time(d, m, now_us);
         if (d->on_assigned)
                 d->on_assigned(d, s);
 }
@@ -369,6 +377,7 @@ void delivery_give(struct delivery *d, struct message *m, uint64_t now_us)
         list_add_last(&s->given, &m->link);
         m->is_given = true;
         m->given_us = now_us;
+        start_time(d, m, now_us);
         s->given_total++;
         payload_free(&d->payloads, &m->payload);
 }

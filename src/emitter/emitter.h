@@ -46,7 +46,7 @@ MUST_CHECK bool emitter_strategy_parse(struct bytes name, enum emitter_strategy 
 struct emitter_settings {
         bool resolve_links;
         bool extra_statistics;
-        uint32_t message_timeout_ms;     /* 0: never */
+        uint32_t message_timeout_ms;     /* from consumer_next, or from the call of a webhook; 0: never */
         uint32_t max_retry_count;        /* deliveries after the first, before parking */
         uint32_t checkpoint_after_ms;
         uint32_t min_checkpoint_count;

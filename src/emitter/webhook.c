@@ -267,8 +267,8 @@ static void write_call(struct call *c, const struct pool *p, const struct batch 
         buffer_add_u8(&c->body, '[');
         buffer_add_bytes(&c->body, buffer_bytes(&b->events));
         buffer_add_string(&c->body, "]}");
-        /* Half of the time that the batch has: the answer must come before it is given to another worker. */
-        c->timeout_ms = timeout ? MAX(MIN(timeout / 2, (uint64_t)CALL_TIMEOUT_MS), 1u) : CALL_TIMEOUT_MS;
+        /* libcurl counts it from the beginning of the call. */
+        c->timeout_ms = timeout ? MIN(timeout, (uint64_t)CALL_TIMEOUT_MS) : CALL_TIMEOUT_MS;
         curl_slist_free_all(c->headers);
         c->headers = NULL;
         buffer_add_string(&line, "Content-Type: application/json");
@@ -342,9 +342,6 @@ static void back_off(struct hook *h)
         uint64_t delay_ms =
                 MIN((uint64_t)BACKOFF_FIRST_MS << MIN(h->batch.retries[0], 10u), (uint64_t)BACKOFF_MAX_MS);
 
-        /* Together with the call it must be over before the events time out. */
-        if (s->message_timeout_ms)
-                delay_ms = MIN(delay_ms, (uint64_t)s->message_timeout_ms / 4);
         if (h->batch.retries[0] >= s->max_retry_count)
                 delay_ms = 0;
         h->is_backing_off = true;

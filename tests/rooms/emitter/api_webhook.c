@@ -228,6 +228,33 @@ TEST(webhook, tries_again_until_it_is_taken)
         server_end(&s);
 }
 
+/* The time of a message is that of a call: while it waits for its next try it has none, and loses none. */
+TEST(webhook, waits_longer_than_a_message_may_take_before_it_tries_again)
+{
+        struct world w = {0};
+        struct server s;
+        char url[64];
+        struct emitter_definition d;
+        uint64_t began;
+
+        world_begin(&w, 1);
+        server_begin(&s, 200, 1);
+        append(&w, "a", 1);
+        d = hook_of(&s, url, sizeof url);
+        d.settings.message_timeout_ms = 200;
+        d.settings.max_retry_count = 1;
+        assert_int_equal(create(&w, d), EMITTER_OK);
+        wait_for_requests(&w, &s, 1);
+        began = os_monotonic_us(w.os);
+        wait_for_acks(&w, 1);
+        assert_true(os_monotonic_us(w.os) - began > 400 * 1000);
+        assert_int_equal(atomic_load(&s.count), 2);
+        assert_non_null(strstr(s.requests[1], "\"retry_count\":1"));
+        assert_int_equal(info_of(&w, "a", "g\nx").info.parked, 0);
+        world_end(&w);
+        server_end(&s);
+}
+
 static void assert_parked_with(struct world *w, const char *reason)
 {
         struct store_read_options o = {
@@ -342,6 +369,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST_ROW(webhook, posts_signed_batches_and_acknowledges_them),
                 TEST_ROW(webhook, tries_again_until_it_is_taken),
+                TEST_ROW(webhook, waits_longer_than_a_message_may_take_before_it_tries_again),
                 TEST_ROW(webhook, parks_with_the_reason_what_is_refused_too_often),
                 TEST_ROW(webhook, follows_no_redirect),
                 TEST_ROW(webhook, nobody_there_parks_too),

@@ -16,7 +16,7 @@ struct model_event {
         uint64_t lane;
         unsigned slot;
         uint64_t due_us;
-        uint64_t assigned_at; /* in what order */
+        uint64_t timed_at; /* in what order */
         uint32_t retries;
         bool was_flying;
 };
@@ -108,7 +108,7 @@ static void on_assigned(struct delivery *d, struct slot *slot)
         e->where = WHERE_ASSIGNED;
         e->slot = s;
         e->due_us = m->now_us + TIMEOUT_MS * 1000;
-        e->assigned_at = ++m->order;
+        e->timed_at = ++m->order;
         m->deliveries++;
 }
 
@@ -147,8 +147,7 @@ static void model_expire(struct model *m)
 
                 for (uint64_t i = 0; i < m->count; i++)
                         if (is_flying(&m->events[i]) && m->events[i].due_us <= m->now_us &&
-                                (first == UINT64_MAX ||
-                                        m->events[i].assigned_at < m->events[first].assigned_at))
+                                (first == UINT64_MAX || m->events[i].timed_at < m->events[first].timed_at))
                                 first = i;
                 if (first == UINT64_MAX)
                         return;
@@ -284,6 +283,8 @@ static void step_take(struct model *m)
         }
         delivery_give(&m->d, message, m->now_us);
         m->events[n].where = WHERE_GIVEN;
+        m->events[n].due_us = m->now_us + TIMEOUT_MS * 1000;
+        m->events[n].timed_at = ++m->order;
 }
 
 /* Some event that a slot has, or had, or never had. */
@@ -513,6 +514,27 @@ TEST(dispatch, dispatch_to_single_fills_the_first_before_the_next)
         delivery_fini(&s.d);
 }
 
+/* A consumer whose connection is slow has the whole time for each event, and loses no retry to the way there.
+ */
+TEST(dispatch, the_time_to_answer_begins_when_the_consumer_has_it)
+{
+        uint64_t timeout = (uint64_t)emitter_settings_default.message_timeout_ms * 1000;
+        struct scene s;
+        struct message *m;
+
+        scene_begin(&s, STRATEGY_ROUND_ROBIN, 1, 2);
+        scene_add(&s, 0, 1);
+        m = delivery_peek(&s.slots[0]);
+        delivery_give(&s.d, m, timeout - 1);
+        assert_int_equal(delivery_next_due(&s.d), 2 * timeout - 1);
+        delivery_expire(&s.d, 2 * timeout - 2);
+        assert_int_equal(s.d.timed_out, 0);
+        delivery_expire(&s.d, 2 * timeout - 1);
+        assert_int_equal(s.d.timed_out, 1);
+        assert_int_equal(m->retry_count, 1);
+        delivery_fini(&s.d);
+}
+
 TEST(lanes, a_retry_takes_back_what_is_later_of_its_lane)
 {
         struct scene s;
@@ -627,6 +649,7 @@ int main(void)
                 TEST_ROW(delivery, order_and_fencing_of_lanes_are_as_the_model_says),
                 TEST_ROW(dispatch, round_robin_gives_each_its_turn_and_skips_who_is_full),
                 TEST_ROW(dispatch, dispatch_to_single_fills_the_first_before_the_next),
+                TEST_ROW(dispatch, the_time_to_answer_begins_when_the_consumer_has_it),
                 TEST_ROW(lanes, a_retry_takes_back_what_is_later_of_its_lane),
                 TEST_ROW(
                         lanes, a_join_moves_only_what_the_newcomer_gets_and_a_leave_only_what_the_leaver_had),
