@@ -326,6 +326,11 @@ int index_stretch(struct index *x, struct cache *cache, uint64_t event, uint64_t
         return *ret_from < *ret_to ? 0 : index_damaged(x, cache);
 }
 
+int index_positions(struct index *x, struct cache *cache, struct bytes *ret)
+{
+        return index_whole(x, cache, INDEX_POSITIONS, ret);
+}
+
 /* ---- dictionaries ---- */
 
 static enum index_section names_section(enum persistence_names what)

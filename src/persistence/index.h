@@ -122,6 +122,9 @@ MUST_CHECK int index_entry(struct index *x, struct cache *cache, uint32_t ordina
 MUST_CHECK int index_stretch(struct index *x, struct cache *cache, uint64_t event, uint64_t *ret_from,
         uint64_t *ret_to, uint64_t *ret_events);
 
+/* The section of noted positions, whole. */
+MUST_CHECK int index_positions(struct index *x, struct cache *cache, struct bytes *ret);
+
 /* Walks the names of a dictionary. */
 struct index_names {
         struct index *index;

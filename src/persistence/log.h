@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "persistence/cache.h"
+#include "persistence/entries.h"
 #include "persistence/ids.h"
 #include "persistence/index.h"
 #include "persistence/job.h"
@@ -144,6 +145,9 @@ struct persistence {
         struct list cold_reads; /* under way */
         struct list readers;    /* open ones */
         uint64_t reader_bytes_max; /* held by all of them, before those whose consumers rest give theirs back */
+
+        /* loop: entries for other nodes */
+        struct entries_walk outgoing; /* what persistence_entries_read gave last */
 
         /* loop: space */
         enum log_space space;

@@ -52,6 +52,7 @@ static void log_free(struct persistence *p)
         ids_fini(&p->ids);
         cache_free(&p->cache);
         buffer_fini(&p->spare_bytes);
+        entries_walk_fini(&p->outgoing);
         vote_close(&p->vote);
         store_file_fini(&p->store);
         free(p->log_path);

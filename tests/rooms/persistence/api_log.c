@@ -396,10 +396,9 @@ static void put_tombstone(struct fixture *f, uint32_t stream)
         record_events_begin(&w, &payload, 1000000 + entry.index);
         record_events_add(&w, stream_bytes(stream, name), REVISION_MAX, &draft);
         record_events_end(&w);
-        f->entries[f->entry_count++] =
-                (struct model_entry){f->term, RECORD_EVENTS, f->event_count, 1, f->salt};
-        f->events[f->event_count++] = (struct model_event){stream, f->salt, REVISION_MAX, entry.index};
         entry.payload = buffer_bytes(&payload);
+        model_add_entry(f, &entry);
+        f->events[f->event_count++] = (struct model_event){stream, f->salt, REVISION_MAX, entry.index};
         persistence_append(f->p, &entry);
         buffer_fini(&payload);
         buffer_fini(&data);

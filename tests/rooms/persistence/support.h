@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/crc32c.h"
 #include "base/memory.h"
 #include "os/os_sim.h"
 #include "persistence/persistence.h"
@@ -20,6 +21,9 @@ struct model_entry {
         uint64_t first_position;
         uint32_t event_count;
         uint32_t salt;
+        uint32_t payload_size;
+        uint32_t payload_sum;
+        struct record_chain chain;
 };
 
 struct model_event {
@@ -139,6 +143,26 @@ static inline void model_add_events(
                 buffer_fini(&data[i]);
 }
 
+/* Notes what the log is given as the next entry. */
+static inline void model_add_entry(struct fixture *f, const struct persistence_entry *entry)
+{
+        static const struct record_chain none;
+        struct model_entry *m = &f->entries[f->entry_count];
+
+        assert(f->entry_count < MODEL_ENTRIES_MAX);
+        assert(entry->index == f->entry_count + 1);
+        *m = (struct model_entry){.term = entry->term,
+                .kind = entry->kind,
+                .first_position = entry->first_position,
+                .event_count = entry->event_count,
+                .salt = f->salt,
+                .payload_size = (uint32_t)entry->payload.size,
+                .payload_sum = crc32c(0, entry->payload.data, entry->payload.size)};
+        record_chain_next(f->entry_count ? &f->entries[f->entry_count - 1].chain : &none, entry->index, entry->term,
+                entry->payload, &m->chain);
+        f->entry_count++;
+}
+
 /* Appends an entry with `count` events; 0: a barrier. */
 static inline void fixture_append(struct fixture *f, uint32_t count)
 {
@@ -149,13 +173,11 @@ static inline void fixture_append(struct fixture *f, uint32_t count)
                 .first_position = f->event_count,
                 .event_count = count};
 
-        assert(f->entry_count < MODEL_ENTRIES_MAX);
         f->salt++;
-        f->entries[f->entry_count++] =
-                (struct model_entry){f->term, entry.kind, f->event_count, count, f->salt};
         if (count)
                 model_add_events(f, entry.index, count, f->salt % 2, &payload);
         entry.payload = buffer_bytes(&payload);
+        model_add_entry(f, &entry);
         persistence_append(f->p, &entry);
         buffer_fini(&payload);
 }
@@ -169,7 +191,7 @@ static inline void fixture_append_configuration(struct fixture *f, struct bytes 
                 .payload = configuration};
 
         f->salt++;
-        f->entries[f->entry_count++] = (struct model_entry){f->term, entry.kind, f->event_count, 0, f->salt};
+        model_add_entry(f, &entry);
         persistence_append(f->p, &entry);
 }
 
@@ -409,6 +431,42 @@ static inline void check_stream(struct fixture *f, uint32_t stream, uint64_t fro
         }
         assert_int_equal(next_event(f, r, &wakeup, &e), PERSISTENCE_END);
         persistence_reader_close(&r);
+}
+
+/* A run of entries that begins with `first`, against the model. */
+static inline void check_entries(const struct fixture *f, const struct persistence_entries *run, uint64_t first)
+{
+        uint64_t size = 0;
+        unsigned i;
+
+        assert_true(run->count > 0);
+        for (i = 0; i < run->count; i++) {
+                const struct persistence_entry *e = &run->entries[i];
+                const struct model_entry *m = &f->entries[first + i - 1];
+
+                assert_true(first + i <= f->entry_count);
+                assert_int_equal(e->index, first + i);
+                assert_int_equal(e->term, m->term);
+                assert_int_equal(e->kind, m->kind);
+                assert_int_equal(e->first_position, m->first_position);
+                assert_int_equal(e->event_count, m->event_count);
+                assert_int_equal(e->payload.size, m->payload_size);
+                assert_int_equal(crc32c(0, e->payload.data, e->payload.size), m->payload_sum);
+                size += e->payload.size;
+        }
+        assert_int_equal(run->payload_size, size);
+        if (run->has_chain)
+                assert_memory_equal(&run->chain, &f->entries[first + run->count - 2].chain, sizeof run->chain);
+}
+
+static inline void check_mark(struct fixture *f, uint64_t index)
+{
+        struct record_chain chain;
+        uint64_t term;
+
+        assert_int_equal(persistence_entry_mark(f->p, index, &term, &chain), 0);
+        assert_int_equal(term, f->entries[index - 1].term);
+        assert_memory_equal(&chain, &f->entries[index - 1].chain, sizeof chain);
 }
 
 static inline void check_head(struct fixture *f, uint32_t stream)
