@@ -100,8 +100,26 @@ static uint64_t lag_events(const struct pool *p)
         return end > resume ? end - resume : 0;
 }
 
-/* Of what was read the event itself says its age. What nobody has read yet is as old as it has been known to
- * be there. */
+/* The time of what nobody has read yet is looked up once for each place. Until it can be had, that is as old
+ * as it has been known to be there. For a selection it is an upper bound, as the count is: the first event
+ * may be none of its own. */
+static uint64_t unread_since(struct pool *p, uint64_t wall)
+{
+        uint64_t resume = pool_resume(p), since;
+
+        if (p->unread_since_us && p->unread_at == resume)
+                return p->unread_since_us;
+        if (notification_time_of(p->emitter->notification, p->source, resume, &since)) {
+                p->unread_since_us = since;
+                p->unread_at = resume;
+        } else if (!p->unread_since_us) {
+                p->unread_since_us = wall;
+                p->unread_at = UINT64_MAX;
+        }
+        return p->unread_since_us;
+}
+
+/* Of what was read the event itself says its age. */
 static uint64_t lag_us(struct pool *p, uint64_t events)
 {
         uint64_t wall = os_turn_time(p->emitter->os).wall_us;
@@ -113,9 +131,7 @@ static uint64_t lag_us(struct pool *p, uint64_t events)
                 since = s->places[s->first & (s->capacity - 1)]->event_time_us;
                 p->unread_since_us = 0;
         } else if (events) {
-                if (!p->unread_since_us)
-                        p->unread_since_us = wall;
-                since = p->unread_since_us;
+                since = unread_since(p, wall);
         } else {
                 p->unread_since_us = 0;
         }

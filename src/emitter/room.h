@@ -191,7 +191,8 @@ struct pool {
         uint64_t measured_total, measured_at_us;
         uint64_t since_last;
         uint32_t per_second;
-        uint64_t unread_since_us;
+        uint64_t unread_since_us; /* wall clock; 0: not known */
+        uint64_t unread_at;       /* the number whose event it is; UINT64_MAX: an estimate */
         uint64_t lag_events, lag_us; /* as of the last sweep */
 };
 

@@ -406,14 +406,21 @@ static uint64_t lag_events(const struct subscription *s)
         return end > at ? end - at : 0;
 }
 
-/* Live, it was told of the oldest event that it has not read at about the time when that was committed. */
+/* What it has not read is not older than the last event given, nor, live, than the moment when it was told:
+ * that is of the commit. Who was given nothing is told how old the first event is. */
 static uint64_t lag_us(const struct subscription *s)
 {
         struct os_time now = os_turn_time(s->notification->os);
+        uint64_t told = now.monotonic_us - MIN(now.monotonic_us, s->behind_since_us);
+        uint64_t since = s->last_time_us, age;
 
-        if (!s->is_live && s->last_time_us)
-                return now.wall_us > s->last_time_us ? now.wall_us - s->last_time_us : 0;
-        return now.monotonic_us - MIN(now.monotonic_us, s->behind_since_us);
+        if (!since && !s->is_live &&
+                !notification_time_of(s->notification, buffer_bytes(&s->stream), place(s), &since))
+                since = 0;
+        if (!since)
+                return MAX(told, 1u);
+        age = now.wall_us - MIN(now.wall_us, since);
+        return MAX(s->is_live ? MIN(age, told) : age, 1u);
 }
 
 static struct bytes filter_text(const struct subscription *s)

@@ -90,12 +90,16 @@ struct subscription_info {
         bool has_position;     /* of a stream: the revision of the last event given; of all: the position of the last one looked at */
         uint64_t position;
         uint64_t lag_events;   /* that it has not looked at; some may be none of its own */
-        uint64_t lag_us;       /* age of the oldest event that it has not looked at, or a little more; 0: none. While history is read: of the last given */
+        uint64_t lag_us;       /* age of the oldest event that it has not looked at, or a little more; 0: none */
 };
 /* Every open catch-up subscription, the oldest first; without the first `skip`, until `each` gives false. Gives the number told. Looks up the heads of the
  * streams whose subscriptions do not wait. */
 typedef bool notification_each_info(void *arg, const struct subscription_info *info);
 unsigned notification_each_subscription(const struct notification *n, unsigned skip, notification_each_info *each, void *arg);
+
+/* The time of the first event from `number` on, of a stream or (empty) of all, for whoever tells how old what he has not read is. False: there is
+ * none, or it cannot be had without waiting; then it may be had soon. Some in each turn. */
+MUST_CHECK bool notification_time_of(struct notification *n, struct bytes stream, uint64_t number, uint64_t *ret_us);
 
 /* ---- duties of the leader ---- */
 

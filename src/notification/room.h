@@ -111,6 +111,8 @@ struct notification {
         unsigned subscriptions_max;
         bool mutant_live_gap;
         uint64_t delivered;
+        uint64_t ages_at_us; /* monotonic, of the turn in which so many ages were looked up: */
+        unsigned ages;
         bool is_stopping;
 };
 

@@ -271,6 +271,32 @@ TEST(selection, a_soft_deleted_stream_goes_on_with_what_comes_later)
         world_end(&w);
 }
 
+TEST(lag, of_what_nobody_reads_is_the_age_of_its_first_event)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 12);
+        append(&w, "a", 3);
+        world_run_for(&w, 40 * 1000 * 1000);
+        append(&w, "a", 3);
+        world_run_for(&w, 20 * 1000 * 1000);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        assert_int_equal(create(&w, definition_of("$all", "g")), EMITTER_OK);
+        assert_in_range(info_of(&w, "a", "g").info.lag_us, 60 * 1000 * 1000, 65 * 1000 * 1000);
+        assert_in_range(info_of(&w, "$all", "g").info.lag_us, 60 * 1000 * 1000, 65 * 1000 * 1000);
+        client_open(&w, &c, "a", "g", 10, true);
+        client_drain(&w, &c);
+        assert_int_equal(info_of(&w, "a", "g").info.lag_us, 0);
+        client_close(&c);
+        append(&w, "a", 1);
+        world_run_for(&w, 7 * 1000 * 1000);
+        assert_in_range(info_of(&w, "a", "g").info.lag_us, 7 * 1000 * 1000, 8 * 1000 * 1000);
+        assert_int_equal(seek_group(&w, "a", "g", FROM_NUMBER, 3), EMITTER_OK);
+        assert_in_range(info_of(&w, "a", "g").info.lag_us, 27 * 1000 * 1000, 30 * 1000 * 1000);
+        world_end(&w);
+}
+
 /* ---- checkpoints ---- */
 
 TEST(checkpoint, is_never_above_the_lowest_unfinished_event)
@@ -398,6 +424,7 @@ int main(void)
                 TEST_ROW(selection, links_are_resolved_when_asked_for_and_acknowledged_by_their_own_id),
                 TEST_ROW(selection, a_deleted_stream_ends_its_group_after_its_last_event),
                 TEST_ROW(selection, a_soft_deleted_stream_goes_on_with_what_comes_later),
+                TEST_ROW(lag, of_what_nobody_reads_is_the_age_of_its_first_event),
                 TEST_ROW(checkpoint, is_never_above_the_lowest_unfinished_event),
                 TEST_ROW(checkpoint, is_written_by_policy_and_not_for_each_event),
                 TEST_ROW(checkpoint, of_groups_on_all_do_not_cause_each_other),

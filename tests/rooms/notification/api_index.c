@@ -725,6 +725,29 @@ TEST(behind, stopping_tells_everybody)
         world_end(&w);
 }
 
+/* An event is as old as it is, not as long as somebody has been there who has not read it. */
+TEST(subscription, who_was_given_nothing_yet_is_as_far_behind_as_the_first_event_is_old)
+{
+        struct world w;
+        struct consumer all = {0}, stream = {0};
+        struct seen seen = {.limit = 4};
+
+        begin(&w);
+        append(&w, "order-1", "Placed", 5);
+        world_run_for(&w, 50 * 1000000);
+        append(&w, "order-2", "Placed", 5);
+        world_run_for(&w, 20 * 1000000);
+        consumer_open(&w, &all, (struct subscription_options){.from = FROM_START});
+        consumer_open(&w, &stream, (struct subscription_options){.stream = BYTES_LITERAL("order-2")});
+        world_run_for(&w, 1000000);
+        assert_int_equal(notification_each_subscription(w.notification, 0, note_info, &seen), 2);
+        assert_in_range(seen.info[0].lag_us, 70 * 1000000, 75 * 1000000);
+        assert_in_range(seen.info[1].lag_us, 20 * 1000000, 25 * 1000000);
+        consumer_close(&all);
+        consumer_close(&stream);
+        world_end(&w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -743,6 +766,7 @@ int main(void)
                         with_a_filter_sleeps_through_what_does_not_match_and_is_told_its_checkpoints),
                 TEST_ROW(subscription, that_rests_is_given_all_that_came_whatever_metadata_would_hide),
                 TEST_ROW(subscription, shows_who_it_is_and_how_far_behind),
+                TEST_ROW(subscription, who_was_given_nothing_yet_is_as_far_behind_as_the_first_event_is_old),
                 TEST_ROW(interleavings, whoever_waits_is_told_of_the_first_event_and_nobody_else_is),
                 TEST_ROW(behind, is_told_of_the_first_that_it_selects_or_of_the_end),
                 TEST_ROW(behind, stopping_tells_everybody),
