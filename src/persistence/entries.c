@@ -85,6 +85,12 @@ static int walk_corrupt(struct entries_walk *w, const char *what)
         return PERSISTENCE_CORRUPT;
 }
 
+static int walk_broken(struct entries_walk *w, const char *what)
+{
+        w->is_broken = true;
+        return walk_corrupt(w, what);
+}
+
 static bool walk_has(const struct entries_walk *w, uint64_t size)
 {
         return w->offset >= w->block_offset && w->offset - w->block_offset <= w->block.size &&
@@ -137,7 +143,7 @@ static int walk_header(struct entries_walk *w)
                 return 0;
         if (h->index != before->index + (h->kind == RECORD_WATERMARK ? 0 : 1) || h->term < before->term ||
                 h->first_position != before->first_position + before->event_count)
-                return walk_corrupt(w, "a record does not follow the one before it");
+                return walk_broken(w, "a record does not follow the one before it");
         return 0;
 }
 
@@ -178,7 +184,7 @@ static int walk_take_one(struct entries_walk *w)
         if (w->checks_chain && w->has_before) {
                 record_chain_next(&w->before.chain, h->index, h->term, payload, &chain);
                 if (memcmp(&chain, &h->chain, sizeof chain) != 0)
-                        return walk_corrupt(w, "its chain hash does not follow");
+                        return walk_broken(w, "its chain hash does not follow");
         }
         entries_walk_add(w, h, 0, payload);
         w->chain = h->chain;
@@ -186,34 +192,45 @@ static int walk_take_one(struct entries_walk *w)
         return 0;
 }
 
+/* Takes the record at `offset`, whose header is verified, unless it is a watermark. *ret_ends: there was no
+ * room for it, or it was the last one. */
+static int walk_take_next(struct entries_walk *w, bool *ret_ends)
+{
+        uint64_t size = record_size(w->header.payload_size);
+        int r = 0;
+
+        *ret_ends = false;
+        if (w->header.kind == RECORD_WATERMARK) {
+                walk_pass(w);
+                return 0;
+        }
+        *ret_ends = !entries_walk_has_room(w, w->header.payload_size) || (w->count && !walk_has(w, size));
+        if (*ret_ends)
+                return 0;
+        if (!walk_has(w, size))
+                r = walk_read(w, size);
+        if (!r)
+                r = walk_take_one(w);
+        *ret_ends = w->header.index == w->last;
+        return r;
+}
+
 int entries_walk_take(struct entries_walk *w)
 {
         int r = entries_walk_to_first(w);
+        bool ends = false;
 
         assert(w->count == 0);
-        while (!r) {
-                uint64_t size = record_size(w->header.payload_size);
-
-                if (w->header.kind == RECORD_WATERMARK) {
-                        walk_pass(w);
-                } else {
-                        if (!entries_walk_has_room(w, w->header.payload_size))
-                                return 0;
-                        if (!walk_has(w, size)) {
-                                if (w->count)
-                                        return 0;
-                                r = walk_read(w, size);
-                        }
-                        if (!r)
-                                r = walk_take_one(w);
-                        if (r || w->header.index == w->last)
-                                return r;
-                }
-                if (w->offset >= w->end || (w->count && !walk_has(w, RECORD_HEADER_SIZE)))
-                        return 0;
-                r = walk_header(w);
+        while (!r && !ends) {
+                r = walk_take_next(w, &ends);
+                if (r || ends)
+                        break;
+                ends = w->offset >= w->end || (w->count && !walk_has(w, RECORD_HEADER_SIZE));
+                if (!ends)
+                        r = walk_header(w);
         }
-        return r;
+        /* What stands before damage is good: the next run begins with the damage and says so. */
+        return r == PERSISTENCE_CORRUPT && w->count && !w->is_broken ? 0 : r;
 }
 
 /* The index at one of the noted offsets. False: no header can be read there, which is found out by who comes

@@ -30,6 +30,7 @@ struct entries_walk {
         struct record_header header; /* of the record at `offset`, after entries_walk_to_first */
         struct record_header before; /* of the record before it */
         bool has_before;
+        bool is_broken; /* sums are right, yet a record does not follow the one before: nothing of the run is to be trusted */
         const char *problem; /* with PERSISTENCE_CORRUPT: what is wrong with the record at `offset` */
 };
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "persistence/fetch.h"
 #include "persistence/filler.h"
 #include "persistence/group.h"
 #include "persistence/text.h"
@@ -475,10 +476,12 @@ int persistence_truncate(struct persistence *p, uint64_t index)
         if (index > p->last_index)
                 return 0;
         persistence_recovered_free(p);
+        fetches_hold(p, index);
         r = fault_fold(log_truncate(p, index));
         if (r)
                 log_fail(p, r);
         else
                 assert_log_state(p);
+        fetches_resume(p);
         return r;
 }

@@ -7,6 +7,7 @@
 
 #include "persistence/cache.h"
 #include "persistence/entries.h"
+#include "persistence/fetch.h"
 #include "persistence/ids.h"
 #include "persistence/index.h"
 #include "persistence/job.h"
@@ -148,6 +149,10 @@ struct persistence {
 
         /* loop: entries for other nodes */
         struct entries_walk outgoing; /* what persistence_entries_read gave last */
+        struct list fetches;          /* under way */
+        unsigned fetch_count;
+        struct fetch_end fetch_ends[FETCH_ENDS_MAX]; /* of the newest runs of sealed segments, in turn */
+        unsigned fetch_end_at;
 
         /* loop: space */
         enum log_space space;

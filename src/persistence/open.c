@@ -30,6 +30,7 @@ static struct persistence *log_new(const struct persistence_options *o)
         list_init(&p->retained);
         list_init(&p->cold_reads);
         list_init(&p->readers);
+        list_init(&p->fetches);
         p->reader_bytes_max = (o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT) / 2;
         assert(p->segment_size > SEGMENT_HEADER_SIZE && p->segment_size <= SEGMENT_SIZE_LIMIT / 2);
         assert(p->segment_events_max <= SEGMENT_EVENTS_LIMIT);
@@ -193,6 +194,7 @@ void persistence_close(struct persistence **log)
         if (p->rebuilding)
                 job_settle(p->rebuilding);
         log_forget_readers(p);
+        fetches_end(p);
         log_free(p);
         *log = NULL;
 }

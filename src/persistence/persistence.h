@@ -92,10 +92,10 @@ struct persistence_recovered {
         uint64_t base_term;
         struct bytes base_configuration;
         uint64_t base_configuration_index;
-        const struct persistence_tail_entry *entries; /* base_index + 1 ... */
+        const struct persistence_tail_entry *entries; /* base_index + 1 ...: durable, but nothing says that they are committed */
         uint64_t entry_count;
-        uint64_t next_position;
-        uint64_t last_time_us;   /* of the newest event */
+        uint64_t next_position;  /* behind the last entry, committed or not */
+        uint64_t last_time_us;   /* not below the time of any event in the log, committed or not */
 };
 const struct persistence_recovered *persistence_recovered(const struct persistence *p);
 void persistence_recovered_free(struct persistence *p); /* the entries are no longer needed */
@@ -156,20 +156,23 @@ struct persistence_entries {
 };
 /* The entries `first` ... `last`, but not more than count_max and about size_max bytes of payload (the first one comes
  * however large it is), from memory or from files that are not sealed; appended ones that are not written yet are there too
- * (they go to other nodes while they are written here). Borrowed until the next call with this log. 0, PERSISTENCE_COLD (the
- * first one lies in a sealed segment: use persistence_fetch), PERSISTENCE_NOT_FOUND (behind the end), _CORRUPT or a fault. */
+ * (they go to other nodes while they are written here). A run may be shorter: it ends where a file ends, where memory begins,
+ * and before a damaged entry. Borrowed until the next call with this log. 0, PERSISTENCE_COLD (the first one lies in a sealed
+ * segment: use persistence_fetch), PERSISTENCE_NOT_FOUND (index 0, or behind the end), _CORRUPT (the first one is damaged) or a
+ * fault. */
 MUST_CHECK int persistence_entries_read(struct persistence *p, uint64_t first, uint64_t last, unsigned count_max,
         uint64_t size_max, struct persistence_entries *ret);
-/* The same from anywhere, read and verified (sums, chain) on the READ lane. `done` runs once, on the loop: also when the log
- * closes meanwhile (PERSISTENCE_END then). `entries` are borrowed for the call. At most PERSISTENCE_FETCHES_MAX may be
- * under way. */
+/* The same from anywhere, read and verified (sums; the chain from the first one on, whose own is taken as given) on the READ
+ * lane. `done` runs once, on the loop, never from inside this call: also when the log closes meanwhile (PERSISTENCE_END then,
+ * without entries). Entries that are truncated meanwhile are not given; those that stand there then may be, else
+ * PERSISTENCE_NOT_FOUND. `entries` are borrowed for the call. At most PERSISTENCE_FETCHES_MAX may be under way. */
 enum { PERSISTENCE_FETCHES_MAX = 8 };
 typedef void persistence_fetched(void *arg, int result, const struct persistence_entries *entries);
 void persistence_fetch(struct persistence *p, uint64_t first, uint64_t last, uint64_t size_max, persistence_fetched *done, void *arg);
-/* Term and chain hash of an entry that is written: equal chains mean equal logs up to there (G22). 0, PERSISTENCE_NOT_FOUND,
- * _CORRUPT or a fault. May read a block of a file. */
+/* Term and chain hash of an entry that is written: equal chains mean equal logs up to there (G22). Index 0, before the first:
+ * zeros. 0, PERSISTENCE_NOT_FOUND (not written), _CORRUPT or a fault. May read blocks of a file. */
 MUST_CHECK int persistence_entry_mark(struct persistence *p, uint64_t index, uint64_t *ret_term, struct record_chain *ret_chain);
-/* Of the next position behind what has been appended, committed or not. */
+/* The position of the next event, behind all that have been appended, committed or not. */
 uint64_t persistence_appended_position(const struct persistence *p);
 /* Records from now on carry this epoch; store.json too, durable when it returns. Never lower than before. 0,
  * PERSISTENCE_FULL or a fault. */
