@@ -1,0 +1,228 @@
+/* Contexts: what all sessions of one use share. The engine's object is made anew by a reload, so that
+ * sessions keep what they began with. */
+#include "tls/room.h"
+
+#include <openssl/err.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+enum { CHAIN_SIZE_MAX = 64 * 1024 };
+
+static void engine_freep(SSL_CTX **engine)
+{
+        SSL_CTX_free(*engine);
+}
+
+/* ---- a joiner: only a fingerprint is known of the CA ---- */
+
+/* The certificate of the chain that the token names. */
+static X509 *chain_find(const STACK_OF(X509) * chain, const struct tls_context *context)
+{
+        uint8_t fingerprint[TLS_FINGERPRINT_SIZE];
+        int i;
+
+        for (i = 0; i < sk_X509_num(chain); i++) {
+                certificate_fingerprint(sk_X509_value(chain, i), fingerprint);
+                if (CRYPTO_memcmp(
+                            fingerprint, context->ca_fingerprint, context->options.ca_fingerprint.size) == 0)
+                        return sk_X509_value(chain, i);
+        }
+        return NULL;
+}
+
+static int verify_by_fingerprint(X509_STORE_CTX *chain, void *arg)
+{
+        STACK_OF(X509) *trusted = sk_X509_new_null();
+        X509 *authority = chain_find(X509_STORE_CTX_get0_untrusted(chain), arg);
+        int is_fine = 0;
+
+        if (authority && trusted && sk_X509_push(trusted, authority) > 0) {
+                X509_STORE_CTX_set0_trusted_stack(chain, trusted);
+                is_fine = X509_verify_cert(chain) == 1;
+        } else {
+                X509_STORE_CTX_set_error(chain, X509_V_ERR_CERT_UNTRUSTED);
+        }
+        sk_X509_free(trusted);
+        return is_fine;
+}
+
+/* ---- ALPN ---- */
+
+/* "h2,http/1.1" as the wire has it: each name behind its length. */
+static bool alpn_encode(const char *names, struct buffer *out)
+{
+        const char *end;
+
+        for (; *names; names = *end ? end + 1 : end) {
+                end = strchrnul(names, ',');
+                if (end == names || end - names > 255)
+                        return false;
+                buffer_add_u8(out, (uint8_t)(end - names));
+                buffer_add(out, names, (size_t)(end - names));
+        }
+        return out->size > 0;
+}
+
+static int alpn_select(
+        SSL *ssl, const uint8_t **ret, uint8_t *ret_size, const uint8_t *offered, unsigned size, void *arg)
+{
+        const struct tls_context *context = arg;
+        uint8_t *chosen = NULL;
+
+        (void)ssl;
+        if (SSL_select_next_proto(&chosen, ret_size, context->alpn.data, (unsigned)context->alpn.size,
+                    offered, size) != OPENSSL_NPN_NEGOTIATED)
+                return SSL_TLSEXT_ERR_ALERT_FATAL;
+        *ret = chosen;
+        return SSL_TLSEXT_ERR_OK;
+}
+
+/* ---- making the engine ---- */
+
+static bool engine_set_rules(SSL_CTX *engine, struct tls_context *context)
+{
+        const struct tls_context_options *o = &context->options;
+        uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE;
+
+        if (!o->has_tickets)
+                options |= SSL_OP_NO_TICKET;
+        SSL_CTX_set_options(engine, options);
+        SSL_CTX_set_session_cache_mode(engine, SSL_SESS_CACHE_OFF);
+        SSL_CTX_set_mode(engine, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+        SSL_CTX_set_max_cert_list(engine, CHAIN_SIZE_MAX);
+        if (context->alpn.size) {
+                SSL_CTX_set_alpn_select_cb(engine, alpn_select, context);
+                if (SSL_CTX_set_alpn_protos(engine, context->alpn.data, (unsigned)context->alpn.size))
+                        return false;
+        }
+        return SSL_CTX_set_num_tickets(engine, o->has_tickets ? 2 : 0) == 1 &&
+               SSL_CTX_set_min_proto_version(engine, o->allows_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) ==
+                       1 &&
+               SSL_CTX_set_max_proto_version(engine, TLS1_3_VERSION) == 1 &&
+               SSL_CTX_set_cipher_list(engine, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
+               SSL_CTX_set1_groups_list(engine, "X25519:P-256") == 1;
+}
+
+static int engine_set_files(SSL_CTX *engine, const struct tls_context *context,
+        struct tls_identity *ret_identity, struct tls_problem *problem)
+{
+        const struct tls_context_options *o = &context->options;
+        CLEANUP(certificate_freep) X509 *authority = NULL;
+        CLEANUP(certificate_freep) X509 *certificate = NULL;
+        CLEANUP(key_freep) EVP_PKEY *key = NULL;
+        uint8_t cluster_uuid[16];
+        int r = directory_certificate(o->os, o->directory, "ca.pem", &authority, problem);
+
+        if (!r)
+                r = directory_certificate(o->os, o->directory, "node.pem", &certificate, problem);
+        if (!r)
+                r = directory_key(o->os, o->directory, "node.key", &key, problem);
+        if (r)
+                return r;
+        if (!certificate_identity(certificate, ret_identity) || !authority_cluster(authority, cluster_uuid) ||
+                memcmp(cluster_uuid, ret_identity->cluster_uuid, 16) != 0 ||
+                X509_verify(certificate, X509_get0_pubkey(authority)) != 1) {
+                ERR_clear_error();
+                tls_problem_set(
+                        problem, "%.200s: node.pem is no certificate of the CA in ca.pem", o->directory);
+                return TLS_INVALID;
+        }
+        if (X509_check_private_key(certificate, key) != 1) {
+                ERR_clear_error();
+                tls_problem_set(problem, "%.200s: node.key is not the key of node.pem", o->directory);
+                return TLS_INVALID;
+        }
+        /* The CA's certificate goes along: a joiner knows it by its fingerprint only. */
+        if (SSL_CTX_use_certificate(engine, certificate) != 1 || SSL_CTX_use_PrivateKey(engine, key) != 1 ||
+                SSL_CTX_add1_chain_cert(engine, authority) != 1 ||
+                X509_STORE_add_cert(SSL_CTX_get_cert_store(engine), authority) != 1)
+                return tls_library_fault();
+        return 0;
+}
+
+static int engine_make(struct tls_context *context, struct tls_problem *problem)
+{
+        CLEANUP(engine_freep) SSL_CTX *engine = SSL_CTX_new(TLS_method());
+        struct tls_identity identity = {{0}, 0};
+        int r;
+
+        if (!engine || !engine_set_rules(engine, context))
+                return tls_library_fault();
+        if (context->options.directory) {
+                r = engine_set_files(engine, context, &identity, problem);
+                if (r)
+                        return r;
+                context->identity = identity;
+                context->has_identity = true;
+        } else {
+                SSL_CTX_set_cert_verify_callback(engine, verify_by_fingerprint, context);
+        }
+        SSL_CTX_free(context->engine);
+        context->engine = engine;
+        engine = NULL;
+        return 0;
+}
+
+/* ---- contract ---- */
+
+void tls_context_release(struct tls_context *context)
+{
+        assert(context->references > 0);
+        if (--context->references)
+                return;
+        SSL_CTX_free(context->engine);
+        BIO_meth_free(context->wire);
+        buffer_fini(&context->alpn);
+        free((void *)(uintptr_t)context->options.directory);
+        free(context);
+}
+
+int tls_context_open(
+        const struct tls_context_options *options, struct tls_context **ret, struct tls_problem *problem)
+{
+        struct tls_context *context = MEMORY_NEW(struct tls_context);
+        int r = 0;
+
+        assert(options->directory || (options->ca_fingerprint.size >= TLS_TOKEN_FINGERPRINT_SIZE &&
+                                             options->ca_fingerprint.size <= TLS_FINGERPRINT_SIZE));
+        tls_problem_set(problem, "%s", "");
+        context->references = 1;
+        context->options = *options;
+        if (options->directory)
+                context->options.directory = memory_copy_string(options->directory);
+        else
+                memcpy(context->ca_fingerprint, options->ca_fingerprint.data, options->ca_fingerprint.size);
+        if (options->alpn && !alpn_encode(options->alpn, &context->alpn)) {
+                tls_problem_set(problem, "\"%.100s\" is no list of ALPN names", options->alpn);
+                r = TLS_INVALID;
+        }
+        context->wire = tls_session_wire();
+        if (!r)
+                r = context->wire ? engine_make(context, problem) : tls_library_fault();
+        if (r)
+                tls_context_close(&context);
+        else
+                *ret = context;
+        return r;
+}
+
+int tls_context_reload(struct tls_context *context, struct tls_problem *problem)
+{
+        tls_problem_set(problem, "%s", "");
+        return engine_make(context, problem);
+}
+
+void tls_context_close(struct tls_context **context)
+{
+        if (*context)
+                tls_context_release(*context);
+        *context = NULL;
+}
+
+bool tls_context_identity(const struct tls_context *context, struct tls_identity *ret)
+{
+        if (context->has_identity)
+                *ret = context->identity;
+        return context->has_identity;
+}

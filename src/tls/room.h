@@ -1,0 +1,94 @@
+/* What the files of tls share. */
+#ifndef TLS_ROOM_H
+#define TLS_ROOM_H
+
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include "tls/tls.h"
+
+enum { TLS_UUID_TEXT_SIZE = 36 + 1, TLS_DATE_TEXT_SIZE = 16, TLS_AUTHORITY_NAME_SIZE = 64 };
+
+static inline void key_freep(EVP_PKEY **key)
+{
+        EVP_PKEY_free(*key);
+}
+
+static inline void certificate_freep(X509 **certificate)
+{
+        X509_free(*certificate);
+}
+
+void tls_problem_set(struct tls_problem *problem, const char *format, ...) PRINTF_LIKE(2, 3);
+/* OpenSSL could not do what only lack of memory can prevent. */
+MUST_CHECK int tls_library_fault(void);
+
+/* ---- keys and certificates in memory (certificate.c); NULL: tls_library_fault, or no such thing in the text ---- */
+
+EVP_PKEY *key_new(void);
+/* EC P-256, the only kind that this room makes and signs. */
+bool key_is_ours(const EVP_PKEY *key);
+EVP_PKEY *key_from_pem(struct bytes pem);
+MUST_CHECK bool key_to_pem(EVP_PKEY *key, struct buffer *out);
+X509 *certificate_from_pem(struct bytes pem); /* the first in the text */
+MUST_CHECK bool certificate_to_pem(X509 *certificate, struct buffer *out);
+
+X509 *authority_new(EVP_PKEY *key, const uint8_t cluster_uuid[16], uint64_t now_us);
+/* The cluster that a CA's certificate names; false if it is none of a cluster's CA. */
+MUST_CHECK bool authority_cluster(X509 *authority, uint8_t ret[16]);
+
+struct certificate_wish {
+        struct tls_identity identity;
+        const char *const *names;
+        unsigned count;
+        uint64_t now_us;
+};
+/* TLS_INVALID: a name that is neither a DNS name nor an IP. */
+MUST_CHECK int certificate_new(X509 *authority, EVP_PKEY *authority_key, EVP_PKEY *node_key,
+        const struct certificate_wish *wish, X509 **ret, struct tls_problem *problem);
+/* The node that a certificate names by its URI; false if it names none or several. */
+MUST_CHECK bool certificate_identity(X509 *certificate, struct tls_identity *ret);
+/* Each DNS name and IP of the certificate. */
+void certificate_each_name(X509 *certificate, void (*each)(void *arg, const char *name), void *arg);
+void certificate_fingerprint(X509 *certificate, uint8_t ret[TLS_FINGERPRINT_SIZE]);
+uint64_t certificate_time_us(const ASN1_TIME *time);
+void certificate_date(const ASN1_TIME *time, char ret[TLS_DATE_TEXT_SIZE]);
+
+MUST_CHECK bool request_to_pem(EVP_PKEY *key, struct buffer *out);
+/* The key of a request that it has signed itself. TLS_INVALID: unreadable, not signed, not our kind of key. */
+MUST_CHECK int request_key(struct bytes pem, EVP_PKEY **ret, struct tls_problem *problem);
+
+void uuid_to_text(const uint8_t uuid[16], char ret[TLS_UUID_TEXT_SIZE]);
+/* Lower case only: there is one way to write an identity. */
+MUST_CHECK bool uuid_from_text(const char *text, uint8_t ret[16]);
+
+/* ---- files of a directory (directory.c) ---- */
+
+MUST_CHECK int directory_certificate(struct os *os, const char *directory, const char *file, X509 **ret,
+        struct tls_problem *problem);
+MUST_CHECK int directory_key(
+        struct os *os, const char *directory, const char *file, EVP_PKEY **ret, struct tls_problem *problem);
+
+/* ---- contexts (context.c) ---- */
+
+struct tls_context {
+        unsigned references; /* its opener's and each session's: the engine's callbacks look at it */
+        struct tls_context_options options; /* its texts are copies */
+        SSL_CTX *engine;
+        BIO_METHOD *wire;
+        bool has_identity;
+        struct tls_identity identity;
+        struct buffer alpn; /* as it goes on the wire */
+        uint8_t ca_fingerprint[TLS_FINGERPRINT_SIZE];
+};
+void tls_context_release(struct tls_context *context);
+
+/* ---- sessions (session.c) ---- */
+
+/* How the engine reads and writes the memory of a session. */
+BIO_METHOD *tls_session_wire(void);
+/* Called by the engine for each certificate of a chain: looks at what it found, and at the identity. */
+int tls_session_verify(int is_fine, X509_STORE_CTX *chain);
+
+#endif
