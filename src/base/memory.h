@@ -7,6 +7,9 @@
 
 void *memory_new(size_t size);                     /* zeroed */
 void *memory_new_array(size_t count, size_t size); /* zeroed; the product is checked */
+/* Zeroed, for a table that is read here and there: on large pages if it is large, since each access would otherwise miss
+ * the processor's page tables as well as its caches. `count` times `size` must be far below SIZE_MAX. */
+void *memory_new_table(size_t count, size_t size);
 void *memory_resize(void *old, size_t size);
 char *memory_copy_string(const char *s);
 

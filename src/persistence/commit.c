@@ -14,12 +14,28 @@
 
 /* ---- commit ---- */
 
+/* The events of a record come in runs of one stream and type: their names stand in the record once, and what
+ * is worked out from a name is worked out once for the run. */
+struct commit_run {
+        struct event_view first;
+        uint64_t hash; /* of the stream */
+        uint32_t count;
+};
+
+static void commit_run_end(const struct commit_run *run, struct tail *tail, uint32_t offset8)
+{
+        if (run->count)
+                tail_add_run(tail, &run->first, run->count, offset8);
+}
+
 static int commit_events(struct persistence *p, struct log_segment *s, const struct record_header *h,
         struct bytes payload, uint32_t offset8)
 {
         struct record_events_reader reader = {0};
         struct event_view event;
-        struct persistence_id id;
+        struct commit_run run = {0};
+        struct persistence_id ids[IDS_AT_ONCE_MAX];
+        uint32_t id_count = 0;
         int r;
 
         r = record_events_open(&reader, h, payload);
@@ -27,13 +43,21 @@ static int commit_events(struct persistence *p, struct log_segment *s, const str
                 r = record_events_next(&reader, &event);
                 if (r)
                         break;
-                tail_add(s->tail, &event, offset8);
-                id.id = event.id;
-                id.stream_hash = name_hash(event.stream);
-                id.revision = event.revision;
-                id.position = event.position;
-                ids_add(&p->ids, &id);
+                if (run.count && event.stream.data == run.first.stream.data &&
+                        event.type.data == run.first.type.data) {
+                        run.count++;
+                } else {
+                        commit_run_end(&run, s->tail, offset8);
+                        run = (struct commit_run){event, name_hash(event.stream), 1};
+                }
+                if (id_count == IDS_AT_ONCE_MAX) {
+                        ids_add_all(&p->ids, ids, id_count);
+                        id_count = 0;
+                }
+                ids[id_count++] = (struct persistence_id){event.id, run.hash, event.revision, event.position};
         }
+        commit_run_end(&run, s->tail, offset8);
+        ids_add_all(&p->ids, ids, id_count);
         record_events_close(&reader);
         return r == RECORD_EVENTS_END ? 0 : fault_raise(-EBADMSG);
 }

@@ -17,6 +17,7 @@
 
 #include <stdlib.h>
 
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "base/crc32c.h"
@@ -71,7 +72,7 @@ static void ids_grow(struct ids *ids)
         ids->next = memory_resize(ids->next, ids->capacity * sizeof ids->next[0]);
         ids->slot_count = ids->slot_count ? ids->slot_count * 2 : 2 * IDS_CAPACITY_MIN;
         free(ids->slots);
-        ids->slots = memory_new_array(ids->slot_count, sizeof ids->slots[0]);
+        ids->slots = memory_new_table(ids->slot_count, sizeof ids->slots[0]);
         ids->head = ids->count;
         ids->unlinked = 0;
         for (i = 0; i < ids->count; i++)
@@ -80,28 +81,57 @@ static void ids_grow(struct ids *ids)
 }
 
 /* A slot is hardly ever in the processor's caches: it is fetched now and linked some ids later. */
-void ids_add(struct ids *ids, const struct persistence_id *id)
+static uint32_t ids_fetch(const struct ids *ids, const struct persistence_id *id)
 {
-        uint32_t slot, ticket;
+        uint32_t slot = ids_slot(ids, &id->id, id->stream_hash);
 
-        if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
-                if (ids->count == ids->capacity)
-                        ids_grow(ids);
-                ids->count++;
-        }
+        __builtin_prefetch(&ids->slots[slot], 1);
+        return slot;
+}
+
+static void ids_push(struct ids *ids, const struct persistence_id *id, uint32_t slot)
+{
+        uint32_t ticket;
+
         if (ids->unlinked == IDS_UNLINKED_MAX) {
                 ticket = ids->tickets - IDS_UNLINKED_MAX + 1;
                 ids_link(ids, ids->unlinked_slots[ticket % IDS_UNLINKED_MAX],
                         ids_place(ids, IDS_UNLINKED_MAX), ticket);
                 ids->unlinked--;
         }
-        slot = ids_slot(ids, &id->id, id->stream_hash);
-        __builtin_prefetch(&ids->slots[slot], 1);
         ticket = ++ids->tickets;
         ids->unlinked_slots[ticket % IDS_UNLINKED_MAX] = slot;
         ids->unlinked++;
         ids->ring[ids->head] = *id;
         ids->head = ids->head + 1 < ids->capacity ? ids->head + 1 : 0;
+}
+
+void ids_add(struct ids *ids, const struct persistence_id *id)
+{
+        if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
+                if (ids->count == ids->capacity)
+                        ids_grow(ids);
+                ids->count++;
+        }
+        ids_push(ids, id, ids_fetch(ids, id));
+}
+
+void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t count)
+{
+        uint32_t slots[IDS_AT_ONCE_MAX];
+        uint32_t i;
+
+        assert(count <= IDS_AT_ONCE_MAX);
+        if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) { /* the slots may move in between */
+                for (i = 0; i < count; i++)
+                        ids_add(ids, &all[i]);
+                return;
+        }
+        /* In a loop of their own the fetches go on side by side; each waits for a page table as well. */
+        for (i = 0; i < count; i++)
+                slots[i] = ids_fetch(ids, &all[i]);
+        for (i = 0; i < count; i++)
+                ids_push(ids, &all[i], slots[i]);
 }
 
 static bool ids_take(const struct ids *ids, uint32_t at, const struct event_id *id, uint64_t stream_hash,

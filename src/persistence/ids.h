@@ -6,7 +6,7 @@
 
 struct segment_header;
 
-enum { IDS_UNLINKED_MAX = 8 };
+enum { IDS_UNLINKED_MAX = 8, IDS_AT_ONCE_MAX = 128 };
 
 /* The empty value is all zero. */
 struct ids {
@@ -26,6 +26,8 @@ struct ids {
 void ids_fini(struct ids *ids);
 /* Adds the newest id; the oldest falls out of a full window. */
 void ids_add(struct ids *ids, const struct persistence_id *id);
+/* Adds up to IDS_AT_ONCE_MAX ids, oldest first: as ids_add for each, but their misses of the caches overlap. */
+void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t count);
 MUST_CHECK bool ids_find(
         const struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret);
 

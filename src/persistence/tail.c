@@ -152,22 +152,22 @@ void tail_free(struct tail **tail)
         *tail = NULL;
 }
 
-static void stream_add(
-        struct tail *tail, struct tail_stream *s, const struct event_view *event, uint32_t offset8)
+static void stream_add(struct tail *tail, struct tail_stream *s, const struct event_view *first,
+        uint32_t count, uint32_t offset8)
 {
         struct run *last = s->run_count > 1 ? &s->more_runs[s->run_count - 2] : &s->first_run;
 
-        s->event_count++;
-        s->last_position = event->position;
-        if (event->revision == REVISION_MAX) {
+        s->event_count += count;
+        s->last_position = first->position + count - 1;
+        if (first->revision == REVISION_MAX) {
                 s->is_tombstoned = true;
         } else {
                 s->has_events = true;
-                s->last_revision = event->revision;
+                s->last_revision = first->revision + count - 1;
         }
         if (s->run_count && last->offset8 == offset8 &&
-                event->revision == last->first_revision + last->count) {
-                last->count++;
+                first->revision == last->first_revision + last->count) {
+                last->count += count;
                 return;
         }
         if (s->run_count > s->run_capacity) { /* of more_runs */
@@ -177,13 +177,13 @@ static void stream_add(
                 s->more_runs = memory_resize(s->more_runs, s->run_capacity * sizeof s->more_runs[0]);
         }
         *(s->run_count ? &s->more_runs[s->run_count - 1] : &s->first_run) =
-                (struct run){event->revision, 1, offset8};
+                (struct run){first->revision, count, offset8};
         s->run_count++;
 }
 
-static void name_add(struct tail *tail, struct tail_name *n, uint32_t offset8)
+static void name_add(struct tail *tail, struct tail_name *n, uint32_t count, uint32_t offset8)
 {
-        n->event_count++;
+        n->event_count += count;
         if (n->record_count && n->last_offset8 == offset8)
                 return;
         if (tail->with_postings)
@@ -192,29 +192,36 @@ static void name_add(struct tail *tail, struct tail_name *n, uint32_t offset8)
         n->record_count++;
 }
 
-void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset8)
+void tail_add_run(struct tail *tail, const struct event_view *first, uint32_t count, uint32_t offset8)
 {
         struct tail_stream *stream;
         struct bytes category;
 
+        assert(count > 0);
+        assert(first->revision != REVISION_MAX || count == 1);
         if (tail->last_stream == UINT32_MAX ||
-                !bytes_equal(tail_stream_at(tail, tail->last_stream)->name, event->stream))
+                !bytes_equal(tail_stream_at(tail, tail->last_stream)->name, first->stream))
                 tail->last_stream = table_add(&tail->streams, sizeof(struct tail_stream), &tail->names,
-                        event->stream, index_hash(event->stream));
+                        first->stream, index_hash(first->stream));
         stream = (struct tail_stream *)tail->streams.items + tail->last_stream;
-        stream_add(tail, stream, event, offset8);
+        stream_add(tail, stream, first, count, offset8);
         if (tail->last_type == UINT32_MAX ||
-                !bytes_equal(tail_name_at(&tail->types, tail->last_type)->name, event->type))
-                tail->last_type = table_add(&tail->types, sizeof(struct tail_name), &tail->names, event->type,
-                        name_hash(event->type));
-        name_add(tail, (struct tail_name *)tail->types.items + tail->last_type, offset8);
-        category = stream_category(event->stream);
+                !bytes_equal(tail_name_at(&tail->types, tail->last_type)->name, first->type))
+                tail->last_type = table_add(&tail->types, sizeof(struct tail_name), &tail->names, first->type,
+                        name_hash(first->type));
+        name_add(tail, (struct tail_name *)tail->types.items + tail->last_type, count, offset8);
+        category = stream_category(first->stream);
         if (category.size) {
                 uint32_t ordinal = table_add(&tail->categories, sizeof(struct tail_name), &tail->names,
                         category, name_hash(category));
 
-                name_add(tail, (struct tail_name *)tail->categories.items + ordinal, offset8);
+                name_add(tail, (struct tail_name *)tail->categories.items + ordinal, count, offset8);
         }
+}
+
+void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset8)
+{
+        tail_add_run(tail, event, 1, offset8);
 }
 
 static uint64_t table_size(const struct tail_table *t, size_t item_size)

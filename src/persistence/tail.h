@@ -67,6 +67,8 @@ struct tail *tail_new(bool with_postings);
 void tail_free(struct tail **tail); /* NULL is fine */
 /* Adds the next event in log order. `offset8` is that of its record. */
 void tail_add(struct tail *tail, const struct event_view *event, uint32_t offset8);
+/* Adds `count` events of one record that have stream and type of `first` and follow it directly; a tombstone is alone. */
+void tail_add_run(struct tail *tail, const struct event_view *first, uint32_t count, uint32_t offset8);
 /* Bytes of memory, without postings. */
 uint64_t tail_size(const struct tail *tail);
 const struct tail_stream *tail_find(const struct tail *tail, struct bytes stream, uint64_t hash);

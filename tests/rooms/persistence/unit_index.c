@@ -128,6 +128,43 @@ TEST(ids, the_newest_of_equal_ones_is_found)
         ids_fini(&ids);
 }
 
+/* G6: in whatever portions ids come, the window is the same, also while it grows and when it is full. */
+TEST(ids, many_at_once_make_the_same_window)
+{
+        struct segment_header h = {.first_index = 1, .node_id = 1};
+        struct persistence_id portion[IDS_AT_ONCE_MAX], found;
+        struct ids single = {.seed = 3}, many = {.seed = 4};
+        struct buffer of_single = {0}, of_many = {0};
+        uint64_t n = 0;
+
+        for (uint32_t turn = 0; n < LIMIT_IDEMPOTENCY_WINDOW_IDS + 3000; turn++) {
+                uint32_t count = (uint32_t)(mix(turn, 9) % (IDS_AT_ONCE_MAX + 1)), i;
+
+                for (i = 0; i < count; i++, n++) {
+                        portion[i] = numbered_id(n);
+                        ids_add(&single, &portion[i]);
+                }
+                ids_add_all(&many, portion, count);
+                for (i = 0; i < count; i++) {
+                        assert_true(ids_find(&many, &portion[i].id, portion[i].stream_hash, &found));
+                        assert_int_equal(found.position, portion[i].position);
+                }
+        }
+        ids_encode(&single, &h, 99, &of_single);
+        ids_encode(&many, &h, 99, &of_many);
+        assert_true(bytes_equal(buffer_bytes(&of_single), buffer_bytes(&of_many)));
+        for (uint64_t i = 0; i < n; i += 111) {
+                struct persistence_id id = numbered_id(i);
+
+                assert_int_equal(ids_find(&many, &id.id, id.stream_hash, &found),
+                        i >= n - LIMIT_IDEMPOTENCY_WINDOW_IDS);
+        }
+        ids_fini(&single);
+        ids_fini(&many);
+        buffer_fini(&of_single);
+        buffer_fini(&of_many);
+}
+
 TEST(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken)
 {
         struct segment_header h = {.first_index = 1, .node_id = 1};
@@ -177,6 +214,66 @@ TEST(ids, the_window_spans_restarts_and_lost_checkpoints_G6)
                 fixture_close(&f);
         }
         fixture_fini(&f);
+}
+
+/* ---- the tail ---- */
+
+static void check_same_name(const struct tail_name *a, const struct tail_name *b)
+{
+        assert_true(bytes_equal(a->name, b->name));
+        assert_int_equal(a->event_count, b->event_count);
+        assert_int_equal(a->record_count, b->record_count);
+        assert_true(bytes_equal(buffer_bytes(&a->postings), buffer_bytes(&b->postings)));
+}
+
+static void check_same_stream(const struct tail_stream *a, const struct tail_stream *b)
+{
+        assert_true(bytes_equal(a->name, b->name));
+        assert_int_equal(a->event_count, b->event_count);
+        assert_int_equal(a->last_revision, b->last_revision);
+        assert_int_equal(a->last_position, b->last_position);
+        assert_int_equal(a->is_tombstoned, b->is_tombstoned);
+        assert_int_equal(a->has_events, b->has_events);
+        assert_int_equal(a->run_count, b->run_count);
+        for (uint32_t i = 0; i < a->run_count; i++) {
+                assert_int_equal(tail_run(a, i)->first_revision, tail_run(b, i)->first_revision);
+                assert_int_equal(tail_run(a, i)->count, tail_run(b, i)->count);
+                assert_int_equal(tail_run(a, i)->offset8, tail_run(b, i)->offset8);
+        }
+}
+
+TEST(tail, a_run_of_events_is_as_each_of_them)
+{
+        static const char *const streams[] = {"order-1", "order-2", "plain"}, *const types[] = {"A", "B"};
+        struct tail *each = tail_new(true), *runs = tail_new(true);
+        uint64_t next[COUNT_OF(streams)] = {0}, position = 0;
+
+        for (uint32_t i = 0; i < 3000; i++) {
+                uint32_t which = (uint32_t)mix(i, 1) % COUNT_OF(streams), count = 1 + (uint32_t)mix(i, 2) % 5;
+                uint32_t offset8 = 10 + i / 3; /* several runs in a record */
+                struct event_view event = {.stream = bytes_of_string(streams[which]),
+                        .type = bytes_of_string(types[mix(i, 3) % COUNT_OF(types)]),
+                        .revision = next[which],
+                        .position = position};
+
+                tail_add_run(runs, &event, count, offset8);
+                for (uint32_t k = 0; k < count; k++, event.revision++, event.position++)
+                        tail_add(each, &event, offset8);
+                next[which] += count;
+                position += count;
+        }
+        assert_int_equal(each->streams.count, runs->streams.count);
+        assert_int_equal(each->types.count, runs->types.count);
+        assert_int_equal(each->categories.count, runs->categories.count);
+        for (uint32_t i = 0; i < each->streams.count; i++)
+                check_same_stream(tail_stream_at(each, i), tail_stream_at(runs, i));
+        for (uint32_t i = 0; i < each->types.count; i++)
+                check_same_name(tail_name_at(&each->types, i), tail_name_at(&runs->types, i));
+        for (uint32_t i = 0; i < each->categories.count; i++)
+                check_same_name(tail_name_at(&each->categories, i), tail_name_at(&runs->categories, i));
+        assert_int_equal(tail_size(each), tail_size(runs));
+        tail_free(&each);
+        tail_free(&runs);
 }
 
 /* ---- many names ---- */
@@ -330,8 +427,10 @@ int main(void)
                 TEST_ROW(ids, the_window_ends_exactly_where_it_should),
                 TEST_ROW(ids, one_id_in_many_streams_is_found_at_once),
                 TEST_ROW(ids, the_newest_of_equal_ones_is_found),
+                TEST_ROW(ids, many_at_once_make_the_same_window),
                 TEST_ROW(ids, a_checkpoint_gives_the_same_window_and_no_damaged_one_is_taken),
                 TEST_ROW(ids, the_window_spans_restarts_and_lost_checkpoints_G6),
+                TEST_ROW(tail, a_run_of_events_is_as_each_of_them),
                 TEST_ROW(index, with_many_streams_finds_each),
                 TEST_ROW(index, of_an_unsealed_segment_is_bounded_by_sealing_it),
                 TEST_ROW(cache, keeps_what_is_used_within_its_size),
