@@ -174,7 +174,6 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
         struct appending *a = appending_of(arg, call);
         struct wire_append request;
         struct refusal refusal;
-        struct bytes proposed;
 
         if (wire_in_append(message, &request))
                 refuse_invalid(a, "a message of the append is malformed");
@@ -182,8 +181,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                 take_options(a, &request.options);
         else if (!a->has_options)
                 refuse_invalid(a, "the first message of an append holds its options");
-        else if (!drafts_hold(&a->drafts, request.proposed, &proposed, &refusal) ||
-                 !drafts_add(&a->drafts, proposed, &refusal))
+        else if (!drafts_add_copy(&a->drafts, request.proposed, &refusal))
                 refuse(a, &refusal);
 }
 

@@ -36,13 +36,18 @@ void drafts_unwatch(struct kurrent *k)
         assert(list_is_empty(&k->unfinished));
         assert(k->unfinished_size == 0);
         os_timer_stop(&k->idle_timer);
+        arena_fini(&k->spare_arena);
+        buffer_fini(&k->spare_events);
 }
 
 static void touch(struct drafts *d)
 {
         struct kurrent *k = d->kurrent;
+        uint64_t now = os_turn_time(k->os).monotonic_us;
 
-        d->touched_us = os_turn_time(k->os).monotonic_us;
+        if (d->touched_us == now && !list_is_empty(&d->link)) /* in its place already */
+                return;
+        d->touched_us = now;
         list_remove(&d->link);
         list_add_last(&k->unfinished, &d->link);
         if (!k->idle_timer.is_on)
@@ -53,7 +58,13 @@ static void touch(struct drafts *d)
 
 void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct drafts *drafts))
 {
-        *d = (struct drafts){.kurrent = k, .on_idle = on_idle, .events = &d->own};
+        *d = (struct drafts){.kurrent = k,
+                .on_idle = on_idle,
+                .events = &d->own,
+                .arena = k->spare_arena,
+                .own = k->spare_events};
+        k->spare_arena = (struct arena){0};
+        k->spare_events = (struct buffer){0};
         list_init(&d->link);
 }
 
@@ -70,12 +81,30 @@ static void book(struct drafts *d, uint64_t size)
         d->kurrent->unfinished_size += size;
 }
 
+/* Leaves its memory for the next drafts, unless there is some already or it is much. */
+static void leave_spare(struct drafts *d)
+{
+        struct kurrent *k = d->kurrent;
+
+        if (!k->spare_arena.newest) {
+                arena_reset(&d->arena);
+                k->spare_arena = d->arena;
+                d->arena = (struct arena){0};
+        }
+        if (!k->spare_events.data && d->own.capacity <= SCRATCH_KEPT_MAX) {
+                buffer_clear(&d->own);
+                k->spare_events = d->own;
+                d->own = (struct buffer){0};
+        }
+}
+
 void drafts_fini(struct drafts *d)
 {
         list_remove(&d->link);
         assert(d->kurrent->unfinished_size >= d->held);
         d->kurrent->unfinished_size -= d->held;
         d->held = 0;
+        leave_spare(d);
         arena_fini(&d->arena);
         buffer_fini(&d->own);
         if (d->events != &d->own && d->events->capacity > SCRATCH_KEPT_MAX)
@@ -84,7 +113,7 @@ void drafts_fini(struct drafts *d)
 
 /* ---- events ---- */
 
-bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal)
+static bool book_message(struct drafts *d, struct bytes message, struct refusal *ret_refusal)
 {
         if (d->held + message.size > DRAFTS_SIZE_MAX) {
                 *ret_refusal =
@@ -97,8 +126,15 @@ bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, stru
                 return false;
         }
         book(d, message.size);
-        *ret = arena_copy(&d->arena, message);
         touch(d);
+        return true;
+}
+
+bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal)
+{
+        if (!book_message(d, message, ret_refusal))
+                return false;
+        *ret = arena_copy(&d->arena, message);
         return true;
 }
 
@@ -140,6 +176,9 @@ bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_ref
         }
         if (!refuse_event(&event->draft, seen, ret_refusal))
                 return false;
+        /* Most events have the type of the one before: whoever looks at types sees that by the address. */
+        if (d->count && bytes_equal(event[-1].draft.type, event->draft.type))
+                event->draft.type = event[-1].draft.type;
         d->events->size += sizeof(*event);
         d->count++;
         d->size += event_draft_size(&event->draft);
@@ -151,6 +190,34 @@ bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_ref
         *ret_refusal = (struct refusal){
                 .kind = REFUSAL_APPEND_TOO_LARGE, .size = d->size, .limit = LIMIT_APPEND_SIZE_MAX};
         return false;
+}
+
+static struct bytes move_to(uint8_t **at, struct bytes b)
+{
+        struct bytes moved = bytes_of(*at, b.size);
+
+        if (b.size)
+                memcpy(*at, b.data, b.size);
+        *at += b.size;
+        return moved;
+}
+
+bool drafts_add_copy(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal)
+{
+        struct event_draft *e;
+        bool has_own_type;
+        uint8_t *at;
+
+        if (!book_message(d, proposed, ret_refusal) || !drafts_add(d, proposed, ret_refusal))
+                return false;
+        e = &((struct store_append_event *)(void *)d->events->data)[d->count - 1].draft;
+        has_own_type = e->type.data >= proposed.data && e->type.data < proposed.data + proposed.size;
+        at = arena_get(&d->arena, e->data.size + e->metadata.size + (has_own_type ? e->type.size : 0));
+        if (has_own_type)
+                e->type = move_to(&at, e->type);
+        e->data = move_to(&at, e->data);
+        e->metadata = move_to(&at, e->metadata);
+        return true;
 }
 
 void drafts_append(struct drafts *d, struct bytes stream, struct expected expected, uint64_t deadline_us,

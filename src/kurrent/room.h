@@ -38,6 +38,8 @@ struct kurrent {
         uint8_t node_uuid[16];
         struct gateway_method methods[METHODS_MAX];
         struct buffer scratch;    /* drafts of an append that came in one message */
+        struct arena spare_arena; /* of the drafts that were given up last, for the next ones: warm memory */
+        struct buffer spare_events;
         struct list unfinished;   /* drafts whose end has not come, longest silent first */
         uint64_t unfinished_size; /* bytes that they hold */
         uint64_t unfinished_size_max;
@@ -137,6 +139,8 @@ void drafts_fini(struct drafts *d);
 MUST_CHECK bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal);
 /* Adds the event of a proposed message, which must live as long as the drafts. False: refused. */
 MUST_CHECK bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal);
+/* The same, with a copy of what the event needs of the message. */
+MUST_CHECK bool drafts_add_copy(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal);
 static inline const struct store_append_event *drafts_events(const struct drafts *d)
 {
         return (const struct store_append_event *)d->events->data;

@@ -45,27 +45,39 @@ static int skip_fixed(struct wire_in *in, size_t size)
         return 0;
 }
 
-static int take_bytes(struct wire_in *in, struct bytes *ret)
+static inline int take_bytes(struct wire_in *in, struct bytes *ret)
 {
         uint64_t size;
 
-        if (!varint_get(&in->at, in->end, &size) || size > (uint64_t)(in->end - in->at))
+        /* Nearly every length is one byte or two. */
+        if (LIKELY(in->end - in->at >= 2 && in->at[0] < 0x80)) {
+                size = *in->at++;
+        } else if (LIKELY(in->end - in->at >= 2 && in->at[1] < 0x80)) {
+                size = (in->at[0] & 0x7fu) | (uint64_t)in->at[1] << 7;
+                in->at += 2;
+        } else {
+                const uint8_t *at = in->at;
+                uint64_t long_size;
+
+                if (!varint_get(&at, in->end, &long_size))
+                        return WIRE_MALFORMED;
+                in->at = at;
+                size = long_size;
+        }
+        if (size > (uint64_t)(in->end - in->at))
                 return WIRE_MALFORMED;
-        *ret = bytes_of(in->at, (size_t)size);
+        ret->data = in->at;
+        ret->size = (size_t)size;
         in->at += size;
         return 0;
 }
 
-int wire_next(struct wire_in *in, struct wire_field *ret)
+/* Everything but fields of bytes with a small number, which is what nearly all are. */
+static int next_of_any_kind(struct wire_in *in, struct wire_field *ret)
 {
         uint64_t tag;
 
-        if (in->at == in->end)
-                return WIRE_END;
-        /* Nearly every tag is one byte. */
-        if (LIKELY(*in->at < 0x80))
-                tag = *in->at++;
-        else if (!varint_get(&in->at, in->end, &tag) || tag > UINT32_MAX)
+        if (!varint_get(&in->at, in->end, &tag) || tag > UINT32_MAX)
                 return WIRE_MALFORMED;
         ret->number = (uint32_t)tag >> 3;
         ret->type = tag & 7;
@@ -83,6 +95,32 @@ int wire_next(struct wire_in *in, struct wire_field *ret)
         default: /* groups are long gone from the language */
                 return WIRE_MALFORMED;
         }
+}
+
+/* Within this file, so that the fields of an event cost no call each. What is not usual works on copies: so
+ * the usual case keeps `in` and `ret` in registers, where halves of a range are not written and read again as
+ * a whole. */
+static inline int next_field(struct wire_in *in, struct wire_field *ret)
+{
+        if (in->at == in->end)
+                return WIRE_END;
+        if (UNLIKELY((*in->at & 0x87) != WIRE_BYTES || *in->at < 1 << 3)) {
+                struct wire_in rest = *in;
+                struct wire_field field = {0};
+                int r = next_of_any_kind(&rest, &field);
+
+                *in = rest;
+                *ret = field;
+                return r;
+        }
+        ret->number = *in->at++ >> 3;
+        ret->type = WIRE_BYTES;
+        return take_bytes(in, &ret->bytes);
+}
+
+int wire_next(struct wire_in *in, struct wire_field *ret)
+{
+        return next_field(in, ret);
 }
 
 /* What a loop over fields ends with: the end is fine. */
@@ -133,13 +171,12 @@ static int read_halves(struct bytes message, struct event_id *ret)
  * events look like retries of each other. */
 static int read_uuid(struct bytes message, struct wire_uuid *ret, bool *ret_has)
 {
-        static const struct event_id nil;
         struct wire_in in = wire_in(message);
         struct wire_field f;
         bool has = false;
         int r;
 
-        while (!(r = wire_next(&in, &f))) {
+        while (!(r = next_field(&in, &f))) {
                 if (is_bytes(&f, UUID_STRING)) {
                         ret->is_text = true;
                         has = event_id_parse(f.bytes, &ret->id);
@@ -152,7 +189,7 @@ static int read_uuid(struct bytes message, struct wire_uuid *ret, bool *ret_has)
                         return WIRE_MALFORMED;
                 }
         }
-        *ret_has = has && !event_id_equal(&ret->id, &nil);
+        *ret_has = has && (get_u64(ret->id.bytes) | get_u64(ret->id.bytes + 8)) != 0;
         return ended(r);
 }
 
@@ -239,6 +276,10 @@ int wire_in_options(struct bytes message, struct wire_options *ret)
 
 /* ---- proposed messages ---- */
 
+/* By the size of the literal, which the compiler knows: no call. */
+#define is_text(bytes, literal)                                                                              \
+        ((bytes).size == sizeof("" literal) - 1 && memcmp((bytes).data, literal, sizeof(literal) - 1) == 0)
+
 static int read_entry(struct bytes message, struct event_draft *draft, unsigned *seen)
 {
         struct wire_in in = wire_in(message);
@@ -247,7 +288,7 @@ static int read_entry(struct bytes message, struct event_draft *draft, unsigned 
         struct wire_field f;
         int r;
 
-        while (!(r = wire_next(&in, &f))) {
+        while (!(r = next_field(&in, &f))) {
                 if (is_bytes(&f, ENTRY_KEY))
                         key = f.bytes;
                 else if (is_bytes(&f, ENTRY_VALUE))
@@ -255,11 +296,11 @@ static int read_entry(struct bytes message, struct event_draft *draft, unsigned 
                 else if (is_of_wrong_type(&f, ENTRY_VALUE))
                         return WIRE_MALFORMED;
         }
-        if (bytes_equal(key, BYTES_LITERAL("type"))) {
+        if (is_text(key, "type")) {
                 draft->type = value;
                 *seen |= SEEN_TYPE;
-        } else if (bytes_equal(key, BYTES_LITERAL("content-type"))) {
-                bool is_json = bytes_equal(value, BYTES_LITERAL("application/json"));
+        } else if (is_text(key, "content-type")) {
+                bool is_json = is_text(value, "application/json");
 
                 draft->content_type = is_json ? CONTENT_JSON : CONTENT_BINARY;
                 *seen |= SEEN_CONTENT_TYPE;
@@ -277,7 +318,7 @@ int wire_in_proposed(struct bytes message, struct event_draft *ret, unsigned *re
 
         *ret = (struct event_draft){0};
         *ret_seen = 0;
-        while (!(r = wire_next(&in, &f))) {
+        while (!(r = next_field(&in, &f))) {
                 int inner = 0;
 
                 if (f.number > PROPOSED_DATA)
@@ -308,19 +349,25 @@ int wire_in_append(struct bytes message, struct wire_append *ret)
         struct wire_in in = wire_in(message);
         struct wire_field f;
         bool has = false;
+        bool has_options = false;
         int r;
 
-        *ret = (struct wire_append){0};
-        while (!(r = wire_next(&in, &f))) {
+        while (!(r = next_field(&in, &f))) {
                 if (f.number != APPEND_OPTIONS && f.number != APPEND_PROPOSED)
                         continue;
                 if (f.type != WIRE_BYTES)
                         return WIRE_MALFORMED;
                 has = true;
                 ret->is_options = f.number == APPEND_OPTIONS;
-                if (!ret->is_options)
+                if (!ret->is_options) {
                         ret->proposed = f.bytes;
-                else if (wire_in_options(f.bytes, &ret->options))
+                        continue;
+                }
+                /* Cleared only here: most messages hold an event. */
+                if (!has_options)
+                        ret->options = (struct wire_options){0};
+                has_options = true;
+                if (wire_in_options(f.bytes, &ret->options))
                         return WIRE_MALFORMED;
         }
         return has ? ended(r) : WIRE_MALFORMED;
@@ -333,7 +380,7 @@ int wire_in_batch(struct bytes message, struct wire_batch *ret)
         int r;
 
         *ret = (struct wire_batch){0};
-        while (!(r = wire_next(&in, &f))) {
+        while (!(r = next_field(&in, &f))) {
                 if (is_bytes(&f, BATCH_PROPOSED)) {
                         ret->proposed_count++;
                 } else if (is_bytes(&f, BATCH_CORRELATION)) {
@@ -356,7 +403,7 @@ bool wire_next_proposed(struct wire_in *in, struct bytes *ret)
 {
         struct wire_field f;
 
-        while (!wire_next(in, &f)) {
+        while (!next_field(in, &f)) {
                 if (f.number == BATCH_PROPOSED) {
                         *ret = f.bytes;
                         return true;

@@ -104,6 +104,40 @@ TEST(drafts, keep_what_came_after_the_message_is_gone)
         end(&f);
 }
 
+/* Of a message only what the event needs is kept; memory of drafts that are done serves the next ones. */
+TEST(drafts, keep_copies_of_events_after_their_messages_are_gone)
+{
+        struct fixture f;
+
+        begin(&f);
+        for (unsigned round = 0; round < 3; round++) {
+                struct arena arena = {0};
+                struct drafts d;
+                struct refusal refusal;
+
+                drafts_init(&d, &f.kurrent, give_up);
+                for (unsigned i = 0; i < 100; i++) {
+                        struct bytes proposed = proposed_of(&arena, 100 + i);
+
+                        assert_true(drafts_add_copy(&d, proposed, &refusal));
+                        memset((uint8_t *)(uintptr_t)proposed.data, 0xee, proposed.size);
+                }
+                for (unsigned i = 0; i < 100; i++) {
+                        const struct event_draft *e = &drafts_events(&d)[i].draft;
+
+                        assert_true(bytes_equal(e->type, BYTES_LITERAL("T")));
+                        assert_int_equal(e->content_type, CONTENT_JSON);
+                        assert_int_equal(e->data.size, 100 + i);
+                        for (size_t k = 0; k < e->data.size; k++)
+                                assert_int_equal(e->data.data[k], 'x');
+                        assert_int_equal(e->metadata.size, 0);
+                }
+                drafts_fini(&d);
+                arena_fini(&arena);
+        }
+        end(&f);
+}
+
 TEST(drafts, an_append_over_its_limit_is_refused_before_its_end)
 {
         struct fixture f;
@@ -217,6 +251,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(drafts, keep_what_came_after_the_message_is_gone),
+                TEST_ROW(drafts, keep_copies_of_events_after_their_messages_are_gone),
                 TEST_ROW(drafts, an_append_over_its_limit_is_refused_before_its_end),
                 TEST_ROW(drafts, unfinished_ones_are_bounded_alone_and_together),
                 TEST_ROW(drafts, together_follow_the_memory_of_the_server_but_one_append_fits_always),
