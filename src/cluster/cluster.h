@@ -151,6 +151,10 @@ struct cluster_options {
         const char *address; /* copied */
         uint64_t seed;       /* for election timeouts */
         uint32_t election_timeout_ms; /* 0: 500 */
+        uint32_t trailing;            /* 0: CLUSTER_TRAILING */
+        uint32_t in_flight_max;       /* entries on their way to one member; 0: 4096 */
+        /* Tests only, 0 elsewhere: guard RGn is off where bit n is set; bit 0 is the second half of RG1. */
+        uint32_t mutants;
 };
 /* Makes an engine that is not started. */
 MUST_CHECK int cluster_raft_new(const struct cluster_options *options, struct cluster_raft **ret);

@@ -3,11 +3,12 @@
  * leader is given to us, configurations that are passed in go to the library. */
 #include <errno.h>
 #include <pthread.h>
-#include <raft.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "cluster/guards.h"
+#include "cluster/room.h"
 
 static_assert((int)CLUSTER_COMMAND == (int)RAFT_COMMAND, "types pass through");
 static_assert((int)CLUSTER_BARRIER == (int)RAFT_BARRIER, "types pass through");
@@ -17,24 +18,9 @@ static_assert(RAFT_VERSION_NUMBER == CLUSTER_ENGINE_VERSION, "the header is of e
 
 enum {
         ELECTION_TIMEOUT_MS_DEFAULT = 500,
-        INFLIGHT_ENTRIES_MAX =
-                1 << 20, /* also bounds what is being written here; the store's own limit is far below */
-};
-
-struct cluster_raft {
-        struct raft raft;
-        uint64_t last_ms; /* newest time that the engine has seen */
-        uint64_t last_timeout_ms;
-        uint64_t own_term_index; /* first entry of the term in which this node leads; 0: none */
-        uint64_t commit_index;
-        struct raft_entry *batch; /* submitted, until the next step */
-        void **cookies;
-        unsigned batch_capacity;
-        struct cluster_entry *entries; /* of the update */
-        unsigned entries_capacity;
-        enum cluster_state state;
-        uint64_t leader_id;
-        bool is_started;
+        HEARTBEAT_MS = 100,
+        IN_FLIGHT_MAX_DEFAULT = 4096,
+        MESSAGES_AT_FIRST = 32,
 };
 
 /* The shared library does not export raft_version_number(), so the version is that of the header, which the
@@ -44,51 +30,19 @@ int cluster_engine_version(void)
         return RAFT_VERSION_NUMBER;
 }
 
-/* ---- configurations ---- */
-
-static int decode(struct bytes payload, struct raft_configuration *ret)
-{
-        struct raft_buffer buffer = {.base = (void *)payload.data, .len = payload.size};
-
-        raft_configuration_init(ret);
-        return payload.size ? raft_configuration_decode(&buffer, ret) : RAFT_MALFORMED;
-}
-
-int cluster_configuration_single(uint64_t node_id, const char *address, struct buffer *out)
-{
-        struct raft_configuration configuration;
-        struct raft_buffer encoded;
-        int r;
-
-        raft_configuration_init(&configuration);
-        r = raft_configuration_add(&configuration, node_id, address, RAFT_VOTER);
-        if (!r)
-                r = raft_configuration_encode(&configuration, &encoded);
-        raft_configuration_close(&configuration);
-        if (r)
-                return fault_raise(-ENOMEM);
-        buffer_add(out, encoded.base, encoded.len);
-        raft_free(encoded.base);
-        return 0;
-}
-
 bool cluster_start_needs_term(const struct cluster_options *options, const struct cluster_start *start,
         uint64_t *ret_term, uint64_t *ret_voted_for)
 {
-        struct raft_configuration configuration;
+        struct cluster_configuration configuration;
         struct bytes newest = start->base_configuration;
-        bool is_sole = false;
 
         for (uint64_t i = 0; i < start->entry_count; i++)
                 if (start->entries[i].type == CLUSTER_CHANGE)
                         newest = start->entries[i].payload;
-        if (decode(newest, &configuration) == 0) {
-                is_sole = guard_sole_voter(options->node_id, &configuration);
-                raft_configuration_close(&configuration);
-        }
         *ret_term = start->term + 1;
         *ret_voted_for = options->node_id;
-        return is_sole;
+        return !(options->mutants & (1u << 2)) && cluster_configuration_decode(newest, &configuration) == 0 &&
+               guard_sole_voter(options->node_id, &configuration);
 }
 
 /* ---- life ---- */
@@ -108,8 +62,13 @@ int cluster_raft_new(const struct cluster_options *options, struct cluster_raft 
         raft_seed(&c->raft, (unsigned)options->seed);
         raft_set_election_timeout(&c->raft,
                 options->election_timeout_ms ? options->election_timeout_ms : ELECTION_TIMEOUT_MS_DEFAULT);
+        raft_set_heartbeat_timeout(&c->raft, HEARTBEAT_MS);
         raft_set_pre_vote(&c->raft, true);
-        raft_set_max_inflight_entries(&c->raft, INFLIGHT_ENTRIES_MAX);
+        raft_set_max_inflight_entries(
+                &c->raft, options->in_flight_max ? options->in_flight_max : IN_FLIGHT_MAX_DEFAULT);
+        c->trailing = options->trailing ? options->trailing : CLUSTER_TRAILING;
+        c->mutants = options->mutants;
+        c->state = CLUSTER_FOLLOWER;
         *ret = c;
         return 0;
 }
@@ -123,62 +82,228 @@ void cluster_raft_free(struct cluster_raft **raft)
         *raft = NULL;
         raft_close(&c->raft, NULL);
         free(c->batch);
-        free(c->cookies);
-        free(c->entries);
+        free(c->submitted);
+        free(c->messages);
+        buffer_fini(&c->sealed.configuration);
+        buffer_fini(&c->installing.configuration);
+        buffer_fini(&c->change);
         free(c);
+}
+
+void cluster_reason(struct cluster_raft *c, const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(c->reason, sizeof(c->reason), format, arguments);
+        va_end(arguments);
+}
+
+const char *cluster_raft_reason(const struct cluster_raft *c)
+{
+        return c->reason;
+}
+
+void cluster_seal_set(struct cluster_seal *seal, uint64_t index, uint64_t term, struct bytes configuration,
+        uint64_t configuration_index)
+{
+        seal->index = index;
+        seal->term = term;
+        seal->configuration_index = configuration_index;
+        buffer_clear(&seal->configuration);
+        buffer_add_bytes(&seal->configuration, configuration);
+}
+
+/* ---- messages ---- */
+
+struct cluster_message *cluster_message_add(
+        struct cluster_raft *c, enum cluster_message_type type, uint64_t to)
+{
+        struct cluster_message *m;
+
+        if (c->message_count == c->message_capacity) {
+                c->message_capacity = MAX(c->message_capacity * 2, MESSAGES_AT_FIRST);
+                c->messages = memory_resize(c->messages, c->message_capacity * sizeof(*c->messages));
+        }
+        m = &c->messages[c->message_count++];
+        *m = (struct cluster_message){.type = type, .node_id = to, .term = raft_current_term(&c->raft)};
+        return m;
+}
+
+static void take_append(struct cluster_raft *c, const struct raft_message *from)
+{
+        const struct raft_append_entries *a = &from->append_entries;
+        struct cluster_message *m = cluster_message_add(c, CLUSTER_APPEND, from->server_id);
+
+        m->term = a->term;
+        m->append.previous_index = a->prev_log_index;
+        m->append.previous_term = a->prev_log_term;
+        m->append.commit_index = a->leader_commit;
+        m->append.entry_count = a->n_entries;
+}
+
+static void take_append_result(struct cluster_raft *c, const struct raft_message *from)
+{
+        const struct raft_append_entries_result *a = &from->append_entries_result;
+        struct cluster_message *m = cluster_message_add(c, CLUSTER_APPEND_RESULT, from->server_id);
+
+        m->term = a->term;
+        m->append_result.rejected = a->rejected;
+        m->append_result.last_index = a->last_log_index;
+        if (c->is_old_term && cluster_has_guard(c, 4))
+                m->append_result.last_index = guard_old_term_hint(a->rejected);
+}
+
+static void take_request_vote(struct cluster_raft *c, const struct raft_message *from)
+{
+        const struct raft_request_vote *v = &from->request_vote;
+        struct cluster_message *m = cluster_message_add(c, CLUSTER_REQUEST_VOTE, from->server_id);
+
+        m->term = v->term;
+        m->request_vote.candidate_id = v->candidate_id;
+        m->request_vote.last_index = v->last_log_index;
+        m->request_vote.last_term = v->last_log_term;
+        m->request_vote.disrupts_leader = v->disrupt_leader;
+        m->request_vote.is_pre_vote = v->pre_vote;
+}
+
+static void take_vote(struct cluster_raft *c, const struct raft_message *from)
+{
+        const struct raft_request_vote_result *v = &from->request_vote_result;
+        struct cluster_message *m = cluster_message_add(c, CLUSTER_VOTE, from->server_id);
+
+        m->term = v->term;
+        if (v->pre_vote && cluster_has_guard(c, 9))
+                m->term = guard_pre_vote_term(v->term, raft_current_term(&c->raft));
+        m->vote.is_granted = v->vote_granted;
+        m->vote.is_pre_vote = v->pre_vote;
+}
+
+static void take_install(struct cluster_raft *c, const struct raft_message *from)
+{
+        const struct raft_install_snapshot *i = &from->install_snapshot;
+        struct cluster_message *m;
+
+        if (cluster_has_guard(c, 16) && !guard_install(c->sealed.index, c->sealed.term, i))
+                return;
+        m = cluster_message_add(c, CLUSTER_INSTALL, from->server_id);
+        m->term = i->term;
+        m->install.last_index = i->last_index;
+        m->install.last_term = i->last_term;
+        m->install.configuration = buffer_bytes(&c->sealed.configuration);
+        m->install.configuration_index = c->sealed.configuration_index;
+}
+
+static void take_messages(struct cluster_raft *c, const struct raft_update *update)
+{
+        for (unsigned i = 0; i < update->messages.n; i++) {
+                const struct raft_message *from = &update->messages.batch[i];
+
+                switch (from->type) {
+                case RAFT_APPEND_ENTRIES:
+                        take_append(c, from);
+                        break;
+                case RAFT_APPEND_ENTRIES_RESULT:
+                        take_append_result(c, from);
+                        break;
+                case RAFT_REQUEST_VOTE:
+                        take_request_vote(c, from);
+                        break;
+                case RAFT_REQUEST_VOTE_RESULT:
+                        take_vote(c, from);
+                        break;
+                case RAFT_INSTALL_SNAPSHOT:
+                        take_install(c, from);
+                        break;
+                case RAFT_TIMEOUT_NOW:
+                        cluster_message_add(c, CLUSTER_TIMEOUT_NOW, from->server_id)->timeout_now.last_index =
+                                from->timeout_now.last_log_index;
+                        c->messages[c->message_count - 1].timeout_now.last_term =
+                                from->timeout_now.last_log_term;
+                        break;
+                }
+        }
 }
 
 /* ---- updates ---- */
 
+void cluster_begin(struct cluster_raft *c, struct cluster_update *ret)
+{
+        *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
+        c->message_count = 0;
+        c->is_old_term = false;
+}
+
 static void take_entries(struct cluster_raft *c, const struct raft_update *update, struct cluster_update *ret)
 {
         const struct raft_entry *batch = update->entries.batch;
-        bool is_submitted = c->batch && batch >= c->batch && batch < c->batch + c->batch_capacity;
 
-        if (update->entries.n > c->entries_capacity) {
-                c->entries_capacity = update->entries.n * 2;
-                c->entries = memory_resize(c->entries, c->entries_capacity * sizeof *c->entries);
-        }
-        for (unsigned i = 0; i < update->entries.n; i++) {
-                c->entries[i] = (struct cluster_entry){
-                        .term = batch[i].term,
-                        .type = (enum cluster_entry_type)batch[i].type,
-                        /* A barrier says nothing but that it is there. */
-                        .payload = batch[i].type == RAFT_BARRIER
-                                           ? BYTES_EMPTY
-                                           : bytes_of(batch[i].buf.base, batch[i].buf.len),
-                        .cookie = is_submitted ? c->cookies[batch - c->batch + i] : NULL,
-                };
-        }
-        if (!is_submitted && update->entries.n == 1 && batch[0].type == RAFT_BARRIER && batch[0].batch)
-                raft_free(batch[0].batch);
+        assert(!ret->entry_count);
         ret->first_index = update->entries.index;
-        ret->entries = c->entries;
         ret->entry_count = update->entries.n;
+        if (c->batch && batch >= c->batch && batch < c->batch + c->batch_capacity) {
+                ret->entries = c->given + (batch - c->batch);
+                return;
+        }
+        /* A new leader's own: it says nothing but that it is there. */
+        assert(update->entries.n == 1 && batch[0].type == RAFT_BARRIER);
+        c->barrier = (struct cluster_entry){.term = batch[0].term, .type = CLUSTER_BARRIER};
+        ret->entries = &c->barrier;
+        raft_free(batch[0].batch);
 }
 
-static bool is_alone(const struct cluster_raft *c)
-{
-        return c->raft.configuration.n == 1;
-}
-
+/* The library does not say when only the leader changes. */
 static void take_state(struct cluster_raft *c, struct cluster_update *ret)
 {
+        enum cluster_state state = (enum cluster_state)raft_state(&c->raft);
         const char *address;
         raft_id leader = 0;
 
-        c->state = (enum cluster_state)raft_state(&c->raft);
         raft_leader(&c->raft, &leader, &address);
-        c->leader_id = leader;
-        if (c->state != CLUSTER_LEADER)
+        if (state != CLUSTER_LEADER)
                 c->own_term_index = 0;
+        else if (c->state != CLUSTER_LEADER)
+                cluster_peers_reset(c);
+        if (state == c->state && leader == c->leader_id)
+                return;
+        c->state = state;
+        c->leader_id = leader;
         ret->has_state = true;
-        ret->state = c->state;
+        ret->state = state;
         ret->leader_id = leader;
 }
 
-/* The library writes its messages into a buffer of the whole process, and a process may have stores in
- * several threads (libnilo), so its steps take turns. */
+/* What is installed is not here yet, so it is not said to be committed before it is. */
+static void take_commit_index(struct cluster_raft *c, struct cluster_update *ret)
+{
+        uint64_t commit_index = raft_commit_index(&c->raft);
+
+        if (cluster_has_guard(c, 0))
+                commit_index = guard_commit(c->commit_index, commit_index);
+        if (commit_index == c->commit_index || c->raft.snapshot.installing)
+                return;
+        c->commit_index = commit_index;
+        ret->has_commit_index = true;
+        ret->commit_index = commit_index;
+}
+
+static void take_installation(struct cluster_raft *c, struct raft_update *update, struct cluster_update *ret)
+{
+        const struct raft_snapshot_metadata *m = &update->snapshot.metadata;
+
+        assert(m->index == c->incoming.install.last_index);
+        cluster_seal_set(
+                &c->installing, m->index, m->term, c->incoming.install.configuration, m->configuration_index);
+        raft_configuration_close(&update->snapshot.metadata.configuration);
+        ret->has_install = true;
+        ret->install_index = c->installing.index;
+        ret->install_term = c->installing.term;
+        ret->install_configuration = buffer_bytes(&c->installing.configuration);
+        ret->install_configuration_index = c->installing.configuration_index;
+}
+
+/* The library has memory of the whole process, and a process may have stores in several threads (libnilo), so
+ * its steps take turns. */
 static int step_alone(struct cluster_raft *c, struct raft_event *event, struct raft_update *ret)
 {
         static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -186,19 +311,20 @@ static int step_alone(struct cluster_raft *c, struct raft_event *event, struct r
 
         pthread_mutex_lock(&turn);
         r = raft_step(&c->raft, event, ret);
+        if (!r && (ret->flags & RAFT_UPDATE_MESSAGES))
+                take_messages(c, ret);
         pthread_mutex_unlock(&turn);
         return r;
 }
 
-static int step(struct cluster_raft *c, uint64_t now_us, struct raft_event *event, struct cluster_update *ret)
+int cluster_step(
+        struct cluster_raft *c, uint64_t now_us, struct raft_event *event, struct cluster_update *ret)
 {
         struct raft_update update = {0};
-        bool was_leader = c->state == CLUSTER_LEADER;
         int r;
 
-        event->time = guard_time_ms(now_us, &c->last_ms);
+        event->time = cluster_has_guard(c, 11) ? guard_time_ms(now_us, &c->last_ms) : now_us / 1000;
         r = step_alone(c, event, &update);
-        *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
         if (r)
                 return r;
         if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
@@ -206,38 +332,67 @@ static int step(struct cluster_raft *c, uint64_t now_us, struct raft_event *even
                 ret->term = raft_current_term(&c->raft);
                 ret->voted_for = raft_voted_for(&c->raft);
         }
-        if (update.flags & RAFT_UPDATE_STATE)
-                take_state(c, ret);
+        take_state(c, ret);
         if (update.flags & RAFT_UPDATE_ENTRIES) {
                 take_entries(c, &update, ret);
-                if (!was_leader && c->state == CLUSTER_LEADER)
+                if (c->state == CLUSTER_LEADER && !c->own_term_index)
                         c->own_term_index = ret->first_index;
         }
-        if ((update.flags & RAFT_UPDATE_COMMIT_INDEX) && raft_commit_index(&c->raft) > c->commit_index) {
-                c->commit_index = raft_commit_index(&c->raft);
-                ret->has_commit_index = true;
-                ret->commit_index = c->commit_index;
-        }
-        /* Nobody to hear from and nobody to tell: an idle node of one does not wake up. */
-        if (!is_alone(c))
-                ret->timeout_us = guard_timeout_ms(raft_timeout(&c->raft), c->last_timeout_ms) * 1000;
+        if (update.flags & RAFT_UPDATE_SNAPSHOT)
+                take_installation(c, &update, ret);
+        take_commit_index(c, ret);
         return 0;
 }
 
 /* A refusal that the contract has no word for is a bug of ours or of the engine. */
-static int step_or_fault(
+int cluster_step_or_fault(
         struct cluster_raft *c, uint64_t now_us, struct raft_event *event, struct cluster_update *ret)
 {
-        int r = step(c, now_us, event, ret);
+        int r = cluster_step(c, now_us, event, ret);
 
         return r ? fault_raise(r == RAFT_NOMEM ? -ENOMEM : -EPROTO) : 0;
+}
+
+/* Who neither votes nor leads has nothing to do at any time, and a leader without others has nobody to hear
+ * from and nobody to tell: an idle node of one does not wake up. */
+static bool needs_timer(struct cluster_raft *c)
+{
+        if (c->state == CLUSTER_LEADER)
+                return c->raft.configuration.n > 1;
+        return c->is_started && raft_role(&c->raft) == RAFT_VOTER;
+}
+
+/* A leader takes up its office with an entry of its own, since nothing is answered before such a one is
+ * committed (G9). The library appends one only when something is uncommitted, and never for a sole voter. */
+int cluster_finish(struct cluster_raft *c, uint64_t now_us, struct cluster_update *ret)
+{
+        int r;
+
+        if (c->state == CLUSTER_LEADER && !c->own_term_index) {
+                struct cluster_entry barrier = {.term = raft_current_term(&c->raft), .type = CLUSTER_BARRIER};
+
+                r = cluster_submit(c, now_us, &barrier, 1, ret);
+                if (r)
+                        return fault_raise(-EPROTO);
+        }
+        ret->messages = c->messages;
+        ret->message_count = c->message_count;
+        ret->has_more = c->has_incoming;
+        if (needs_timer(c)) {
+                uint64_t due_ms = raft_timeout(&c->raft);
+
+                ret->timeout_us =
+                        1000 *
+                        (cluster_has_guard(c, 11) ? guard_timeout_ms(due_ms, c->last_timeout_ms) : due_ms);
+        }
+        return 0;
 }
 
 /* ---- events ---- */
 
 static struct raft_entry *start_entries(const struct cluster_start *start)
 {
-        struct raft_entry *entries = memory_new_array(start->entry_count, sizeof *entries);
+        struct raft_entry *entries = memory_new_array(start->entry_count, sizeof(*entries));
 
         for (uint64_t i = 0; i < start->entry_count; i++) {
                 const struct cluster_entry *e = &start->entries[i];
@@ -250,32 +405,34 @@ static struct raft_entry *start_entries(const struct cluster_start *start)
         return entries;
 }
 
-/* A leader by election gets its barrier from the engine. A sole voter that leads from its start gets none,
- * and counts all that it has stored as committed: its first entry is submitted here, so that nothing is
- * answered before an entry of its own term is committed (G9). */
-static int start_leading(struct cluster_raft *c, uint64_t now_us, struct cluster_update *ret)
+/* The newest promotion that the log tells of, as a follower would have noted it (RG3). */
+static void note_changes(struct cluster_raft *c, const struct cluster_start *start)
 {
-        struct cluster_entry barrier = {.type = CLUSTER_BARRIER};
-        struct cluster_update started = *ret;
-        int r;
+        struct cluster_configuration last = {0}, next;
 
-        if (started.entry_count)
-                return 0;
-        r = cluster_raft_submit(c, now_us, &barrier, 1, ret);
-        if (r)
-                return fault_fold(r);
-        c->own_term_index = ret->first_index;
-        ret->has_term_or_vote |= started.has_term_or_vote;
-        ret->term = raft_current_term(&c->raft);
-        ret->voted_for = raft_voted_for(&c->raft);
-        ret->has_state = true;
-        ret->state = started.state;
-        ret->leader_id = started.leader_id;
-        if (started.has_commit_index && !ret->has_commit_index) {
-                ret->has_commit_index = true;
-                ret->commit_index = started.commit_index;
+        if (start->base_index && cluster_configuration_decode(start->base_configuration, &last))
+                return;
+        for (uint64_t i = 0; i < start->entry_count; i++) {
+                unsigned promoted = 0;
+
+                if (start->entries[i].type != CLUSTER_CHANGE ||
+                        cluster_configuration_decode(start->entries[i].payload, &next))
+                        continue;
+                for (unsigned j = 0; j < next.count && last.count; j++) {
+                        const struct cluster_server *before =
+                                cluster_configuration_find(&last, next.servers[j].node_id);
+
+                        if (next.servers[j].role != CLUSTER_VOTER ||
+                                (before && before->role == CLUSTER_VOTER))
+                                continue;
+                        promoted++;
+                        c->promoted_id = next.servers[j].node_id;
+                        c->promotion_index = start->base_index + 1 + i;
+                }
+                if (promoted > 1)
+                        c->promoted_id = 0; /* one voter became three */
+                last = next;
         }
-        return 0;
 }
 
 int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct cluster_start *start,
@@ -285,23 +442,21 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
                 .term = start->base_term,
                 .configuration_index = start->base_configuration_index};
         struct raft_event event = {.type = RAFT_START};
+        struct cluster_configuration ignored;
         int r;
 
         assert(!c->is_started);
         if (!guard_start(start))
                 return CLUSTER_INVALID;
-        for (uint64_t i = 0; i < start->entry_count; i++) {
-                struct raft_configuration configuration;
-
-                if (start->entries[i].type != CLUSTER_CHANGE)
-                        continue;
-                if (decode(start->entries[i].payload, &configuration))
+        for (uint64_t i = 0; i < start->entry_count; i++)
+                if (start->entries[i].type == CLUSTER_CHANGE &&
+                        cluster_configuration_decode(start->entries[i].payload, &ignored))
                         return CLUSTER_INVALID;
-                raft_configuration_close(&configuration);
-        }
         /* Last, since from here on it is the library's to free. */
-        if (start->base_index && decode(start->base_configuration, &base.configuration))
+        if (start->base_index &&
+                cluster_configuration_for_library(start->base_configuration, &base.configuration))
                 return CLUSTER_INVALID;
+        cluster_begin(c, ret);
         event.start.term = start->term;
         event.start.voted_for = start->voted_for;
         event.start.metadata = start->base_index ? &base : NULL;
@@ -309,94 +464,163 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
         event.start.n_entries = (unsigned)start->entry_count;
         event.start.entries = start->entry_count ? start_entries(start) : NULL;
         c->commit_index = start->base_index;
-        r = step(c, now_us, &event, ret);
+        if (start->base_index)
+                cluster_seal_set(&c->sealed, start->base_index, start->base_term, start->base_configuration,
+                        start->base_configuration_index);
+        r = cluster_step(c, now_us, &event, ret);
         if (r)
                 return CLUSTER_INVALID; /* the library has freed the array */
         free(event.start.entries);
         c->is_started = true;
-        take_state(c, ret);
-        return c->state == CLUSTER_LEADER ? start_leading(c, now_us, ret) : 0;
+        note_changes(c, start);
+        ret->has_state = true;
+        ret->state = c->state;
+        ret->leader_id = c->leader_id;
+        return fault_fold(cluster_finish(c, now_us, ret));
+}
+
+static void reserve_batch(struct cluster_raft *c, unsigned count)
+{
+        if (count <= c->batch_capacity)
+                return;
+        c->batch_capacity = count * 2;
+        c->batch = memory_resize(c->batch, c->batch_capacity * sizeof(*c->batch));
+}
+
+void cluster_fill_batch(struct cluster_raft *c, const struct cluster_entry *entries, unsigned count)
+{
+        reserve_batch(c, count);
+        c->given = entries;
+        for (unsigned i = 0; i < count; i++) {
+                c->batch[i] = (struct raft_entry){
+                        .term = entries[i].term, .type = (enum raft_entry_type)entries[i].type};
+                if (entries[i].type == CLUSTER_CHANGE)
+                        c->batch[i].buf = (struct raft_buffer){
+                                (void *)entries[i].payload.data, entries[i].payload.size};
+        }
+}
+
+int cluster_submit(struct cluster_raft *c, uint64_t now_us, const struct cluster_entry *entries,
+        unsigned count, struct cluster_update *ret)
+{
+        struct raft_event event = {.type = RAFT_SUBMIT};
+
+        if (count > c->submitted_capacity) {
+                c->submitted_capacity = count * 2;
+                c->submitted = memory_resize(c->submitted, c->submitted_capacity * sizeof(*c->submitted));
+        }
+        memcpy(c->submitted, entries, count * sizeof(*entries));
+        cluster_fill_batch(c, c->submitted, count);
+        event.submit.entries = c->batch;
+        event.submit.n = count;
+        return cluster_step(c, now_us, &event, ret);
 }
 
 int cluster_raft_submit(struct cluster_raft *c, uint64_t now_us, struct cluster_entry *entries,
         unsigned count, struct cluster_update *ret)
 {
-        struct raft_event event = {.type = RAFT_SUBMIT};
         int r;
 
-        assert(c->is_started);
+        assert(c->is_started && !c->has_incoming);
         assert(count > 0);
-        if (count > c->batch_capacity) {
-                c->batch_capacity = count * 2;
-                c->batch = memory_resize(c->batch, c->batch_capacity * sizeof *c->batch);
-                c->cookies = memory_resize(c->cookies, c->batch_capacity * sizeof *c->cookies);
-        }
+        cluster_begin(c, ret);
         for (unsigned i = 0; i < count; i++) {
+                assert(entries[i].type !=
+                        CLUSTER_CHANGE); /* those have calls of their own, which look at the envelope */
                 entries[i].term = raft_current_term(&c->raft);
-                c->batch[i] = (struct raft_entry){
-                        .term = entries[i].term,
-                        .type = (enum raft_entry_type)entries[i].type,
-                        .buf = {(void *)entries[i].payload.data, entries[i].payload.size},
-                };
-                c->cookies[i] = entries[i].cookie;
         }
-        event.submit.entries = c->batch;
-        event.submit.n = count;
-        r = step(c, now_us, &event, ret);
+        r = cluster_submit(c, now_us, entries, count, ret);
         if (r == RAFT_NOTLEADER)
                 return CLUSTER_NOT_LEADER;
-        return r ? fault_raise(-EPROTO) : 0;
+        return r ? fault_raise(-EPROTO) : fault_fold(cluster_finish(c, now_us, ret));
 }
 
 int cluster_raft_persisted(
         struct cluster_raft *c, uint64_t now_us, uint64_t index, struct cluster_update *ret)
 {
         struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES, .persisted_entries.index = index};
+        int r = 0;
 
-        if (!guard_persisted(&c->raft, index)) {
-                *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
-                return 0;
-        }
-        return step_or_fault(c, now_us, &event, ret);
+        assert(!c->has_incoming);
+        cluster_begin(c, ret);
+        if (guard_persisted(&c->raft, index))
+                r = cluster_step_or_fault(c, now_us, &event, ret);
+        return r ? fault_fold(r) : fault_fold(cluster_finish(c, now_us, ret));
 }
 
 int cluster_raft_timeout(struct cluster_raft *c, uint64_t now_us, struct cluster_update *ret)
 {
         struct raft_event event = {.type = RAFT_TIMEOUT};
+        int r;
 
-        c->last_timeout_ms = now_us / 1000;
-        return step_or_fault(c, now_us, &event, ret);
+        assert(!c->has_incoming);
+        cluster_begin(c, ret);
+        c->last_timeout_ms = MAX(c->last_ms, now_us / 1000);
+        r = cluster_step_or_fault(c, now_us, &event, ret);
+        return r ? fault_fold(r) : fault_fold(cluster_finish(c, now_us, ret));
 }
 
 int cluster_raft_configured(struct cluster_raft *c, uint64_t now_us, uint64_t index,
         struct bytes configuration, struct cluster_update *ret)
 {
         struct raft_event event = {.type = RAFT_CONFIGURATION, .configuration.index = index};
+        int r = 0;
 
-        if (!guard_configured(&c->raft, index)) {
-                *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
-                return 0;
+        assert(!c->has_incoming);
+        cluster_begin(c, ret);
+        if (guard_configured(&c->raft, index)) {
+                if (cluster_configuration_for_library(configuration, &event.configuration.conf))
+                        return fault_raise(-EPROTO);
+                r = cluster_step_or_fault(c, now_us, &event, ret);
         }
-        if (decode(configuration, &event.configuration.conf))
-                return fault_raise(-EPROTO);
-        return step_or_fault(c, now_us, &event, ret);
+        return r ? fault_fold(r) : fault_fold(cluster_finish(c, now_us, ret));
 }
 
 int cluster_raft_sealed(struct cluster_raft *c, uint64_t now_us, uint64_t index, uint64_t term,
         struct bytes configuration, uint64_t configuration_index, struct cluster_update *ret)
 {
         struct raft_event event = {.type = RAFT_SNAPSHOT};
+        int r = 0;
 
-        if (!guard_sealed(&c->raft, index)) {
-                *ret = (struct cluster_update){.timeout_us = UINT64_MAX};
-                return 0;
+        assert(!c->has_incoming);
+        assert(configuration_index <= index);
+        cluster_begin(c, ret);
+        if (guard_sealed(&c->raft, index, term)) {
+                event.snapshot.metadata.index = index;
+                event.snapshot.metadata.term = term;
+                event.snapshot.metadata.configuration_index = configuration_index;
+                event.snapshot.trailing = c->trailing;
+                if (cluster_configuration_for_library(configuration, &event.snapshot.metadata.configuration))
+                        return fault_raise(-EPROTO);
+                r = cluster_step_or_fault(c, now_us, &event, ret);
+                if (!r)
+                        cluster_seal_set(&c->sealed, index, term, configuration, configuration_index);
         }
-        event.snapshot.metadata.index = index;
-        event.snapshot.metadata.term = term;
-        event.snapshot.metadata.configuration_index = configuration_index;
-        if (decode(configuration, &event.snapshot.metadata.configuration))
+        return r ? fault_fold(r) : fault_fold(cluster_finish(c, now_us, ret));
+}
+
+int cluster_raft_installed(struct cluster_raft *c, uint64_t now_us, struct cluster_update *ret)
+{
+        struct raft_event event = {.type = RAFT_PERSISTED_SNAPSHOT};
+        const struct cluster_seal *i = &c->installing;
+        int r;
+
+        assert(!c->has_incoming);
+        assert(c->raft.snapshot.installing);
+        cluster_begin(c, ret);
+        event.persisted_snapshot.metadata = (struct raft_snapshot_metadata){
+                .index = i->index, .term = i->term, .configuration_index = i->configuration_index};
+        event.persisted_snapshot.last = true;
+        if (cluster_configuration_for_library(
+                    buffer_bytes(&i->configuration), &event.persisted_snapshot.metadata.configuration))
                 return fault_raise(-EPROTO);
-        return step_or_fault(c, now_us, &event, ret);
+        r = cluster_step_or_fault(c, now_us, &event, ret);
+        if (r)
+                return fault_fold(r);
+        cluster_seal_set(
+                &c->sealed, i->index, i->term, buffer_bytes(&i->configuration), i->configuration_index);
+        c->promoted_id = 0;
+        return fault_fold(cluster_finish(c, now_us, ret));
 }
 
 /* ---- what it knows ---- */
@@ -418,17 +642,21 @@ enum cluster_state cluster_raft_state(const struct cluster_raft *c)
 
 bool cluster_raft_can_write(const struct cluster_raft *c)
 {
-        return c->state == CLUSTER_LEADER && c->own_term_index && c->commit_index >= c->own_term_index;
+        return c->state == CLUSTER_LEADER && c->own_term_index && c->commit_index >= c->own_term_index &&
+               !raft_transferee(&c->raft);
 }
 
-unsigned cluster_raft_members(const struct cluster_raft *c, struct cluster_member *ret, unsigned max)
+uint64_t cluster_raft_leader(const struct cluster_raft *c)
 {
-        unsigned n = MIN(c->raft.configuration.n, max);
+        return c->leader_id;
+}
 
-        for (unsigned i = 0; i < n; i++) {
-                const struct raft_server *s = &c->raft.configuration.servers[i];
+uint64_t cluster_raft_last_index(const struct cluster_raft *c)
+{
+        return raft_last_index((struct raft *)&c->raft);
+}
 
-                ret[i] = (struct cluster_member){s->id, s->role == RAFT_VOTER, s->id == c->leader_id};
-        }
-        return c->raft.configuration.n;
+uint64_t cluster_raft_term_of(const struct cluster_raft *c, uint64_t index)
+{
+        return guard_term_of(&c->raft, index);
 }

@@ -3,28 +3,23 @@
 
 #include "cluster/guards.h"
 
-static struct raft_configuration configuration_of(struct raft_server *servers, unsigned n)
-{
-        return (struct raft_configuration){.servers = servers, .n = n};
-}
-
 TEST(RG2, the_sole_voter_is_told_from_all_others)
 {
-        struct raft_server servers[3] = {{.id = 7, .role = RAFT_VOTER}, {.id = 8, .role = RAFT_STANDBY},
-                {.id = 9, .role = RAFT_SPARE}};
-        struct raft_configuration all = configuration_of(servers, 3), one = configuration_of(servers, 1),
-                                  none = configuration_of(servers, 0);
+        struct cluster_configuration c = {.count = 2,
+                .servers = {{.node_id = 7, .role = CLUSTER_VOTER}, {.node_id = 8, .role = CLUSTER_STANDBY}}};
 
-        assert_true(guard_sole_voter(7, &one));
-        assert_true(guard_sole_voter(7, &all)); /* stand-bys do not vote */
-        assert_false(guard_sole_voter(8, &all));
-        assert_false(guard_sole_voter(8, &one));
-        assert_false(guard_sole_voter(7, &none));
-        servers[1].role = RAFT_VOTER;
-        assert_false(guard_sole_voter(7, &all));
-        servers[0].role = RAFT_STANDBY;
-        assert_false(guard_sole_voter(7, &all));
-        assert_true(guard_sole_voter(8, &all));
+        assert_true(guard_sole_voter(7, &c)); /* stand-bys do not vote */
+        assert_false(guard_sole_voter(8, &c));
+        c.count = 1;
+        assert_true(guard_sole_voter(7, &c));
+        c.count = 0;
+        assert_false(guard_sole_voter(7, &c));
+        c.count = 2;
+        c.servers[1].role = CLUSTER_VOTER;
+        assert_false(guard_sole_voter(7, &c));
+        c.servers[0].role = CLUSTER_STANDBY;
+        assert_false(guard_sole_voter(7, &c));
+        assert_true(guard_sole_voter(8, &c));
 }
 
 TEST(RG11, timeouts_are_apart_and_time_never_goes_back)
