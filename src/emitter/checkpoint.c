@@ -4,8 +4,9 @@
  * It is written when so many events are finished (max_checkpoint_count), or so many and so long after the
  * last (min_checkpoint_count, checkpoint_after_ms), or when the last consumer leaves; never while it has not
  * moved. Events that a subscription to all streams only passes over move it too, but are worth an event of
- * their own only by the ten thousand, so that the checkpoints of many such subscriptions do not cause each
- * other. */
+ * their own only by the ten thousand, or by the hundred for each subscription that there is, so that the
+ * checkpoints of many such subscriptions do not cause each other; and these are written one after the other,
+ * in no hurry, since after a start all such subscriptions have passed over the same at the same time. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -213,8 +214,10 @@ void checkpoint_load(struct pool *p)
 
 static bool is_worth_it(const struct pool *p)
 {
-        return p->finished_since ||
-               (pool_is_all(p) && pool_resume(p) - p->written_resume >= SKIPPED_BEFORE_CHECKPOINT);
+        uint64_t passed = MAX((uint64_t)p->emitter->defined_count * PASSED_PER_SUBSCRIPTION,
+                (uint64_t)PASSED_BEFORE_CHECKPOINT);
+
+        return p->finished_since || (pool_is_all(p) && pool_resume(p) - p->written_resume >= passed);
 }
 
 bool checkpoint_has_moved(const struct pool *p)
@@ -236,14 +239,27 @@ static uint64_t due_by_time(const struct pool *p)
 
 static bool has_enough(const struct pool *p)
 {
-        return p->finished_since >= MAX(p->definition.d.settings.min_checkpoint_count, 1u) ||
-               !p->finished_since;
+        return p->finished_since >= MAX(p->definition.d.settings.min_checkpoint_count, 1u);
 }
 
-uint64_t checkpoint_due(const struct pool *p)
+/* When it may write that it has only passed over events: its turn among all who want to. */
+static uint64_t passing_turn(struct pool *p)
+{
+        struct emitter *e = p->emitter;
+
+        if (!p->passing_at_us) {
+                e->passing_next_us = MAX(e->passing_next_us + PASSING_STEP_US, due_by_time(p));
+                p->passing_at_us = e->passing_next_us;
+        }
+        return MAX(p->passing_at_us, p->checkpoint_again_us);
+}
+
+uint64_t checkpoint_due(struct pool *p)
 {
         if (!may_write(p))
                 return UINT64_MAX;
+        if (!p->finished_since)
+                return passing_turn(p);
         if (p->wants_checkpoint)
                 return p->checkpoint_again_us;
         return has_enough(p) ? MAX(due_by_time(p), p->checkpoint_again_us) : UINT64_MAX;
@@ -314,6 +330,7 @@ static void write_checkpoint(struct pool *p, uint64_t resume)
         p->is_writing_checkpoint = true;
         p->wants_checkpoint = false;
         p->checkpoint_at_us = emitter_now(e);
+        p->passing_at_us = 0;
         n = (unsigned)MIN(p->finished_since, (uint64_t)UINT32_MAX);
         p->finished_since = 0;
         flight_start(e, p, &append, written, NULL, resume, n);
@@ -328,6 +345,12 @@ void checkpoint_run(struct pool *p)
                 /* A wish is kept only while there is something that it could wait for. */
                 if (!p->is_writing_checkpoint && !p->is_sealed)
                         p->wants_checkpoint = false;
+                return;
+        }
+        if (!p->finished_since) {
+                p->wants_checkpoint = false;
+                if (passing_turn(p) <= now)
+                        write_checkpoint(p, pool_resume(p));
                 return;
         }
         if (p->checkpoint_again_us > now)

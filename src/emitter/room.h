@@ -47,12 +47,15 @@ enum {
         LOADS_AT_ONCE = 16,
         STARTS_PER_TURN = 512,
         LAGS_PER_SWEEP = 512,        /* subscriptions whose lag is looked up in one second */
-        /* Events that were only passed over, after which a checkpoint is worth an event of its own. */
-        SKIPPED_BEFORE_CHECKPOINT = 10000,
+        /* Events that were only passed over, after which a checkpoint is worth an event of its own: so many, and so many
+         * for each subscription, so that at most one event of a hundred is such a checkpoint. */
+        PASSED_BEFORE_CHECKPOINT = 10000,
+        PASSED_PER_SUBSCRIPTION = 100,
 };
 #define BUSY_US_MAX       500ull      /* of pools in one turn: writers wait meanwhile; at least one has its turn */
 #define LINGER_US         1000000ull  /* how long an idle pool keeps its reader and buffers */
 #define CHECKPOINT_MIN_US 100000ull   /* between two checkpoints by time */
+#define PASSING_STEP_US   62500ull    /* between checkpoints of subscriptions that have only passed over events */
 #define RETRY_APPEND_US   500000ull   /* after the store refused a checkpoint or a parked event */
 #define MONITOR_US        60000000ull
 #define SWEEP_US          1000000ull
@@ -164,6 +167,7 @@ struct pool {
         uint64_t finished_since; /* events finished since then */
         uint64_t checkpoint_at_us; /* monotonic time of the newest */
         uint64_t checkpoint_again_us;
+        uint64_t passing_at_us; /* when its turn is to say what it has passed over; 0: it has none */
         uint64_t flying_resume;
         bool has_checkpoint;
         bool has_checkpoint_stream;
@@ -228,7 +232,7 @@ void loader_end(struct pool *p);
 void checkpoint_load(struct pool *p); /* begins, or goes on; ends with pool_loaded or pool_fail */
 void checkpoint_load_end(struct pool *p);
 void checkpoint_run(struct pool *p);  /* writes it if it is time */
-uint64_t checkpoint_due(const struct pool *p); /* monotonic; UINT64_MAX: never */
+uint64_t checkpoint_due(struct pool *p); /* monotonic; UINT64_MAX: never */
 bool checkpoint_has_moved(const struct pool *p);
 void checkpoint_stream(const struct pool *p, struct buffer *out);
 void parked_stream(const struct pool *p, struct buffer *out);
@@ -387,6 +391,7 @@ struct emitter {
         bool is_compacting;
         unsigned mutations_under_way;
 
+        uint64_t passing_next_us; /* the newest turn that was given */
         struct os_timer monitor;
         struct os_timer sweep;
         unsigned sweep_next;

@@ -306,10 +306,7 @@ TEST(park, a_parked_event_is_a_link_with_its_reason_and_survives)
                 client_ack(&c, i);
         world_run(&w);
         client_close(&c);
-        world_stop(&w);
-        world_close(&w);
-        world_open(&w);
-        world_run(&w);
+        world_reopen(&w);
         read_stream(&w, "$persistentsubscription-$all::g-parked", &r);
         assert_int_equal(r.count, 1);
         assert_string_equal(r.data[0], "1@a");
@@ -364,10 +361,7 @@ TEST(park, replay_gives_them_again_with_no_retry_and_then_they_are_parked_no_mor
         assert_int_equal(info_of(&w, "a", "g").info.parked, 3);
         world_run_for(&w, 1500 * 1000);
         client_close(&c);
-        world_stop(&w);
-        world_close(&w);
-        world_open(&w);
-        world_run(&w);
+        world_reopen(&w);
         /* The rest is parked after a restart, and nothing else. */
         assert_int_equal(info_of(&w, "a", "g").info.parked, 3);
         client_open(&w, &c, "a", "g", 10, true);
@@ -401,10 +395,7 @@ TEST(park, what_was_not_finished_of_a_replay_is_still_parked)
         client_nack(&c, 1, NACK_PARK, "again");
         client_drain(&w, &c);
         client_close(&c);
-        world_stop(&w);
-        world_close(&w);
-        world_open(&w);
-        world_run(&w);
+        world_reopen(&w);
         /* Of 0 to 3: 0 and 2 are done, 1 is parked under a new number, 3 was never finished. */
         assert_false(emitter_is_parked(w.emitter, BYTES_LITERAL("$all"), BYTES_LITERAL("g"), 0));
         assert_false(emitter_is_parked(w.emitter, BYTES_LITERAL("$all"), BYTES_LITERAL("g"), 1));

@@ -2,14 +2,6 @@
  */
 #include "support.h"
 
-static void reopen(struct world *w)
-{
-        world_stop(w);
-        world_close(w);
-        world_open(w);
-        world_run(w);
-}
-
 TEST(create, a_key_is_taken_once_and_bad_ones_are_refused_with_the_reason)
 {
         struct world w = {0};
@@ -83,7 +75,7 @@ TEST(create, definitions_survive_a_restart_with_every_setting)
         assert_int_equal(create(&w, d), EMITTER_OK);
         before = info_of(&w, "$nilo-payload", "g");
         emitter_definition_to_json(before.info.definition, &ja);
-        reopen(&w);
+        world_reopen(&w);
         after = info_of(&w, "$nilo-payload", "g");
         emitter_definition_to_json(after.info.definition, &jb);
         assert_true(bytes_equal(buffer_bytes(&a), buffer_bytes(&b)));
@@ -183,7 +175,7 @@ TEST(delete, ends_consumers_and_hides_checkpoint_and_parked_events)
                 assert_int_equal(client_try(&w, &c, "a", "g", 5), EMITTER_NOT_FOUND);
                 assert_int_equal(delete_group(&w, "a", "g"), EMITTER_NOT_FOUND);
                 if (round == 2)
-                        reopen(&w);
+                        world_reopen(&w);
         }
         assert_int_equal(client_try(&w, &c, "a", "g", 5), EMITTER_NOT_FOUND);
         world_end(&w);
@@ -239,7 +231,7 @@ TEST(mutations, of_one_key_take_effect_one_after_the_other)
         assert_int_equal(a[2].verdict, EMITTER_OK);
         assert_int_equal(a[3].verdict, EMITTER_NOT_FOUND);
         assert_int_equal(a[4].verdict, EMITTER_OK);
-        reopen(&w);
+        world_reopen(&w);
         assert_int_equal(info_of(&w, "a", "g").info.definition->settings.max_retry_count, 77);
         assert_true(info_of(&w, "a", "g").info.is_paused);
         selector_free(&s);
@@ -263,7 +255,7 @@ TEST(pause, gives_nothing_out_and_is_durable)
         assert_int_equal(c.count, 2);
         assert_string_equal(info_of(&w, "a", "g").state, "paused");
         client_close(&c);
-        reopen(&w);
+        world_reopen(&w);
         client_open(&w, &c, "a", "g", 20, true);
         client_drain(&w, &c);
         assert_int_equal(c.count, 0);
@@ -326,7 +318,7 @@ TEST(seek, goes_on_from_the_number_and_survives)
         client_close(&c);
         world_run(&w);
         assert_int_equal(seek_group(&w, "a", "g", FROM_NUMBER, 18), EMITTER_OK);
-        reopen(&w);
+        world_reopen(&w);
         client_open(&w, &c, "a", "g", 50, true);
         client_drain(&w, &c);
         assert_int_equal(c.count, 2);
@@ -334,7 +326,7 @@ TEST(seek, goes_on_from_the_number_and_survives)
         world_run(&w);
         assert_int_equal(seek_group(&w, "a", "g", FROM_END, 0), EMITTER_OK);
         append(&w, "a", 1);
-        reopen(&w);
+        world_reopen(&w);
         client_open(&w, &c, "a", "g", 50, true);
         client_drain(&w, &c);
         assert_int_equal(c.count, 1);
@@ -405,7 +397,7 @@ TEST(broken, a_checkpoint_that_cannot_be_read_fails_its_subscription_until_it_is
         append_event(
                 &w, (struct event){.stream = "$persistentsubscription-a::h-checkpoint", .data = "\"x\""});
         wait_for_appends(&w);
-        reopen(&w);
+        world_reopen(&w);
         world_run(&w);
         assert_string_equal(info_of(&w, "a", "g").state, "failed");
         assert_non_null(strstr(info_of(&w, "a", "g").problem, "seek"));
@@ -419,7 +411,7 @@ TEST(broken, a_checkpoint_that_cannot_be_read_fails_its_subscription_until_it_is
         client_drain(&w, &c);
         assert_int_equal(c.count, 3);
         client_close(&c);
-        reopen(&w);
+        world_reopen(&w);
         world_run(&w);
         assert_string_equal(info_of(&w, "a", "g").state, "idle");
         world_end(&w);
@@ -445,7 +437,7 @@ TEST(transient, ends_with_its_last_consumer_and_with_the_server)
         assert_int_equal(client_try(&w, &c, "a", "t", 50), EMITTER_NOT_FOUND);
         assert_int_equal(store_next_position(w.store), before); /* nothing was written */
         assert_int_equal(create(&w, d), EMITTER_OK);
-        reopen(&w);
+        world_reopen(&w);
         assert_int_equal(client_try(&w, &c, "a", "t", 50), EMITTER_NOT_FOUND);
         world_end(&w);
 }
@@ -524,7 +516,7 @@ TEST(storm, two_thousand_creates_at_once_are_all_answered_durable_and_listed_in_
         }
         for (unsigned i = 0; i < COUNT; i++)
                 assert_int_equal(wait_for_answer(&w, &answers[i]), EMITTER_OK);
-        reopen(&w);
+        world_reopen(&w);
         emitter_stats(w.emitter, &stats);
         assert_int_equal(stats.subscriptions, COUNT);
         assert_int_equal(stats.memory_size, 0);
@@ -553,7 +545,7 @@ TEST(storm, changes_of_one_subscription_do_not_grow_its_stream_for_ever)
         world_run(&w);
         assert_int_equal(store_stream_info(w.store, BYTES_LITERAL("$nilo-subscriptions"), &info), 0);
         assert_in_range(info.last_revision + 1 - info.first_revision, 2, 200);
-        reopen(&w);
+        world_reopen(&w);
         assert_true(info_of(&w, "a", "g").info.is_paused);
         assert_false(info_of(&w, "a", "other").info.is_paused);
         world_end(&w);

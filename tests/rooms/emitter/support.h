@@ -154,6 +154,15 @@ static inline void world_end(struct world *w)
         os_free(&w->os);
 }
 
+/* An orderly restart. */
+static inline void world_reopen(struct world *w)
+{
+        world_stop(w);
+        world_close(w);
+        world_open(w);
+        world_run(w);
+}
+
 /* After os_sim_crash or os_sim_kill: the memory of the life before is dropped, and the next one begins. */
 static inline void world_reborn(struct world *w)
 {

@@ -518,9 +518,7 @@ TEST(topic, tells_of_every_event_in_batches_and_moves_its_checkpoint)
         world_run_for(&w, 100 * 1000);
         assert_int_equal(t.events, 210);
         control_unwatch(&t.watcher);
-        world_stop(&w);
-        world_close(&w);
-        world_open(&w);
+        world_reopen(&w);
         append(&w, "a", 1);
         world_run_for(&w, 100 * 1000);
         assert_int_equal(info_of(&w, "a", "news").info.checkpoint, 209);
