@@ -328,7 +328,7 @@ void group_write_watermark(struct persistence *p, bool on_this_thread)
                 .index = p->last_index,
                 .first_position = p->next_append_position,
                 .term = p->last_term,
-                .epoch = active->header.epoch};
+                .epoch = p->store.epoch};
         struct log_group *g;
 
         assert(!p->gathering);

@@ -157,20 +157,28 @@ static int node_file_read(struct persistence_node *node, const char *path)
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s lacks node_id or cluster_uuid; restore it from a copy", path);
         node->identity.node_id = (uint64_t)id;
+        node->created_us = (uint64_t)json_integer_value(json_object_get(object, "created_us"));
         return 0;
+}
+
+static int node_file_write(
+        struct persistence_node *node, const char *path, const struct persistence_identity *identity)
+{
+        CLEANUP(json_freep) json_t *object = json_object();
+
+        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
+        json_set_uuid(object, "cluster_uuid", identity->cluster_uuid);
+        json_object_set_new(object, "node_id", json_integer((json_int_t)identity->node_id));
+        json_object_set_new(object, "created_us", json_integer((json_int_t)node->created_us));
+        return json_file_write(node->os, path, object);
 }
 
 static int node_file_make(struct persistence_node *node, const char *path)
 {
-        CLEANUP(json_freep) json_t *object = json_object();
-
         uuid_random(node->os, node->identity.cluster_uuid);
         node->identity.node_id = 1;
-        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
-        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
-        json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
-        json_object_set_new(object, "created_us", json_integer((json_int_t)os_wall_us(node->os)));
-        return json_file_write(node->os, path, object);
+        node->created_us = os_wall_us(node->os);
+        return node_file_write(node, path, &node->identity);
 }
 
 struct strangers {
@@ -299,6 +307,11 @@ int persistence_node_open(struct os *os, const char *path, bool must_exist, stru
         } else {
                 r = os_dir_make(os, path);
         }
+        if (r == -ENOTDIR)
+                return problem_note(PERSISTENCE_FORMAT,
+                        "%s is no directory, or stands below something that is none; choose another data "
+                        "directory",
+                        path);
         if (r)
                 return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
         node = MEMORY_NEW(struct persistence_node);
@@ -334,6 +347,20 @@ struct persistence_identity persistence_node_identity(const struct persistence_n
         return node->identity;
 }
 
+int persistence_node_adopt(struct persistence_node *node, const struct persistence_identity *identity)
+{
+        CLEANUP(text_freep) char *file = text_format("%s/node.json", node->path);
+        int r;
+
+        assert(identity->node_id > 0 && identity->node_id <= INT64_MAX);
+        if (persistence_node_has_stores(node))
+                return PERSISTENCE_IN_USE;
+        r = node_file_write(node, file, identity);
+        if (!r)
+                node->identity = *identity;
+        return r;
+}
+
 /* ---- store directories ---- */
 
 void store_file_fini(struct store_file *s)
@@ -347,6 +374,7 @@ static int store_file_read(struct persistence_node *node, const char *path, stru
         CLEANUP(json_freep) json_t *object = NULL;
         uint8_t cluster_uuid[16];
         const char *name;
+        json_int_t epoch;
         int r;
 
         r = json_file_read(node->os, path, &object);
@@ -360,12 +388,16 @@ static int store_file_read(struct persistence_node *node, const char *path, stru
         if (memcmp(cluster_uuid, node->identity.cluster_uuid, 16) != 0)
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s belongs to another cluster; it was copied here by mistake", path);
-        ret->epoch = (uint32_t)json_integer_value(json_object_get(object, "epoch"));
+        epoch = json_integer_value(json_object_get(object, "epoch"));
+        if (epoch < 1 || epoch > UINT32_MAX)
+                return problem_note(PERSISTENCE_CORRUPT, "%s has no epoch; restore it from a copy", path);
+        ret->epoch = (uint32_t)epoch;
+        ret->created_us = (uint64_t)json_integer_value(json_object_get(object, "created_us"));
         ret->name = memory_copy_string(name);
         return 0;
 }
 
-static int store_file_make(struct persistence_node *node, const char *path, const struct store_file *s)
+static int store_file_write(struct persistence_node *node, const char *path, const struct store_file *s)
 {
         CLEANUP(json_freep) json_t *object = json_object();
 
@@ -375,13 +407,29 @@ static int store_file_make(struct persistence_node *node, const char *path, cons
         json_set_uuid(object, "store_uuid", s->uuid);
         json_object_set_new(object, "name", json_string(s->name));
         json_object_set_new(object, "epoch", json_integer(s->epoch));
-        json_object_set_new(object, "created_us", json_integer((json_int_t)os_wall_us(node->os)));
+        json_object_set_new(object, "created_us", json_integer((json_int_t)s->created_us));
         return json_file_write(node->os, path, object);
+}
+
+int store_file_set_epoch(
+        struct persistence_node *node, const char *path, struct store_file *s, uint32_t epoch)
+{
+        CLEANUP(text_freep) char *file = text_format("%s/store.json", path);
+        struct store_file next = *s;
+        int r;
+
+        next.epoch = epoch;
+        r = store_file_write(node, file, &next);
+        if (!r)
+                s->epoch = epoch;
+        return r;
 }
 
 struct store_search {
         struct persistence_node *node;
         const char *name;
+        const uint8_t *uuid;     /* NULL: any */
+        uint32_t epoch;          /* of one that is made */
         struct store_file found; /* its name is NULL until found */
         char *path;
         char *half_made; /* path of a directory that a crash left without store.json */
@@ -413,10 +461,31 @@ static int store_search_half_made(struct store_search *s, char **path, const cha
         if (has_segment)
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s has a log but no store.json; restore that file from a copy", *path);
+        /* With a UUID that was given, only a directory that was begun for it. */
+        if (s->uuid && memcmp(id.bytes, s->uuid, 16) != 0)
+                return 0;
         free(s->half_made);
         s->half_made = *path;
         *path = NULL;
         return 0;
+}
+
+/* A store that was made apart from the cluster's of that name is not that store, and two cannot share a UUID.
+ */
+static int store_search_check_uuid(struct store_search *s, const char *path, const struct store_file *found)
+{
+        bool has_name = strcmp(found->name, s->name) == 0;
+
+        if (!s->uuid || has_name == (memcmp(found->uuid, s->uuid, 16) == 0))
+                return 0;
+        if (has_name)
+                return problem_note(PERSISTENCE_FORMAT,
+                        "%s holds a store named %s that is not the cluster's store of that name; move the "
+                        "directory away, or join with a node that has no stores",
+                        path, found->name);
+        return problem_note(PERSISTENCE_FORMAT,
+                "%s holds the store %s with the UUID that the cluster gives to %s; move the directory away",
+                path, found->name, s->name);
 }
 
 static int store_search_each(void *arg, const char *name, bool is_dir)
@@ -431,7 +500,9 @@ static int store_search_each(void *arg, const char *name, bool is_dir)
         s->result = store_file_read(s->node, file, &found);
         if (s->result == PERSISTENCE_NOT_FOUND)
                 s->result = store_search_half_made(s, &path, name);
-        else if (!s->result && strcmp(found.name, s->name) == 0) {
+        else if (!s->result)
+                s->result = store_search_check_uuid(s, path, &found);
+        if (!s->result && found.name && strcmp(found.name, s->name) == 0) {
                 s->found = found;
                 s->path = path;
                 path = NULL;
@@ -457,12 +528,15 @@ static int store_directory_make(struct store_search *s)
                 if (!event_id_parse(bytes_of_string(strrchr(s->path, '/') + 1), &id))
                         return fault_raise(-EINVAL);
         } else {
-                os_random(os, id.bytes, sizeof id.bytes);
-                event_id_stamp_random(&id);
+                if (s->uuid)
+                        memcpy(id.bytes, s->uuid, 16);
+                else
+                        uuid_random(os, id.bytes);
                 event_id_format(&id, text);
                 s->path = text_format("%s/%s", stores, text);
         }
-        s->found = (struct store_file){.name = memory_copy_string(s->name), .epoch = 1};
+        s->found = (struct store_file){
+                .name = memory_copy_string(s->name), .epoch = s->epoch, .created_us = os_wall_us(os)};
         memcpy(s->found.uuid, id.bytes, 16);
         log = text_format("%s/log", s->path);
         quarantine = text_format("%s/quarantine", s->path);
@@ -477,14 +551,44 @@ static int store_directory_make(struct store_search *s)
         if (r)
                 return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
         r = vote_file_make(os, s->path, &s->node->identity, s->found.uuid);
-        return r ? r : store_file_make(s->node, file, &s->found);
+        return r ? r : store_file_write(s->node, file, &s->found);
 }
 
-int store_directory_open(struct persistence_node *node, const char *name, bool must_exist, char **ret_path,
+static int note_store(void *arg, const char *name, bool is_dir)
+{
+        const struct persistence_node *node = arg;
+        CLEANUP(text_freep) char *file = text_format("%s/stores/%s/store.json", node->path, name);
+        CLEANUP(text_freep) char *log = text_format("%s/stores/%s/log", node->path, name);
+        struct os_file *found = NULL;
+        bool has_segment = false;
+        int r;
+
+        if (!is_dir)
+                return 0;
+        r = os_file_open(node->os, file, OS_OPEN_READ, &found);
+        os_file_close(&found);
+        if (r == OS_NOT_FOUND)
+                r = os_dir_list(node->os, log, note_segment, &has_segment);
+        else
+                has_segment = true;
+        return r < 0 || has_segment ? LIST_STOPPED : 0;
+}
+
+/* What cannot be read may be a store (G12). */
+bool persistence_node_has_stores(const struct persistence_node *node)
+{
+        CLEANUP(text_freep) char *stores = text_format("%s/stores", node->path);
+        int r = os_dir_list(node->os, stores, note_store, (void *)node);
+
+        return r != 0 && r != OS_NOT_FOUND;
+}
+
+int store_directory_open(struct persistence_node *node, const struct persistence_options *o, char **ret_path,
         struct store_file *ret)
 {
         CLEANUP(text_freep) char *stores = text_format("%s/stores", node->path);
-        struct store_search s = {.node = node, .name = name};
+        struct store_search s = {
+                .node = node, .name = o->store_name, .uuid = o->store_uuid, .epoch = o->epoch ? o->epoch : 1};
         int r;
 
         r = os_dir_list(node->os, stores, store_search_each, &s);
@@ -492,7 +596,7 @@ int store_directory_open(struct persistence_node *node, const char *name, bool m
                 r = s.result;
         r = r == OS_NOT_FOUND ? 0 : r;
         if (!r && !s.path) {
-                if (must_exist)
+                if (o->must_exist || o->read_only)
                         r = PERSISTENCE_NOT_FOUND;
                 else
                         r = store_directory_make(&s);

@@ -11,6 +11,7 @@ struct persistence_node {
         char *path;
         struct os_file *lock;
         struct persistence_identity identity;
+        uint64_t created_us;
 };
 
 /* What store.json says. */
@@ -18,13 +19,15 @@ struct store_file {
         char *name;
         uint8_t uuid[16];
         uint32_t epoch;
+        uint64_t created_us;
 };
 void store_file_fini(struct store_file *s);
 
-/* Finds the store's directory by name, or makes one. Gives its path (to be freed) and what store.json says.
- * *ret_is_new: it was made by this call or by one that a crash ended before its first segment was there. 0,
- * PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT, _FULL or a fault. */
-MUST_CHECK int store_directory_open(struct persistence_node *node, const char *name, bool must_exist,
-        char **ret_path, struct store_file *ret);
+/* Finds the store's directory by name, or makes one with the given UUID and epoch. Gives its path (to be freed) and what
+ * store.json says. 0, PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT, _FULL or a fault. */
+MUST_CHECK int store_directory_open(struct persistence_node *node, const struct persistence_options *o, char **ret_path,
+        struct store_file *ret);
+/* Replaces store.json, durably; `s` has the new epoch after 0. 0, PERSISTENCE_FULL or a fault. */
+MUST_CHECK int store_file_set_epoch(struct persistence_node *node, const char *path, struct store_file *s, uint32_t epoch);
 
 #endif

@@ -66,7 +66,7 @@ static int log_open(struct persistence *p, const struct persistence_options *o)
         struct event_id id;
         int r;
 
-        r = store_directory_open(p->node, o->store_name, o->must_exist || o->read_only, &p->path, &p->store);
+        r = store_directory_open(p->node, o, &p->path, &p->store);
         if (r)
                 return r;
         p->log_path = text_format("%s/log", p->path);
@@ -224,6 +224,31 @@ void persistence_stats(const struct persistence *p, struct persistence_stats *re
 const char *persistence_store_uuid(const struct persistence *p)
 {
         return p->uuid_text;
+}
+
+const uint8_t *persistence_store_id(const struct persistence *p)
+{
+        return p->store.uuid;
+}
+
+uint32_t persistence_epoch(const struct persistence *p)
+{
+        return p->store.epoch;
+}
+
+int persistence_set_epoch(struct persistence *p, uint32_t epoch)
+{
+        int r;
+
+        assert(!p->read_only && epoch >= p->store.epoch);
+        if (epoch == p->store.epoch)
+                return 0;
+        if (atomic_load(&p->has_failed))
+                return fault_raise(-EIO);
+        r = store_file_set_epoch(p->node, p->path, &p->store, epoch);
+        if (r < 0)
+                log_fail(p, r);
+        return r;
 }
 
 const char *persistence_store_path(const struct persistence *p)
