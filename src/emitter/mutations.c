@@ -343,6 +343,14 @@ static bool prepare(struct pool *p, struct mutation *m, const char **ret_problem
         return true;
 }
 
+/* The log knows nothing of transient ones, but for what they have parked, which must not outlive them. */
+static bool is_unwritten(const struct pool *p, const struct mutation *m)
+{
+        if (m->kind == MUTATION_DELETE && p->parked_next)
+                return false;
+        return p->is_defined ? p->definition.d.is_transient : m->definition.d.is_transient;
+}
+
 static void mutation_begin(struct pool *p)
 {
         struct mutation *m = CONTAINER_OF(p->mutations.next, struct mutation, link);
@@ -372,7 +380,7 @@ static void mutation_begin(struct pool *p)
                         *problem ? problem : "the stream cannot be read");
                 return;
         }
-        if (p->is_defined ? p->definition.d.is_transient : m->definition.d.is_transient) {
+        if (is_unwritten(p, m)) {
                 if (!m->extra.has_start) {
                         m->extra.has_start = true;
                         m->extra.start = store_next_position(p->emitter->store);
@@ -418,6 +426,19 @@ static void queue(struct pool *p, struct mutation *m)
         list_add_last(&p->mutations, &m->link);
         if (!waiting)
                 mutation_begin(p);
+}
+
+/* A deletion that was refused is tried again; after another outcome the pool is gone, or about to go. */
+static void on_ended(void *arg, enum emitter_verdict verdict, const char *problem)
+{
+        (void)problem;
+        if (verdict != EMITTER_OK)
+                pool_touch(arg);
+}
+
+void mutations_delete(struct pool *p)
+{
+        queue(p, mutation_new(MUTATION_DELETE, on_ended, p));
 }
 
 /* ---- the contract ---- */

@@ -89,6 +89,9 @@ static void parked(struct flight *f, const struct store_append_result *result)
                 return;
         p->is_parking = false;
         if (result->verdict == STORE_OK) {
+                /* What a transient one of the same name has left is not this one's. */
+                if (!p->parked_next)
+                        p->parked_first = result->streams[0].revision + 1 - f->count;
                 p->parked_next = result->streams[0].revision + 1;
                 e->stats.parked += f->count;
                 emitter_publish(e, FACT_event_parked, p->key, result->first_position, f->count, "");

@@ -641,11 +641,20 @@ static bool is_quiet(const struct pool *p)
         return delivery_is_empty(d) && w->is_at_end && !parked_has_replay(p);
 }
 
+/* Of a transient one: nobody will come any more. */
+static bool is_over(const struct pool *p)
+{
+        return p->definition.d.is_transient && p->had_consumers && !p->consumer_count &&
+               list_is_empty(&p->mutations) && !(p->work && p->work->delivery.parking_count);
+}
+
 static void arm(struct pool *p, uint64_t now)
 {
         uint64_t due = checkpoint_due(p);
 
         due = MIN(due, parked_due(p));
+        if (is_over(p))
+                due = MIN(due, p->append_again_us);
         if (p->work) {
                 due = MIN(due, delivery_next_due(&p->work->delivery));
                 if (p->work->quiet_since_us)
@@ -678,15 +687,19 @@ static void settle(struct pool *p, uint64_t now)
                 work_end(p);
 }
 
-/* A transient subscription ends with its last consumer. True: it is gone. */
-static bool end_transient(struct pool *p)
+/* A transient subscription ends with its last consumer. What it has parked goes first: by a mutation, which
+ * is tried until the store takes it. True: it is gone. */
+static bool end_transient(struct pool *p, uint64_t now)
 {
         struct emitter *e = p->emitter;
 
-        if (!p->definition.d.is_transient || !p->had_consumers || p->consumer_count ||
-                !list_is_empty(&p->mutations))
+        if (!is_over(p))
                 return false;
-        if (p->work && p->work->delivery.parking_count)
+        if (p->parked_next && p->append_again_us <= now) {
+                p->append_again_us = now + RETRY_APPEND_US;
+                mutations_delete(p);
+        }
+        if (p->parked_next)
                 return false;
         emitter_remove_pool(e, p);
         e->defined_count--;
@@ -744,7 +757,7 @@ void pool_run(struct pool *p, unsigned *budget)
                 return;
         if (p->state != POOL_FAILED && !work(p, budget, now))
                 return;
-        if (end_transient(p))
+        if (end_transient(p, now))
                 return;
         settle(p, now);
         checkpoint_run(p);

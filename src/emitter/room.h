@@ -251,6 +251,8 @@ void parked_read_metadata(struct pool *p, struct bytes json);
 
 /* ---- mutations.c ---- */
 
+/* Deletes a pool that nobody asked to delete: a transient one that is over. */
+void mutations_delete(struct pool *p);
 /* A mutation that waited for what was on its way to the pool's streams. */
 void mutations_go_on(struct pool *p);
 /* Ends them all: what is under way is unknown, what waits gets the verdict. */

@@ -442,6 +442,57 @@ TEST(transient, ends_with_its_last_consumer_and_with_the_server)
         world_end(&w);
 }
 
+static enum stream_state parked_state(struct world *w)
+{
+        struct store_stream_info info;
+
+        assert_int_equal(
+                store_stream_info(w->store, BYTES_LITERAL("$persistentsubscription-a::t-parked"), &info), 0);
+        return info.state;
+}
+
+/* However it ends; who takes its name afterwards has nothing parked. */
+TEST(transient, leaves_nothing_parked_behind)
+{
+        struct world w = {0};
+        struct emitter_definition d = definition_of("a", "t");
+        struct client c;
+
+        world_begin(&w, 50);
+        append(&w, "a", 3);
+        d.is_transient = true;
+        for (unsigned way = 0; way < 3; way++) { /* by its consumer, by a deletion, by a stop */
+                assert_int_equal(create(&w, d), EMITTER_OK);
+                client_open(&w, &c, "a", "t", 50, false);
+                client_drain(&w, &c);
+                client_nack(&c, 1, NACK_PARK, "");
+                client_drain(&w, &c);
+                assert_int_equal(info_of(&w, "a", "t").info.parked, 1);
+                assert_int_equal(parked_state(&w), STREAM_LIVE);
+                if (way == 1) {
+                        assert_int_equal(delete_group(&w, "a", "t"), EMITTER_OK);
+                        client_drain(&w, &c);
+                }
+                if (way == 2) {
+                        emitter_stop(w.emitter, world_on_stopped, &w);
+                        world_run(&w);
+                        client_close(&c);
+                        world_step_until(&w, &w.is_stopped);
+                        world_close(&w);
+                        world_open(&w);
+                } else {
+                        client_close(&c);
+                        world_run(&w);
+                }
+                assert_int_equal(parked_state(&w), STREAM_SOFT_DELETED);
+                assert_int_equal(client_try(&w, &c, "a", "t", 50), EMITTER_NOT_FOUND);
+        }
+        d.is_transient = false;
+        assert_int_equal(create(&w, d), EMITTER_OK);
+        assert_int_equal(info_of(&w, "a", "t").info.parked, 0);
+        world_end(&w);
+}
+
 TEST(limits, of_subscriptions_and_consumers)
 {
         struct world w = {.subscriptions_max = 2};
@@ -608,6 +659,7 @@ int main(void)
                 TEST_ROW(broken,
                         a_checkpoint_that_cannot_be_read_fails_its_subscription_until_it_is_sought_or_deleted),
                 TEST_ROW(transient, ends_with_its_last_consumer_and_with_the_server),
+                TEST_ROW(transient, leaves_nothing_parked_behind),
                 TEST_ROW(limits, of_subscriptions_and_consumers),
                 TEST_ROW(restart, drops_consumers_and_loses_nothing),
                 TEST_ROW(storm, two_thousand_creates_at_once_are_all_answered_durable_and_listed_in_order),
