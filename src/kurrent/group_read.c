@@ -124,22 +124,14 @@ static const char *take_options(const group_options *o, struct group_reading *r)
         return NULL;
 }
 
-static struct bytes connection_name(struct gateway_request *call)
-{
-        struct bytes name;
-
-        if (gateway_header(call, "connection-name", &name) && name.size)
-                return name;
-        return BYTES_LITERAL("<unknown>");
-}
-
 static enum emitter_verdict open_consumer(struct emitter *e, struct group_reading *r, int32_t buffer_size)
 {
+        struct bytes name = selection_client_name(r->call);
         struct consumer_options options = {
                 .stream = r->group.stream,
                 .group = r->group.name,
                 .window = MIN((uint32_t)buffer_size, (uint32_t)WINDOW_MAX),
-                .name = connection_name(r->call),
+                .name = name.size ? name : BYTES_LITERAL("<unknown>"),
                 .peer = bytes_of_string(gateway_peer(r->call)),
                 .user = BYTES_LITERAL("anonymous"),
                 .on_readable = on_readable,

@@ -514,11 +514,15 @@ static void begin_subscription(struct reading *r, struct wish *w)
                 .filter = w->filter,
                 .checkpoint_after = w->filter ? w->checkpoint_after : 0,
                 .resolve_links = w->resolves_links,
+                .name = selection_client_name(r->call),
+                .peer = bytes_of_string(gateway_peer(r->call)),
                 .on_readable = on_ready,
                 .arg = r,
         };
         int result;
 
+        if (!options.name.size)
+                gateway_header(r->call, "user-agent", &options.name);
         publish_subscription(r, w);
         result = subscription_open(gateway_notification(r->kurrent->gateway), &options, &r->subscription);
         if (result) {

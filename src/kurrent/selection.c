@@ -108,3 +108,13 @@ bool selection_filter(const EventStore__Client__Streams__ReadReq__Options__Filte
         }
         return true;
 }
+
+struct bytes selection_client_name(struct gateway_request *call)
+{
+        enum { CLIENT_NAME_SIZE_MAX = 256 };
+        struct bytes name = BYTES_EMPTY;
+
+        gateway_header(call, "connection-name", &name);
+        name.size = MIN(name.size, (size_t)CLIENT_NAME_SIZE_MAX);
+        return name;
+}

@@ -1,4 +1,5 @@
-/* What reads, subscriptions and persistent subscriptions name alike: a stream or all of them, where to begin, and a filter. */
+/* What reads, subscriptions and persistent subscriptions name alike: a stream or all of them, where to begin, a filter, and who
+ * asks. */
 #ifndef KURRENT_SELECTION_H
 #define KURRENT_SELECTION_H
 
@@ -21,5 +22,8 @@ const char *selection_of_position(uint64_t position, struct selection *ret);
 /* What a filter matches; in the message and in `arena`. False: refused. */
 MUST_CHECK bool selection_filter(const EventStore__Client__Streams__ReadReq__Options__FilterOptions *f, struct arena *arena,
         struct filter_options *ret, struct refusal *ret_refusal);
+
+/* What the client calls its connection; empty: it does not say. */
+struct bytes selection_client_name(struct gateway_request *call);
 
 #endif

@@ -738,6 +738,58 @@ TEST(read, of_all_streams_hides_what_persistent_subscriptions_to_all_keep)
         world_close(&w);
 }
 
+struct look {
+        struct world *world;
+        sem_t is_done;
+        unsigned count;
+        char name[64], peer[64];
+};
+
+static bool note_reader(void *arg, const struct subscription_info *info)
+{
+        struct look *l = arg;
+
+        snprintf(l->name, sizeof l->name, "%.*s", (int)info->name.size, (const char *)info->name.data);
+        snprintf(l->peer, sizeof l->peer, "%.*s", (int)info->peer.size, (const char *)info->peer.data);
+        l->count++;
+        return true;
+}
+
+static void look_at_readers(void *arg)
+{
+        struct look *l = arg;
+
+        notification_each_subscription(l->world->notification, 0, note_reader, l);
+        sem_post(&l->is_done);
+}
+
+TEST(read, a_subscription_says_who_reads)
+{
+        EventStore__Client__Streams__ReadReq *m = MESSAGE(streams__read_req);
+        struct world w = {0};
+        struct look look = {.world = &w};
+        struct client c;
+        struct rpc r;
+
+        world_open(&w);
+        client_open(&c, w.port);
+        m->options = read_of("r-1", 0);
+        rpc_open_named(&r, &c, STREAMS "Read", "billing");
+        send_message(&r, m);
+        rpc_half_close(&r);
+        rpc_wait(&r, 2);
+        sem_init(&look.is_done, 0, 0);
+        os_post(w.os, look_at_readers, &look);
+        sem_wait(&look.is_done);
+        sem_destroy(&look.is_done);
+        assert_int_equal(look.count, 1);
+        assert_string_equal(look.name, "billing");
+        assert_non_null(strstr(look.peer, "127.0.0.1"));
+        rpc_close(&r);
+        client_close(&c);
+        world_close(&w);
+}
+
 /* ---- Delete and Tombstone ---- */
 
 static void begin_delete(
@@ -891,6 +943,7 @@ int main(void)
                 ROW(read, the_ends_of_a_stream_for_those_who_know_them),
                 ROW(read, what_is_wrong_with_it_is_said),
                 ROW(read, of_all_streams_hides_what_persistent_subscriptions_to_all_keep),
+                ROW(read, a_subscription_says_who_reads),
                 ROW(read, a_subscription_is_confirmed_first_then_told_and_ended_by_a_stop),
                 ROW(delete, errors_carry_what_clients_look_for),
                 ROW(features, are_what_is_registered_in_lower_case),

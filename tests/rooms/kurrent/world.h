@@ -337,7 +337,7 @@ static ssize_t rpc_read(nghttp2_session *session, int32_t stream, uint8_t *data,
                 (uint8_t *)(uintptr_t)(name), (uint8_t *)(uintptr_t)(value), strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE     \
         }
 
-static inline void rpc_open(struct rpc *r, struct client *c, const char *path)
+static inline void rpc_open_named(struct rpc *r, struct client *c, const char *path, const char *name)
 {
         const nghttp2_nv fields[] = {
                 FIELD(":method", "POST"),
@@ -346,14 +346,20 @@ static inline void rpc_open(struct rpc *r, struct client *c, const char *path)
                 FIELD(":authority", "localhost"),
                 FIELD("content-type", "application/grpc"),
                 FIELD("te", "trailers"),
+                FIELD("connection-name", name),
         };
         nghttp2_data_provider provider = {.source.ptr = r, .read_callback = rpc_read};
 
         memset(r, 0, sizeof *r);
         r->client = c;
         r->status = -1;
-        r->stream = nghttp2_submit_request(c->session, NULL, fields, COUNT_OF(fields), &provider, r);
+        r->stream = nghttp2_submit_request(c->session, NULL, fields, COUNT_OF(fields) - !*name, &provider, r);
         assert_true(r->stream > 0);
+}
+
+static inline void rpc_open(struct rpc *r, struct client *c, const char *path)
+{
+        rpc_open_named(r, c, path, "");
 }
 
 static inline void rpc_send(struct rpc *r, struct bytes message)
