@@ -155,6 +155,7 @@ static void on_answer(void *arg, const struct store_append_result *r)
                         world_fail(w, "op %u: %s", op->number, r->problem);
                 w->corrupt_answers++;
                 break;
+        case STORE_NOT_LEADER: /* there is one node */
         case STORE_INVALID:
         case STORE_TOO_LARGE:
                 world_fail(w, "op %u: %s", op->number, r->problem);
