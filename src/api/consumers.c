@@ -15,10 +15,8 @@
 enum { CONSUMERS_MAX = 20000, SECRET_SIZE = 16, TOKEN_SIZE = 8 + 2 * SECRET_SIZE };
 
 struct consuming {
-        struct call *call;
+        struct feed feed;
         struct consumer *consumer;
-        struct os_timer keep_alive;
-        struct buffer piece;
         char token[TOKEN_SIZE + 1];
         unsigned place; /* in api.consumers */
         bool is_lines;
@@ -26,14 +24,13 @@ struct consuming {
         bool is_limited;
         uint64_t left;    /* events still to give */
         uint64_t unended; /* of `limit`: not yet acknowledged or refused */
-        uint64_t sent_us; /* when something was sent last */
 };
 
 /* ---- tokens ---- */
 
 static bool take_place(struct consuming *k)
 {
-        struct api *api = k->call->api;
+        struct api *api = k->feed.call->api;
         uint8_t secret[SECRET_SIZE];
         char *at = k->token;
 
@@ -61,7 +58,7 @@ static bool take_place(struct consuming *k)
 
 static void leave_place(struct consuming *k)
 {
-        struct api *api = k->call->api;
+        struct api *api = k->feed.call->api;
 
         if (api->consumers && k->place < api->consumer_capacity && api->consumers[k->place] == k) {
                 api->consumers[k->place] = NULL;
@@ -86,8 +83,8 @@ static struct consuming *find(struct call *c, struct bytes token)
                 place = place * 16 + (uint64_t)(digit - digits);
         }
         k = place < api->consumer_capacity ? api->consumers[place] : NULL;
-        if (!k || !bytes_equal_string(token, k->token) || !bytes_equal(k->call->stream, c->stream) ||
-                !bytes_equal(k->call->group, c->group))
+        if (!k || !bytes_equal_string(token, k->token) || !bytes_equal(k->feed.call->stream, c->stream) ||
+                !bytes_equal(k->feed.call->group, c->group))
                 return NULL;
         return k;
 }
@@ -99,19 +96,19 @@ static void add_begin(struct consuming *k, const char *name)
         if (k->is_lines)
                 return;
         if (name)
-                buffer_format(&k->piece, "event: %s\n", name);
-        buffer_add_string(&k->piece, "data: ");
+                buffer_format(&k->feed.piece, "event: %s\n", name);
+        buffer_add_string(&k->feed.piece, "data: ");
 }
 
 static void add_end(struct consuming *k)
 {
-        buffer_add_string(&k->piece, k->is_lines ? "\n" : "\n\n");
+        buffer_add_string(&k->feed.piece, k->is_lines ? "\n" : "\n\n");
 }
 
 /* The paths to acknowledge by stand beside that of the stream. */
 static void path_to_json(struct consuming *k, struct json_out *j, const char *verb)
 {
-        struct bytes path = gateway_path(k->call->request);
+        struct bytes path = gateway_path(k->feed.call->request);
         struct buffer out = {0};
 
         buffer_add(&out, path.data, path.size - strlen("events"));
@@ -122,7 +119,7 @@ static void path_to_json(struct consuming *k, struct json_out *j, const char *ve
 
 static void add_token(struct consuming *k, uint64_t window)
 {
-        struct json_out j = {.out = &k->piece};
+        struct json_out j = {.out = &k->feed.piece};
 
         add_begin(k, "consumer");
         json_object_begin(&j);
@@ -136,7 +133,7 @@ static void add_token(struct consuming *k, uint64_t window)
 
 static void add_message(struct consuming *k, const struct consumer_message *m)
 {
-        struct json_out j = {.out = &k->piece};
+        struct json_out j = {.out = &k->feed.piece};
         char id[EVENT_ID_TEXT_SIZE + 1];
 
         event_id_format(&item_place(&m->item)->id, id);
@@ -152,21 +149,15 @@ static void add_message(struct consuming *k, const struct consumer_message *m)
 
 static void add_problem(struct consuming *k, const struct gateway_problem *problem, const char *detail)
 {
-        struct json_out j = {.out = &k->piece};
-        char type[64];
+        struct json_out j = {.out = &k->feed.piece};
 
-        snprintf(type, sizeof type, "urn:nilo:%s", problem->code);
         add_begin(k, "problem");
         json_object_begin(&j);
         if (k->is_lines) {
                 json_key(&j, "problem");
                 json_object_begin(&j);
         }
-        json_field_string(&j, "type", type);
-        json_field_string(&j, "title", problem->title);
-        json_field_u64(&j, "status", (uint64_t)problem->status);
-        json_field_string(&j, "detail", detail);
-        json_field_string(&j, "next", problem->next);
+        feed_problem_to_json(&j, problem, detail);
         if (k->is_lines)
                 json_object_end(&j);
         json_object_end(&j);
@@ -175,32 +166,18 @@ static void add_problem(struct consuming *k, const struct gateway_problem *probl
 
 /* ---- life ---- */
 
-static void start_keep_alive(struct consuming *k)
-{
-        os_timer_start(k->call->api->os, &k->keep_alive, KEEP_ALIVE_US);
-}
-
-static void send_piece(struct consuming *k)
-{
-        if (!k->piece.size)
-                return;
-        call_send_piece(k->call, &k->piece);
-        k->sent_us = os_turn_time(k->call->api->os).monotonic_us;
-}
-
 static void dispose(struct consuming *k)
 {
-        os_timer_stop(&k->keep_alive);
         leave_place(k);
         consumer_close(&k->consumer);
-        buffer_fini(&k->piece);
+        feed_fini(&k->feed);
 }
 
 static void finish(struct consuming *k)
 {
-        struct gateway_request *request = k->call->request;
+        struct gateway_request *request = k->feed.call->request;
 
-        send_piece(k);
+        feed_send(&k->feed);
         dispose(k);
         gateway_stream_end(request);
 }
@@ -247,23 +224,14 @@ static bool is_dropped_unseen(const struct consuming *k)
         return !k->left && *consumer_problem(k->consumer);
 }
 
-/* A comment, or an empty line, for those between us and the client who break connections on which nothing
- * moves. It is left out while the client takes nothing: what waits for it proves that the connection is in
- * use. */
-static void on_keep_alive(struct os_timer *timer)
+static bool on_look(struct feed *feed)
 {
-        struct consuming *k = timer->arg;
-        bool is_idle = os_turn_time(k->call->api->os).monotonic_us - k->sent_us >= KEEP_ALIVE_US / 2;
+        struct consuming *k = CONTAINER_OF(feed, struct consuming, feed);
 
-        if (is_dropped_unseen(k)) {
-                finish_for(k, CONSUMER_DROPPED);
-                return;
-        }
-        start_keep_alive(k);
-        if (!is_idle || !gateway_stream_room(k->call->request))
-                return;
-        buffer_add_string(&k->piece, k->is_lines ? "\n" : ": keep-alive\n\n");
-        send_piece(k);
+        if (!is_dropped_unseen(k))
+                return true;
+        finish_for(k, CONSUMER_DROPPED);
+        return false;
 }
 
 static void on_readable(void *arg)
@@ -271,7 +239,7 @@ static void on_readable(void *arg)
         struct consuming *k = arg;
 
         k->is_waiting = false;
-        gateway_stream_wake(k->call->request);
+        gateway_stream_wake(k->feed.call->request);
 }
 
 static void on_writable(void *arg, struct gateway_request *request)
@@ -279,7 +247,7 @@ static void on_writable(void *arg, struct gateway_request *request)
         struct consuming *k = arg;
 
         while (!has_ended(k) && gateway_stream_room(request) > 0) {
-                while (k->piece.size < PIECE_SIZE && k->left && !k->is_waiting) {
+                while (k->feed.piece.size < PIECE_SIZE && k->left && !k->is_waiting) {
                         struct consumer_message message;
                         int r = consumer_next(k->consumer, &message);
 
@@ -293,7 +261,7 @@ static void on_writable(void *arg, struct gateway_request *request)
                                 k->left--;
                         }
                 }
-                send_piece(k);
+                feed_send(&k->feed);
                 if (k->is_waiting || !k->left)
                         break;
         }
@@ -324,7 +292,7 @@ static void refuse(struct call *c, enum emitter_verdict verdict)
 
 static enum emitter_verdict open_consumer(struct consuming *k, uint64_t window)
 {
-        struct call *c = k->call;
+        struct call *c = k->feed.call;
         struct consumer_options options = {
                 .stream = c->stream,
                 .group = c->group,
@@ -343,15 +311,14 @@ void handle_consume(struct call *c)
 {
         static const struct gateway_stream_handler handler = {
                 .on_writable = on_writable, .on_close = on_close};
-        static const struct gateway_header_field headers[] = {{"cache-control", "no-cache"}};
         struct consuming *k = arena_get(call_arena(c), sizeof *k);
         const char *media;
         enum emitter_verdict verdict;
         uint64_t window;
 
-        *k = (struct consuming){.call = c,
-                .keep_alive = {.fn = on_keep_alive, .arg = k},
-                .is_lines = call_form(c) != FORM_EVENTS};
+        *k = (struct consuming){.is_lines = call_form(c) != FORM_EVENTS};
+        feed_init(&k->feed, c, k->is_lines ? "\n" : ": keep-alive\n\n");
+        k->feed.on_look = on_look;
         if (!query_number(c, "window", 1, WINDOW_MAX, WINDOW_DEFAULT, &window) ||
                 !query_number(c, "limit", 1, UINT64_MAX, UINT64_MAX, &k->left))
                 return;
@@ -359,7 +326,7 @@ void handle_consume(struct call *c)
         k->unended = k->left;
         media = k->is_lines ? "application/x-ndjson" : "text/event-stream";
         if (call_is_head(c)) {
-                gateway_reply(c->request, 200, media, BYTES_EMPTY, headers, COUNT_OF(headers));
+                gateway_reply(c->request, 200, media, BYTES_EMPTY, feed_headers, COUNT_OF(feed_headers));
                 return;
         }
         verdict = open_consumer(k, window);
@@ -374,8 +341,7 @@ void handle_consume(struct call *c)
                 return;
         }
         add_token(k, window);
-        start_keep_alive(k);
-        gateway_stream_begin(c->request, 200, media, headers, COUNT_OF(headers), &handler, k);
+        feed_begin(&k->feed, media, &handler, k);
 }
 
 void consumers_stop(struct api *api)
@@ -384,7 +350,7 @@ void consumers_stop(struct api *api)
                 struct consuming *k = api->consumers[i];
 
                 if (k && !k->left)
-                        gateway_stream_wake(k->call->request);
+                        gateway_stream_wake(k->feed.call->request);
         }
 }
 
@@ -513,7 +479,7 @@ static void end_some(struct call *c, bool is_nack)
                 consumer_ack(k->consumer, f.ids, f.count);
         k->unended -= k->is_limited ? MIN(k->unended, (uint64_t)f.count) : 0;
         if (has_ended(k))
-                gateway_stream_wake(k->call->request);
+                gateway_stream_wake(k->feed.call->request);
         json_object_begin(&j);
         json_field_u64(&j, "received", f.count);
         json_object_end(&j);

@@ -11,23 +11,20 @@
 #include <stdio.h>
 
 struct follow {
-        struct call *call;
+        struct feed feed;
         struct subscription *subscription;
-        struct os_timer keep_alive;
-        struct buffer piece;
-        uint64_t left;    /* events until the follow ends by itself */
-        uint64_t sent_us; /* when something was sent last */
+        uint64_t left; /* events until the follow ends by itself */
 };
 
 /* ---- frames ---- */
 
 static void add_mark(struct follow *f, const char *name, const struct subscription_item *item)
 {
-        struct json_out j = {.out = &f->piece};
+        struct json_out j = {.out = &f->feed.piece};
         char time[TIME_TEXT_SIZE];
 
         time_format(item->time_us, time);
-        buffer_format(&f->piece, "event: %s\ndata: ", name);
+        buffer_format(&f->feed.piece, "event: %s\ndata: ", name);
         json_object_begin(&j);
         if (item->has_position)
                 json_field_u64(&j, "position", item->position);
@@ -35,26 +32,26 @@ static void add_mark(struct follow *f, const char *name, const struct subscripti
                 json_field_u64(&j, "revision", item->revision);
         json_field_string(&j, "time", time);
         json_object_end(&j);
-        buffer_add_string(&f->piece, "\n\n");
+        buffer_add_string(&f->feed.piece, "\n\n");
 }
 
 static void add_item(struct follow *f, const struct subscription_item *item)
 {
-        struct json_out j = {.out = &f->piece};
+        struct json_out j = {.out = &f->feed.piece};
 
         switch (item->kind) {
         case ITEM_CAUGHT_UP:
                 add_mark(f, "caught-up", item);
                 return;
         case ITEM_CHECKPOINT:
-                buffer_format(&f->piece, "id: %llu\n\n", (unsigned long long)item->position);
+                buffer_format(&f->feed.piece, "id: %llu\n\n", (unsigned long long)item->position);
                 add_mark(f, "checkpoint", item);
                 return;
         case ITEM_EVENT:
-                buffer_format(&f->piece,
-                        "id: %llu\ndata: ", (unsigned long long)item_number(f->call, &item->event));
+                buffer_format(&f->feed.piece,
+                        "id: %llu\ndata: ", (unsigned long long)item_number(f->feed.call, &item->event));
                 event_to_json(&j, &item->event, true);
-                buffer_add_string(&f->piece, "\n\n");
+                buffer_add_string(&f->feed.piece, "\n\n");
                 f->left--;
         }
 }
@@ -62,62 +59,28 @@ static void add_item(struct follow *f, const struct subscription_item *item)
 static void add_problem(
         struct follow *f, const char *event, const struct gateway_problem *problem, const char *detail)
 {
-        struct json_out j = {.out = &f->piece};
-        char type[64];
+        struct json_out j = {.out = &f->feed.piece};
 
-        snprintf(type, sizeof type, "urn:nilo:%s", problem->code);
-        buffer_format(&f->piece, "event: %s\ndata: ", event);
+        buffer_format(&f->feed.piece, "event: %s\ndata: ", event);
         json_object_begin(&j);
-        json_field_string(&j, "type", type);
-        json_field_string(&j, "title", problem->title);
-        json_field_u64(&j, "status", (uint64_t)problem->status);
-        json_field_string(&j, "detail", detail);
-        json_field_string(&j, "next", problem->next);
+        feed_problem_to_json(&j, problem, detail);
         json_object_end(&j);
-        buffer_add_string(&f->piece, "\n\n");
+        buffer_add_string(&f->feed.piece, "\n\n");
 }
 
 /* ---- life ---- */
 
-static void start_keep_alive(struct follow *f)
-{
-        os_timer_start(f->call->api->os, &f->keep_alive, KEEP_ALIVE_US);
-}
-
-static void send_piece(struct follow *f)
-{
-        if (!f->piece.size)
-                return;
-        call_send_piece(f->call, &f->piece);
-        f->sent_us = os_turn_time(f->call->api->os).monotonic_us;
-}
-
-/* A comment for those between us and the client who break connections on which nothing moves. It is left out
- * while the client takes nothing: what waits for it proves that the connection is in use. */
-static void on_keep_alive(struct os_timer *timer)
-{
-        struct follow *f = timer->arg;
-        bool is_idle = os_turn_time(f->call->api->os).monotonic_us - f->sent_us >= KEEP_ALIVE_US / 2;
-
-        start_keep_alive(f);
-        if (!is_idle || !gateway_stream_room(f->call->request))
-                return;
-        buffer_add_string(&f->piece, ": keep-alive\n\n");
-        send_piece(f);
-}
-
 static void dispose(struct follow *f)
 {
-        os_timer_stop(&f->keep_alive);
         subscription_close(&f->subscription);
-        buffer_fini(&f->piece);
+        feed_fini(&f->feed);
 }
 
 static void finish(struct follow *f)
 {
-        struct gateway_request *request = f->call->request;
+        struct gateway_request *request = f->feed.call->request;
 
-        send_piece(f);
+        feed_send(&f->feed);
         dispose(f);
         gateway_stream_end(request);
 }
@@ -151,7 +114,7 @@ static void finish_for(struct follow *f, int outcome)
 
         switch (outcome) {
         case SUBSCRIPTION_STOPPED:
-                buffer_add_string(&f->piece, ": the server stops; come back with Last-Event-ID\n\n");
+                buffer_add_string(&f->feed.piece, ": the server stops; come back with Last-Event-ID\n\n");
                 break;
         case SUBSCRIPTION_DELETED:
                 add_problem(f, "deleted", &deleted, "it was tombstoned; no event will ever follow");
@@ -173,7 +136,7 @@ static void on_readable(void *arg)
 {
         struct follow *f = arg;
 
-        gateway_stream_wake(f->call->request);
+        gateway_stream_wake(f->feed.call->request);
 }
 
 static void on_writable(void *arg, struct gateway_request *request)
@@ -181,12 +144,12 @@ static void on_writable(void *arg, struct gateway_request *request)
         struct follow *f = arg;
 
         while (gateway_stream_room(request) > 0) {
-                while (f->piece.size < PIECE_SIZE && f->left) {
+                while (f->feed.piece.size < PIECE_SIZE && f->left) {
                         struct subscription_item item;
                         int r = subscription_next(f->subscription, &item);
 
                         if (r == SUBSCRIPTION_WAIT || r == SUBSCRIPTION_YIELD) {
-                                send_piece(f);
+                                feed_send(&f->feed);
                                 if (r == SUBSCRIPTION_YIELD)
                                         gateway_stream_wake(request);
                                 return;
@@ -201,7 +164,7 @@ static void on_writable(void *arg, struct gateway_request *request)
                         finish(f);
                         return;
                 }
-                send_piece(f);
+                feed_send(&f->feed);
         }
         subscription_ease(f->subscription);
 }
@@ -309,7 +272,6 @@ void follow_begin(struct call *c, struct read_query *q)
 {
         static const struct gateway_stream_handler handler = {
                 .on_writable = on_writable, .on_close = on_close};
-        static const struct gateway_header_field headers[] = {{"cache-control", "no-cache"}};
         struct follow *f = arena_get(call_arena(c), sizeof *f);
         struct subscription_options options = {
                 .name = call_client_name(c),
@@ -320,7 +282,8 @@ void follow_begin(struct call *c, struct read_query *q)
         struct fact_payload payload = {0};
         int r;
 
-        *f = (struct follow){.call = c, .left = q->limit, .keep_alive = {.fn = on_keep_alive, .arg = f}};
+        *f = (struct follow){.left = q->limit};
+        feed_init(&f->feed, c, ": keep-alive\n\n");
         if (is_tombstoned(c)) {
                 call_refuse_state(c);
                 return;
@@ -337,10 +300,10 @@ void follow_begin(struct call *c, struct read_query *q)
         }
         if (call_is_head(c)) {
                 dispose(f);
-                gateway_reply(c->request, 200, "text/event-stream", BYTES_EMPTY, headers, COUNT_OF(headers));
+                gateway_reply(c->request, 200, "text/event-stream", BYTES_EMPTY, feed_headers,
+                        COUNT_OF(feed_headers));
                 return;
         }
-        buffer_add_string(&f->piece, "retry: 1000\n\n");
-        start_keep_alive(f);
-        gateway_stream_begin(c->request, 200, "text/event-stream", headers, COUNT_OF(headers), &handler, f);
+        buffer_add_string(&f->feed.piece, "retry: 1000\n\n");
+        feed_begin(&f->feed, "text/event-stream", &handler, f);
 }

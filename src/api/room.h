@@ -8,6 +8,7 @@
  * reading.c     a reader that may have to wait; one event fetched
  * page.c        reads as one JSON page
  * lines.c       reads as NDJSON
+ * feed.c        answers that go on: pieces, signs of life
  * follow.c      reads that go on: server-sent events
  * stream.c      one stream: state, metadata, truncation, deletion
  * names.c       lists of streams, categories and types
@@ -106,6 +107,25 @@ void call_reply_json(struct call *c, int status, struct buffer *body, const stru
 
 /* Sends what was gathered of a streamed answer and empties `piece`, which keeps memory only if it is no larger than usual. */
 void call_send_piece(struct call *c, struct buffer *piece);
+
+/* ---- answers that go on (feed.c) ---- */
+
+/* Embedded in whoever goes on. */
+struct feed {
+        struct call *call;
+        struct buffer piece;  /* gathered, not sent yet */
+        const char *sign;     /* of life, in the form of the answer */
+        bool (*on_look)(struct feed *f); /* when a sign may be due; false: it has ended the feed. NULL: nothing to look at */
+        struct os_timer keep_alive;
+        uint64_t sent_us;     /* when something was sent last */
+};
+extern const struct gateway_header_field feed_headers[1]; /* which its answer has */
+void feed_init(struct feed *f, struct call *c, const char *sign);
+void feed_begin(struct feed *f, const char *media, const struct gateway_stream_handler *handler, void *arg);
+void feed_send(struct feed *f); /* what was gathered, if anything */
+void feed_fini(struct feed *f);
+/* The members of a problem, which ends a feed in its own form. */
+void feed_problem_to_json(struct json_out *j, const struct gateway_problem *problem, const char *detail);
 
 /* ---- parameters (query.c) ---- */
 
