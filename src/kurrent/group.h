@@ -20,7 +20,8 @@ const char *group_of(const EventStore__Client__StreamIdentifier *stream, bool is
 struct refusal group_refusal(struct kurrent *k, const struct group *g, enum emitter_verdict verdict, const char *problem);
 void group_refuse(struct kurrent *k, struct gateway_request *call, const struct group *g, enum emitter_verdict verdict,
         const char *problem);
-/* The emitter, or NULL: the call has been told that it must wait. */
-struct emitter *group_emitter(struct kurrent *k, struct gateway_request *call);
+#define GROUP_MALFORMED "the request is malformed or has no options"
+/* The emitter, or NULL: the call has been told that it must wait, or `problem` unless that is NULL. */
+struct emitter *group_begin(struct kurrent *k, struct gateway_request *call, const char *problem);
 
 #endif

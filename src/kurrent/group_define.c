@@ -84,20 +84,22 @@ void group_refuse(struct kurrent *k, struct gateway_request *call, const struct 
         refusal_end_call(k, call, &refusal);
 }
 
-struct emitter *group_emitter(struct kurrent *k, struct gateway_request *call)
-{
-        struct refusal refusal = {.kind = REFUSAL_NOT_READY};
-
-        if (!k->emitter)
-                refusal_end_call(k, call, &refusal);
-        return k->emitter;
-}
-
 static void refuse_invalid(struct kurrent *k, struct gateway_request *call, const char *problem)
 {
         struct refusal refusal = refusal_invalid(problem);
 
         refusal_end_call(k, call, &refusal);
+}
+
+struct emitter *group_begin(struct kurrent *k, struct gateway_request *call, const char *problem)
+{
+        struct refusal refusal = {.kind = REFUSAL_NOT_READY};
+
+        if (!k->emitter)
+                refusal_end_call(k, call, &refusal);
+        else if (problem)
+                refuse_invalid(k, call, problem);
+        return problem ? NULL : k->emitter;
 }
 
 /* ---- the answer ---- */
@@ -390,8 +392,8 @@ static bool take_definition(struct kurrent *k, const define_request *o, bool is_
 
 static void define(struct kurrent *k, struct gateway_request *call, const define_request *o, bool is_create)
 {
-        struct emitter *e = group_emitter(k, call);
-        struct refusal refusal = refusal_invalid("the request is malformed or has no options");
+        struct emitter *e = group_begin(k, call, NULL);
+        struct refusal refusal = refusal_invalid(GROUP_MALFORMED);
         struct emitter_definition d;
         struct selector *selector = NULL;
         struct changing *changing;
@@ -441,20 +443,17 @@ static void on_delete(void *arg, struct gateway_request *call, struct bytes mess
                         gateway_arena(call), message);
         const EventStore__Client__PersistentSubscriptions__DeleteReq__Options *o =
                 request ? request->options : NULL;
-        struct emitter *e = group_emitter(k, call);
-        const char *problem = "the request is malformed or has no options";
+        const char *problem = GROUP_MALFORMED;
+        struct emitter *e;
         struct group g;
 
-        if (!e)
-                return;
         if (o)
                 problem = group_of(o->stream_identifier,
                         o->stream_option_case ==
                                 EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__DELETE_REQ__OPTIONS__STREAM_OPTION_ALL,
                         o->group_name, &g);
-        if (problem)
-                refuse_invalid(k, call, problem);
-        else
+        e = group_begin(k, call, problem);
+        if (e)
                 emitter_delete(e, g.stream, g.name, on_done, begin(k, call, &g));
 }
 
@@ -490,20 +489,17 @@ static void on_replay(void *arg, struct gateway_request *call, struct bytes mess
                         gateway_arena(call), message);
         const EventStore__Client__PersistentSubscriptions__ReplayParkedReq__Options *o =
                 request ? request->options : NULL;
-        struct emitter *e = group_emitter(k, call);
-        const char *problem = "the request is malformed or has no options";
+        const char *problem = GROUP_MALFORMED;
+        struct emitter *e;
         struct group g;
 
-        if (!e)
-                return;
         if (o)
                 problem = group_of(o->stream_identifier,
                         o->stream_option_case ==
                                 EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__REPLAY_PARKED_REQ__OPTIONS__STREAM_OPTION_ALL,
                         o->group_name, &g);
-        if (problem)
-                refuse_invalid(k, call, problem);
-        else
+        e = group_begin(k, call, problem);
+        if (e)
                 replay(k, call, e, &g, o);
 }
 
@@ -512,7 +508,7 @@ static void on_replay(void *arg, struct gateway_request *call, struct bytes mess
 static void on_restart(void *arg, struct gateway_request *call, struct bytes message)
 {
         struct kurrent *k = arg;
-        struct emitter *e = group_emitter(k, call);
+        struct emitter *e = group_begin(k, call, NULL);
         enum emitter_verdict verdict;
 
         (void)message; /* empty, whatever is in it */

@@ -231,20 +231,17 @@ static void on_info(void *arg, struct gateway_request *call, struct bytes messag
                         gateway_arena(call), message);
         const EventStore__Client__PersistentSubscriptions__GetInfoReq__Options *o =
                 request ? request->options : NULL;
-        struct emitter *e = group_emitter(k, call);
-        const char *problem = "the request is malformed or has no options";
+        const char *problem = GROUP_MALFORMED;
+        struct emitter *e;
         struct group g;
 
-        if (!e)
-                return;
         if (o)
                 problem = group_of(o->stream_identifier,
                         o->stream_option_case ==
                                 EVENT_STORE__CLIENT__PERSISTENT_SUBSCRIPTIONS__GET_INFO_REQ__OPTIONS__STREAM_OPTION_ALL,
                         o->group_name, &g);
-        if (problem)
-                refuse(k, call, REFUSAL_INVALID, problem);
-        else
+        e = group_begin(k, call, problem);
+        if (e)
                 info(k, call, e, &g);
 }
 
@@ -384,7 +381,7 @@ static void on_list(void *arg, struct gateway_request *call, struct bytes messag
         const EventStore__Client__PersistentSubscriptions__ListReq *request =
                 message_unpack(&event_store__client__persistent_subscriptions__list_req__descriptor,
                         gateway_arena(call), message);
-        const char *problem = "the request is malformed or has no options";
+        const char *problem = GROUP_MALFORMED;
         struct bytes stream;
 
         if (request && request->options)

@@ -154,7 +154,7 @@ static void begin(struct group_reading *r, struct bytes message)
         struct arena *arena = gateway_arena(r->call);
         const EventStore__Client__PersistentSubscriptions__ReadReq *request = message_unpack(
                 &event_store__client__persistent_subscriptions__read_req__descriptor, arena, message);
-        struct emitter *e = group_emitter(r->kurrent, r->call);
+        struct emitter *e = group_begin(r->kurrent, r->call, NULL);
         enum emitter_verdict verdict;
         const char *problem = "the request is malformed";
 
