@@ -37,6 +37,7 @@ void os_sim_shift_wall(struct os *os, int64_t us);
 struct os_sim_faults {
         uint64_t write_fails_at;  /* -EIO */
         uint64_t sync_fails_at;   /* -EIO */
+        uint64_t dir_sync_fails_at; /* -EIO */
         uint64_t full_at;         /* OS_FULL from then on, until set to 0 */
         uint64_t read_fails_at;   /* -EIO */
         uint64_t free_bytes;      /* os_space says that at most so much is free, until set to 0 */

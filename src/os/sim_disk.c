@@ -102,6 +102,10 @@ static int sim_dir_make(struct os *os, const char *path)
 
 static int sim_dir_sync(struct os *os, const char *path)
 {
+        struct sim *sim = sim_of(os);
+
+        if (sim->faults.dir_sync_fails_at && --sim->faults.dir_sync_fails_at == 0)
+                return fault_raise(-EIO);
         return noted(os, SIM_DIR_SYNC, path, "", ram_disk_table.dir_sync(os, path));
 }
 
