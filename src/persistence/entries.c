@@ -399,6 +399,8 @@ int persistence_entries_read(struct persistence *p, uint64_t first, uint64_t las
         int r = 0;
 
         assert(first <= last && count_max > 0);
+        if (atomic_load(&p->has_failed)) /* a truncation that stopped half-way may be what failed */
+                return fault_raise(-EIO);
         if (first == 0 || first > p->last_index)
                 return PERSISTENCE_NOT_FOUND;
         entries_walk_clear(w);
@@ -413,8 +415,6 @@ int persistence_entries_read(struct persistence *p, uint64_t first, uint64_t las
                 if (number < p->sealed_count)
                         return PERSISTENCE_COLD;
                 s = p->segments[number];
-                if (!s->file) /* it could not be made */
-                        return fault_raise(-EIO);
                 w->file = s->file;
                 w->seed = segment_seed(&s->header);
                 w->skip_crc = p->skip_crc;
@@ -469,6 +469,8 @@ int persistence_entry_mark(
         size_t number;
         int r = 0;
 
+        if (atomic_load(&p->has_failed))
+                return fault_raise(-EIO);
         if (index > p->synced_index)
                 return PERSISTENCE_NOT_FOUND;
         g = entries_group(p, index);

@@ -119,6 +119,8 @@ static int fetch_prepare(struct fetch *fetch, struct fetch_read *read)
         size_t number;
         int r;
 
+        if (atomic_load(&p->has_failed))
+                return fault_raise(-EIO);
         w->first = fetch->first;
         if (fetch->first == 0 || fetch->first > p->last_index || fetch->first >= entries_first_in_memory(p))
                 return 0;
@@ -131,8 +133,6 @@ static int fetch_prepare(struct fetch *fetch, struct fetch_read *read)
         w->skip_crc = p->skip_crc;
         w->checks_chain = !p->skip_crc;
         read->is_sealed = number < p->sealed_count;
-        if (!read->is_sealed && !s->file) /* it could not be made */
-                return fault_raise(-EIO);
         r = read->is_sealed ? fetch_place(p, number, read) : 0;
         if (!read->is_sealed)
                 entries_walk_in_unsealed(p, s, w);

@@ -482,6 +482,8 @@ int persistence_truncate(struct persistence *p, uint64_t index)
                 log_fail(p, r);
         else
                 assert_log_state(p);
-        fetches_resume(p);
+        /* What has failed half-way knows no entries any more: then they wait for the end. */
+        if (!r)
+                fetches_resume(p);
         return r;
 }

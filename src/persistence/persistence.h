@@ -159,7 +159,7 @@ struct persistence_entries {
  * (they go to other nodes while they are written here). A run may be shorter: it ends where a file ends, where memory begins,
  * and before a damaged entry. Borrowed until the next call with this log. 0, PERSISTENCE_COLD (the first one lies in a sealed
  * segment: use persistence_fetch), PERSISTENCE_NOT_FOUND (index 0, or behind the end), _CORRUPT (the first one is damaged) or a
- * fault. */
+ * fault: after one of a write or truncation always, since the process must stop. */
 MUST_CHECK int persistence_entries_read(struct persistence *p, uint64_t first, uint64_t last, unsigned count_max,
         uint64_t size_max, struct persistence_entries *ret);
 /* The same from anywhere, read and verified (sums; the chain from the first one on, whose own is taken as given) on the READ
