@@ -24,7 +24,7 @@ void os_sim_run_for(struct os *os, uint64_t us);
 /* Cuts the power: unsynced state is kept, lost or torn as the model says; timers, posts, work, hooks, open files, sockets
  * and lookups vanish without a callback (they must not be used or closed after; their memory is the machine's). The clock
  * goes on. The caller then abandons its objects and opens anew. Peers see a reset, or silence until they give up, by the
- * seed; the machine is silent until its next os_listen, os_connect or os_udp_open. */
+ * seed; silence lasts until its next os_listen, os_connect or os_udp_open. */
 void os_sim_crash(struct os *os);
 /* kill -9: as os_sim_crash, but every write so far survives (page cache), and the kernel ends the connections: peers get
  * what had left os_conn_queued and then an end, or a reset. */
