@@ -43,6 +43,7 @@ enum peers_outcome {
         PEERS_ADDRESS_IN_USE = 1,
         PEERS_ADDRESS_INVALID,  /* no IP literal, or not this machine's; for a member: no host:port */
         PEERS_ADDRESS_INSECURE, /* without TLS only loopback is allowed */
+        PEERS_CERTIFICATE_WRONG, /* it names another node or cluster than the identity */
 };
 
 struct peers_identity {
