@@ -71,6 +71,17 @@ static void refuse_plainly(const struct request *rq, enum store_verdict verdict,
         refuse(rq, &(struct store_append_result){.verdict = verdict, .problem = problem});
 }
 
+/* Where the leader is, if anybody knows. */
+static void refuse_without_leader(const struct request *rq)
+{
+        uint64_t leader_id = cluster_raft_leader(rq->store->raft);
+
+        refuse(rq, &(struct store_append_result){.verdict = leader_id && leader_id != rq->store->node_id
+                                                                    ? STORE_NOT_LEADER
+                                                                    : STORE_NOT_READY,
+                           .leader_id = leader_id});
+}
+
 /* ---- the form ---- */
 
 static bool fail(struct store_append_result *ret, enum store_verdict verdict, const char *problem,
@@ -571,6 +582,11 @@ void store_append(struct store *s, const struct store_append *append, store_appe
                 refuse_plainly(&rq, STORE_NOT_READY, "");
                 return;
         }
+        if (!s->is_leading) {
+                if (append->requires_leader || !forward_append(s, append, done, arg))
+                        refuse_without_leader(&rq);
+                return;
+        }
         appends_take(s, append, done, arg);
 }
 
@@ -618,6 +634,11 @@ void store_delete(struct store *s, const struct store_delete *del, store_append_
 
         if (s->state != STORE_READY) {
                 refuse_plainly(&rq, STORE_NOT_READY, "");
+                return;
+        }
+        if (!s->is_leading) {
+                if (del->requires_leader || !forward_delete(s, del, done, arg))
+                        refuse_without_leader(&rq);
                 return;
         }
         if (!check_form(&append, &problem, &size)) {

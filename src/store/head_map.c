@@ -119,6 +119,22 @@ static int load(struct head_map *m, struct head *h)
         return r == PERSISTENCE_CORRUPT ? PERSISTENCE_CORRUPT : fault_fold(r);
 }
 
+static int load_anew(struct head_map *m, struct head *h)
+{
+        int r;
+
+        h->committed = (struct head_state){0};
+        if (h->soft_body.data)
+                head_keep_body(m, h, BYTES_EMPTY);
+        r = load(m, h);
+        if (r)
+                return r == PERSISTENCE_CORRUPT ? PERSISTENCE_CORRUPT : fault_fold(r);
+        h->is_outdated = false;
+        if (!h->in_flight)
+                h->latest = h->committed;
+        return 0;
+}
+
 int head_map_get(struct head_map *m, struct bytes base, struct head **ret)
 {
         uint64_t hash = name_hash(base);
@@ -129,6 +145,8 @@ int head_map_get(struct head_map *m, struct bytes base, struct head **ret)
         for (h = *bucket; h; h = h->next) {
                 if (h->hash != hash || !bytes_equal(head_name(h), base))
                         continue;
+                if (h->is_outdated && (r = load_anew(m, h)))
+                        return r == PERSISTENCE_CORRUPT ? PERSISTENCE_CORRUPT : fault_fold(r);
                 if (!h->in_flight) {
                         list_remove(&h->lru);
                         list_add_last(&m->lru, &h->lru);
@@ -171,6 +189,22 @@ void head_map_trim(struct head_map *m)
         }
 }
 
+void head_map_outdate(struct head_map *m, struct bytes base)
+{
+        uint64_t hash = name_hash(base);
+
+        for (struct head *h = m->buckets[hash & (m->bucket_count - 1)]; h; h = h->next)
+                if (h->hash == hash && bytes_equal(head_name(h), base))
+                        h->is_outdated = true;
+}
+
+/* Nothing is in flight there any more: what it knows is what is committed. */
+static void settle_head(struct head_map *m, struct head *h)
+{
+        h->latest = h->committed;
+        list_add_last(&m->lru, &h->lru);
+}
+
 void head_begin_change(struct head_map *m, struct head *h, struct pending *by, const struct head_state *after)
 {
         assert(after->next_revision >= h->latest.next_revision);
@@ -193,5 +227,17 @@ void head_end_change(struct head_map *m, struct head *h, struct pending *by, con
                 h->newest = NULL;
         assert((h->in_flight == 0) == (h->newest == NULL));
         if (!h->in_flight)
-                list_add_last(&m->lru, &h->lru);
+                settle_head(m, h);
+}
+
+void head_drop_change(struct head_map *m, struct head *h, struct pending *by)
+{
+        assert(h->in_flight > 0);
+        h->in_flight--;
+        if (h->newest == by)
+                h->newest = NULL;
+        /* A body that this change, or one behind it, took or gave is read again from the log. */
+        h->is_outdated = true;
+        if (!h->in_flight)
+                settle_head(m, h);
 }

@@ -13,6 +13,8 @@
 enum { UNUSED_PENDINGS_MAX = 4096 };
 /* A group's buffer larger than this is given back. */
 enum { GROUP_BUFFER_KEPT_MAX = 8 * 1024 * 1024 };
+/* How long an append whose leader was lost may wait for its outcome: longer than an election. */
+enum { GRACE_US = 5 * 1000 * 1000 };
 
 static void on_deadline(struct os_timer *timer);
 
@@ -95,9 +97,22 @@ void pendings_fini(struct store *s)
         buffer_fini(&s->group);
 }
 
-bool pendings_are_none(const struct store *s)
+bool pendings_can_be_left(const struct store *s)
 {
-        return list_is_empty(&s->gathering) && list_is_empty(&s->in_flight) && list_is_empty(&s->decided);
+        if (!list_is_empty(&s->gathering) || !list_is_empty(&s->decided))
+                return false;
+        if (!s->options.cluster.is_member)
+                return list_is_empty(&s->in_flight);
+        LIST_EACH (at, &s->in_flight) {
+                const struct pending *p = CONTAINER_OF(at, struct pending, link);
+
+                if (!p->is_answered)
+                        return false;
+                LIST_EACH (waiting, &p->waiters)
+                        if (!CONTAINER_OF(waiting, struct pending, link)->is_answered)
+                                return false;
+        }
+        return true;
 }
 
 /* ---- deadlines ---- */
@@ -302,14 +317,87 @@ static void finish_decided(struct store *s)
                 bool was_answered = p->is_answered;
 
                 list_remove(&p->link);
-                publish_written(s, FACT_events_persisted, p);
+                if (!p->is_dropped)
+                        publish_written(s, FACT_events_persisted, p);
                 answer(s, p);
-                if (!was_answered)
+                if (!was_answered && !p->is_dropped)
                         publish_written(s, FACT_write_acknowledged, p);
+                if (p->is_dropped)
+                        publish_write(s, FACT_write_rejected, p->write_id, BYTES_EMPTY, 0, p->event_count,
+                                p->result.problem);
                 finish_waiters(s, p);
                 s->stats.in_flight_size -= p->size;
                 pending_release(s, p);
         }
+}
+
+/* ---- what will never be committed ---- */
+
+static void refuse_lost(struct store *s, struct pending *p)
+{
+        p->result = (struct store_append_result){.verdict = STORE_NOT_LEADER,
+                .streams = p->result.streams,
+                .problem = "another node was elected before this was committed: nothing was written",
+                .leader_id = cluster_raft_leader(s->raft)};
+}
+
+/* Its place in the log was taken by another leader's entry, or it never got one: nothing of it was written,
+ * and what was decided on top of it is as open. */
+static void drop(struct store *s, struct pending *p)
+{
+        flying_ids_remove_all(&s->ids, p);
+        for (unsigned i = 0; i < p->change_count; i++)
+                head_drop_change(&s->heads, p->changes[i].head, p);
+        p->is_dropped = true;
+        refuse_lost(s, p);
+        LIST_EACH (at, &p->waiters)
+                refuse_lost(s, CONTAINER_OF(at, struct pending, link));
+        list_remove(&p->link);
+        list_add_last(&s->decided, &p->link);
+}
+
+/* The newest first, so that each head comes to what it was before. */
+static void drop_gathering(struct store *s)
+{
+        while (!list_is_empty(&s->gathering))
+                drop(s, CONTAINER_OF(s->gathering.next, struct pending, link));
+        pendings_group_left(s);
+}
+
+static void bound(struct store *s, struct list *list, uint64_t deadline_us)
+{
+        LIST_EACH (at, list) {
+                struct pending *p = CONTAINER_OF(at, struct pending, link);
+
+                bound(s, &p->waiters, deadline_us);
+                if (p->is_answered || (p->deadline_us && p->deadline_us <= deadline_us))
+                        continue;
+                if (!p->deadline_us)
+                        s->deadlines++;
+                p->deadline_us = deadline_us;
+                arm_deadline(s, deadline_us);
+        }
+}
+
+void pendings_bound(struct store *s)
+{
+        bound(s, &s->in_flight, os_turn_time(s->os).monotonic_us + GRACE_US);
+        bound(s, &s->gathering, os_turn_time(s->os).monotonic_us + GRACE_US);
+}
+
+void pendings_office_lost(struct store *s)
+{
+        drop_gathering(s);
+        pendings_bound(s);
+        finish_decided(s);
+}
+
+/* ---- what is committed ---- */
+
+/* The entry at its index is of the term in which it was submitted, or it is another's. */
+static bool is_committed(const struct store *s, const struct pending *p)
+{
+        return p->index > s->foreign_through || cluster_raft_term_of(s->raft, p->index) == p->term;
 }
 
 /* All heads and ids first: what an answer calls must find the store as it is after the whole commit. */
@@ -321,6 +409,10 @@ void pendings_commit(struct store *s, uint64_t index)
                 assert(p->index > 0);
                 if (p->index > index)
                         break;
+                if (!is_committed(s, p)) {
+                        drop(s, p);
+                        continue;
+                }
                 flying_ids_remove_all(&s->ids, p);
                 for (unsigned i = 0; i < p->change_count; i++)
                         head_end_change(&s->heads, p->changes[i].head, p, &p->changes[i].after);

@@ -1,5 +1,13 @@
 /* What the files of the store share. Duties by file:
- *   replica.c   opens and closes; steps the engine and carries out its updates; group commit
+ *   opening.c   opens and closes
+ *   replica.c   steps the engine and carries out its updates; group commit
+ *   replication.c  messages of the engine to and from other nodes; entries for members that lag
+ *   catch_up.c  fetches sealed history from another node, and gives it
+ *   office.c    what begins and ends with leadership
+ *   follow.c    heads, when another node's entries are committed
+ *   forward.c   appends and deletes for the leader, and theirs for us
+ *   waits.c     reads that wait
+ *   members.c   who belongs to the cluster, and changes of that
  *   head_map.c  which stream stands where: committed and with what is in flight; bounded memory
  *   heads.c     decides expectations, idempotence and revisions; nobody else does
  *   ids.c       ids of events in flight
@@ -40,6 +48,7 @@ struct head {
         uint32_t slot;
         struct bytes soft_body; /* metadata of a soft-deleted stream (latest), for its revival; owned */
         uint32_t in_flight;     /* appends in flight that change it */
+        bool is_outdated;       /* `committed` is to be read from the log before it is used */
         uint32_t name_size;
         char name[];
 };
@@ -62,9 +71,13 @@ void head_map_fini(struct head_map *m);
 MUST_CHECK int head_map_get(struct head_map *m, struct bytes base, struct head **ret);
 /* Forgets what was used longest ago until the map is within its limit. */
 void head_map_trim(struct head_map *m);
+/* Another node's append to the stream was committed: who asks next reads the head from the log. */
+void head_map_outdate(struct head_map *m, struct bytes base);
 void head_begin_change(
         struct head_map *m, struct head *h, struct pending *by, const struct head_state *after);
 void head_end_change(struct head_map *m, struct head *h, struct pending *by, const struct head_state *after);
+/* The change will never be committed. */
+void head_drop_change(struct head_map *m, struct head *h, struct pending *by);
 /* Keeps the body of the metadata that soft-deleted the stream; empty: forgets it. */
 void head_keep_body(struct head_map *m, struct head *h, struct bytes body);
 
@@ -168,6 +181,7 @@ struct pending {
         uint64_t write_id;
         uint64_t deadline_us; /* 0: none */
         uint64_t index;       /* in the log; 0: not submitted, or a waiter */
+        uint64_t term;        /* in which it was submitted */
         uint64_t size;        /* counted in in_flight_size */
         size_t payload_start; /* in the group's buffer, until submitted */
         size_t payload_size;
@@ -175,6 +189,7 @@ struct pending {
         uint32_t event_count;
         bool is_waiter;
         bool is_answered;
+        bool is_dropped; /* will never be committed; its heads may be gone */
         struct store_append_result result;
         struct head_change *changes; /* &change, or memory of its own */
         unsigned change_count;
@@ -197,12 +212,17 @@ void pending_answer_now(struct store *s, struct pending *p);
 void pendings_commit(struct store *s, uint64_t index);
 /* Answers all with STORE_UNKNOWN. */
 void pendings_give_up(struct store *s);
+/* What is in flight is answered within some seconds, as unknown if it must be (G3). */
+void pendings_bound(struct store *s);
+/* This node leads no more: what was not submitted is refused; what was is bounded. */
+void pendings_office_lost(struct store *s);
+/* Nobody waits for an answer any more. A member may have entries in flight whose outcome it will not learn. */
+bool pendings_can_be_left(const struct store *s);
 /* For the mutant that acknowledges before the sync. */
 void pendings_answer_gathered(struct store *s);
 /* The group's payloads were copied by the log. */
 void pendings_group_left(struct store *s);
 void pendings_at_turn_end(struct store *s);
-bool pendings_are_none(const struct store *s);
 void publish_write(struct store *s, enum fact_type type, uint64_t write_id, struct bytes stream,
         uint64_t hash, uint32_t count, const char *text);
 
@@ -225,6 +245,157 @@ MUST_CHECK int stream_visibility(struct store *s, struct bytes name, struct visi
 
 /* ---- replica.c ---- */
 
+/* A configuration that is stored and not applied yet. */
+struct stored_change {
+        uint64_t index;
+        struct buffer payload;
+};
+/* An entry of another node on its way into the log: the cookie of its cluster_entry. */
+struct incoming {
+        enum record_kind kind;
+        uint64_t first_position;
+        uint32_t event_count;
+};
+/* The kinds of the log and of the engine. */
+enum cluster_entry_type entry_type_of(enum record_kind kind);
+/* Appends entries to the log's group at `first`, in place of what is there. 0 or a fault. */
+MUST_CHECK int replica_store(
+        struct store *s, uint64_t first, const struct cluster_entry *entries, unsigned count);
+/* Carries out what a step said; nothing of `u` may be used after it. 0 or a fault. */
+MUST_CHECK int replica_carry_out(struct store *s, const struct cluster_update *u);
+/* After the last update of a step: `r` is what the step gave. Steps on as long as there is reason; a fault ends
+ * everything. */
+void replica_stepped(struct store *s, int r);
+void replica_on_turn_end(struct os_turn_hook *hook);
+void replica_on_timer(struct os_timer *timer);
+void replica_on_sealed(void *arg, const struct persistence_sealed *sealed);
+void replica_flush(struct store *s);
+/* The entry's configuration was stored at `index`. */
+void replica_note_change(struct store *s, uint64_t index, struct bytes payload);
+
+/* ---- opening.c ---- */
+
+void opening_end(struct store *s, int result, const char *problem);
+void opening_phase(struct store *s, enum subsystem phase);
+void opening_ready(struct store *s); /* reads are taken */
+void opening_post_close(struct store *s);
+
+/* ---- replication.c ---- */
+
+enum store_message {
+        MESSAGE_RAFT = 1,
+        MESSAGE_FETCH,      /* of entries that are sealed at the leader */
+        MESSAGE_FETCHED,
+        MESSAGE_FORWARD,    /* an append or delete for the leader */
+        MESSAGE_FORWARDED,  /* its outcome */
+        MESSAGE_READ_INDEX, /* which index must a linearizable read have? */
+        MESSAGE_READ_INDEX_RESULT,
+};
+enum { ENTRY_HEAD_SIZE = 32, RUN_ENTRIES_MAX = 512, RUN_SIZE_MAX = 1024 * 1024 };
+
+/* What another member is still to be sent: as indexes, not bytes, so that a member that lags costs no memory. */
+struct follower {
+        uint64_t node_id;
+        bool is_linked;
+        bool is_fetching;
+        uint64_t term; /* of the leadership that promised it */
+        uint64_t next; /* the entries next ... last; next > last: none */
+        uint64_t last;
+};
+struct replication {
+        struct follower followers[CLUSTER_MEMBERS_MAX];
+        unsigned count;
+        bool has_sent; /* something waits for a flush */
+        struct buffer head;
+        struct buffer entry_heads;
+        struct bytes *pieces; /* of one message */
+        unsigned pieces_capacity; /* entries that they are enough for */
+        struct cluster_entry *entries; /* of one message that has come */
+        struct incoming *incoming;
+        unsigned capacity;
+        uint64_t dropped; /* messages that made no sense, or found no room */
+};
+void replication_fini(struct store *s);
+/* Sends the messages of an update; entries of theirs must be in the log, written or not. */
+void replication_send(struct store *s, const struct cluster_update *u);
+void replication_follow_members(struct store *s, const struct cluster_configuration *c);
+void replication_flush(struct store *s);
+/* Sends one message of the store's. False: it was dropped. */
+bool store_send(struct store *s, uint64_t node_id, enum store_link link, enum store_message type,
+        const struct bytes *pieces, unsigned count);
+/* Entries in the form that goes to other nodes: fills s->replication.entry_heads and .pieces, of which the first is
+ * left for the message's own head. Gives the number of pieces. */
+unsigned entries_to_pieces(struct store *s, const struct persistence_entries *run);
+/* The entries that `rest` begins with, into .entries and .incoming; false if they are not all there. */
+bool entries_from_bytes(struct store *s, struct bytes rest, unsigned count);
+
+/* ---- catch_up.c ---- */
+
+struct catch_up {
+        bool is_on;
+        uint64_t last_index; /* through here everything is committed and sealed at the leader */
+        uint64_t last_term;
+        uint64_t asked_index; /* the fetch under way begins here; 0: none */
+        uint64_t check_index; /* the chain hash here is to be this; 0: nothing to check */
+        struct record_chain check_chain;
+        uint64_t next;         /* the entry to be asked for next; what is here already is compared */
+        struct os_timer timer; /* an answer is overdue */
+        unsigned serving;      /* fetches for others, under way */
+};
+void catch_up_init(struct store *s);
+void catch_up_fini(struct store *s);
+MUST_CHECK int catch_up_begin(struct store *s, const struct cluster_update *u);
+void catch_up_go_on(struct store *s); /* what was fetched is durable; or another node leads */
+void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
+void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
+
+/* ---- office.c ---- */
+
+/* After an update that says who leads, and whenever something was applied. */
+void office_look(struct store *s);
+
+/* ---- follow.c ---- */
+
+/* An entry of another leader was stored: times of this node's go on from there (G19). */
+void follow_time(struct store *s, const struct persistence_entry *e);
+/* The entries first ... last, which other leaders wrote, are about to become visible. 0, PERSISTENCE_CORRUPT or a
+ * fault. */
+MUST_CHECK int follow_entries(struct store *s, uint64_t first, uint64_t last);
+
+/* ---- waits.c ---- */
+
+struct waits {
+        struct list waiting;
+        struct os_timer timer;
+        uint64_t asked_nonce; /* of the leader, from here */
+        unsigned remote;      /* for other nodes */
+};
+void waits_init(struct store *s);
+void waits_end_all(struct store *s);
+void waits_go_on(struct store *s); /* something was applied or confirmed */
+void waits_at_turn_end(struct store *s);
+void waits_office_lost(struct store *s);
+void waits_on_read_index(struct store *s, uint64_t from, struct bytes body);
+void waits_on_read_index_result(struct store *s, uint64_t from, struct bytes body);
+
+/* ---- forward.c ---- */
+
+struct forwarding;
+void forward_fini(struct store *s);
+/* For another node that leads. False: none is known, or it cannot be reached. */
+bool forward_append(struct store *s, const struct store_append *append, store_append_done *done, void *arg);
+bool forward_delete(struct store *s, const struct store_delete *del, store_append_done *done, void *arg);
+void forward_on_request(struct store *s, uint64_t from, struct bytes body);
+void forward_on_result(struct store *s, uint64_t from, struct bytes body);
+void forward_link_lost(struct store *s, uint64_t node_id);
+
+/* ---- members.c ---- */
+
+struct member_change;
+void members_fini(struct store *s);
+void members_go_on(struct store *s); /* something was applied, or time has passed */
+void members_office_lost(struct store *s);
+
 enum store_state { STORE_OPENING, STORE_STARTING, STORE_READY, STORE_CLOSING, STORE_FAILED };
 
 struct store {
@@ -233,6 +404,7 @@ struct store {
         struct os *os;
         struct control *control;
         enum store_state state;
+        uint64_t node_id;
 
         /* replica.c */
         struct persistence *persistence;
@@ -245,12 +417,27 @@ struct store {
         struct os_timer engine_timer;
         uint64_t commit_index;
         uint64_t applied_index;
-        uint64_t configuration_index; /* stored, not yet applied; 0: none */
-        struct buffer configuration;
+        struct stored_change *changes; /* configurations that are stored, not yet applied */
+        unsigned change_count, change_capacity;
+        uint64_t told_members;    /* index of the configuration that on_members was told */
+        uint64_t foreign_through; /* no entry behind this was written by another leader, or found at the start */
+        const struct incoming *receiving; /* the entries of this update came from another node */
         struct cluster_entry *entries; /* of one submit */
         unsigned entry_capacity;
         bool is_leading;  /* can write */
         bool is_settling; /* no step begins inside another */
+        bool is_carrying;
+        bool has_written; /* a write ended while an update was carried out */
+        bool is_held;     /* leadership is being handed over: appends wait */
+        bool wrote_first; /* the event that a fresh store begins with is on its way */
+        uint64_t told_leader; /* the last leader_changed fact */
+        uint64_t told_term;
+        struct os_timer patience; /* of an opening that finds no leader */
+        struct replication replication;
+        struct catch_up catch_up;
+        struct waits waits;
+        struct forwarding *forwarding; /* NULL: nothing was forwarded yet */
+        struct member_change *member_change; /* NULL: none is waiting */
         bool wants_close;
         bool is_close_posted;
         bool has_open_ended;

@@ -1,0 +1,319 @@
+/* Catching up with sealed history. A member that lags behind what the leader's engine remembers is told
+ * through where the log is committed and sealed; it fetches the entries over the bulk link and appends them
+ * to its own log like any others: verified, in large groups, with its own segments and index files. So
+ * nothing is ever half installed: after a crash there is a shorter log that is right, and it goes on from
+ * there.
+ *
+ * What the member has stays: an entry that it has acknowledged may count for a majority. Only where an entry
+ * differs in term from a committed one is the rest cut off, as an append of the leader would do. Equal chain
+ * hashes at the end of each run say that both logs are equal up to there.
+ *
+ * Request: first index, term of the entry before it, last index (8 each). Answer: first index (8), status
+ * (4), number of entries (4), chain hash of the last (16), entries as in replication.c. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "store/room.h"
+
+enum {
+        ANSWER_OVERDUE_US = 1000 * 1000,
+        SERVING_MAX = 4,
+        REQUEST_SIZE = 24,
+        ANSWER_HEAD_SIZE = 32,
+};
+/* Fetched and not written yet. */
+#define UNWRITTEN_MAX (32 * MIB)
+#define FETCH_SIZE    (4 * MIB)
+
+enum fetch_status { FETCH_OK, FETCH_MISMATCH, FETCH_ABSENT };
+
+/* ---- the one that lags ---- */
+
+static void ask(struct store *s);
+
+static void on_overdue(struct os_timer *timer)
+{
+        struct store *s = timer->arg;
+
+        s->catch_up.asked_index = 0;
+        ask(s);
+        replication_flush(s);
+}
+
+void catch_up_init(struct store *s)
+{
+        s->catch_up.timer = (struct os_timer){.fn = on_overdue, .arg = s};
+}
+
+void catch_up_fini(struct store *s)
+{
+        os_timer_stop(&s->catch_up.timer);
+}
+
+static uint64_t term_before(struct store *s, uint64_t index)
+{
+        struct record_chain chain;
+        uint64_t term = 0;
+
+        if (index > 1 && persistence_entry_mark(s->persistence, index - 1, &term, &chain))
+                return 0; /* not known: the answer is compared entry by entry */
+        return term;
+}
+
+static void ask(struct store *s)
+{
+        struct catch_up *c = &s->catch_up;
+        uint64_t leader_id = cluster_raft_leader(s->raft);
+        uint64_t first = c->next;
+        uint8_t request[REQUEST_SIZE];
+        struct bytes piece = bytes_of(request, sizeof(request));
+
+        if (!c->is_on || c->asked_index || first > c->last_index ||
+                persistence_group_size(s->persistence) > UNWRITTEN_MAX)
+                return;
+        put_u64(request, first);
+        put_u64(request + 8, term_before(s, first));
+        put_u64(request + 16, c->last_index);
+        if (leader_id && leader_id != s->node_id &&
+                store_send(s, leader_id, STORE_LINK_BULK, MESSAGE_FETCH, &piece, 1))
+                c->asked_index = first;
+        os_timer_stop(&c->timer);
+        os_timer_start(s->os, &c->timer, ANSWER_OVERDUE_US);
+}
+
+int catch_up_begin(struct store *s, const struct cluster_update *u)
+{
+        struct catch_up *c = &s->catch_up;
+
+        c->is_on = true;
+        c->last_index = u->install_index;
+        c->last_term = u->install_term;
+        c->asked_index = 0;
+        c->check_index = 0;
+        /* From the end of what is here; when that does not match, from the last committed entry on. */
+        c->next = MIN(persistence_last_index(s->persistence), c->last_index) + 1;
+        ask(s);
+        return 0;
+}
+
+/* The run's entries that are here already are the same, up to the first that differs in term. Gives the
+ * number of those that are. */
+static int count_same(struct store *s, uint64_t first, unsigned count, unsigned *ret)
+{
+        uint64_t last = persistence_last_index(s->persistence);
+        struct record_chain chain;
+        unsigned n = 0;
+
+        for (; n < count && first + n <= last; n++) {
+                uint64_t term;
+                int r = persistence_entry_mark(s->persistence, first + n, &term, &chain);
+
+                if (r)
+                        return r > 0 ? fault_raise(-EIO) : fault_fold(r);
+                if (term != s->replication.entries[n].term)
+                        break;
+        }
+        *ret = n;
+        return 0;
+}
+
+static int take_run(struct store *s, uint64_t first, unsigned count)
+{
+        struct replication *r = &s->replication;
+        unsigned same = 0;
+        int result = count_same(s, first, count, &same);
+
+        if (result || same == count)
+                return fault_fold(result);
+        if (first + same <= s->applied_index) /* a committed entry of ours is another's: two histories */
+                return fault_raise(-EPROTO);
+        s->receiving = r->incoming;
+        result = replica_store(s, first + same, r->entries + same, count - same);
+        s->receiving = NULL;
+        return fault_fold(result);
+}
+
+static bool take_answer(struct store *s, struct bytes body, uint64_t *ret_first, unsigned *ret_count)
+{
+        struct catch_up *c = &s->catch_up;
+        uint32_t status;
+
+        if (body.size < ANSWER_HEAD_SIZE)
+                return false;
+        *ret_first = get_u64(body.data);
+        status = get_u32(body.data + 8);
+        *ret_count = get_u32(body.data + 12);
+        if (!c->is_on || !c->asked_index || *ret_first != c->asked_index)
+                return false; /* late */
+        if (status == FETCH_MISMATCH && c->next > s->applied_index + 1) {
+                c->next = s->applied_index + 1;
+                c->asked_index = 0;
+                ask(s);
+                return false;
+        }
+        if (status != FETCH_OK || !*ret_count || *ret_first + *ret_count - 1 > c->last_index)
+                return false; /* asked again when it is overdue */
+        if (!entries_from_bytes(
+                    s, bytes_of(body.data + ANSWER_HEAD_SIZE, body.size - ANSWER_HEAD_SIZE), *ret_count))
+                return false;
+        return persistence_has_room(s->persistence, body.size, *ret_count) == 0;
+}
+
+void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body)
+{
+        struct catch_up *c = &s->catch_up;
+        uint64_t first;
+        unsigned count;
+        int r;
+
+        (void)from;
+        if (!take_answer(s, body, &first, &count))
+                return;
+        r = take_run(s, first, count);
+        if (r) {
+                store_fail(s, "catching up");
+                return;
+        }
+        c->asked_index = 0;
+        c->next = first + count;
+        c->check_index = first + count - 1;
+        memcpy(&c->check_chain, body.data + 16, sizeof(c->check_chain));
+        ask(s);
+        replica_stepped(s, 0);
+}
+
+static int check(struct store *s)
+{
+        struct catch_up *c = &s->catch_up;
+        struct record_chain chain;
+        uint64_t term;
+        int r = persistence_entry_mark(s->persistence, c->check_index, &term, &chain);
+
+        if (r)
+                return r > 0 ? fault_raise(-EIO) : fault_fold(r);
+        c->check_index = 0;
+        return memcmp(&chain, &c->check_chain, sizeof(chain)) == 0 ? 0 : fault_raise(-EBADMSG);
+}
+
+static int finish(struct store *s)
+{
+        struct cluster_update u;
+        int r;
+
+        s->catch_up.is_on = false;
+        os_timer_stop(&s->catch_up.timer);
+        r = cluster_raft_installed(s->raft, os_monotonic_us(s->os), &u);
+        return r ? fault_fold(r) : replica_carry_out(s, &u);
+}
+
+void catch_up_go_on(struct store *s)
+{
+        struct catch_up *c = &s->catch_up;
+        uint64_t synced;
+        int r = 0;
+
+        if (!c->is_on)
+                return;
+        synced = persistence_synced_index(s->persistence);
+        if (c->check_index && synced >= c->check_index) {
+                r = check(s);
+                /* What was compared is committed: it becomes visible, and is sealed, as it comes. */
+                if (!r)
+                        s->commit_index = MAX(s->commit_index, MIN(synced, c->last_index));
+        }
+        if (!r && !c->check_index && s->commit_index >= c->last_index && s->applied_index >= c->last_index)
+                r = finish(s);
+        if (r) {
+                store_fail(s, "catching up");
+                return;
+        }
+        ask(s);
+        if (s->applied_index < MIN(s->commit_index, synced) || !c->is_on)
+                replica_stepped(s, 0);
+}
+
+/* ---- the one that gives ---- */
+
+struct serving {
+        struct store *store;
+        uint64_t node_id;
+        uint64_t first;
+};
+
+static void answer(struct store *s, uint64_t node_id, uint64_t first, enum fetch_status status,
+        const struct persistence_entries *run)
+{
+        struct buffer *head = &s->replication.head;
+        unsigned n = 1;
+        uint8_t *at;
+
+        if (run)
+                n = entries_to_pieces(s, run);
+        buffer_clear(head);
+        buffer_reserve(head, ANSWER_HEAD_SIZE);
+        at = head->data;
+        head->size = ANSWER_HEAD_SIZE;
+        memset(at, 0, ANSWER_HEAD_SIZE);
+        put_u64(at, first);
+        put_u32(at + 8, status);
+        if (run) {
+                put_u32(at + 12, run->count);
+                memcpy(at + 16, &run->chain, sizeof(run->chain));
+                s->replication.pieces[0] = buffer_bytes(head);
+                store_send(s, node_id, STORE_LINK_BULK, MESSAGE_FETCHED, s->replication.pieces, n);
+        } else {
+                struct bytes piece = buffer_bytes(head);
+
+                store_send(s, node_id, STORE_LINK_BULK, MESSAGE_FETCHED, &piece, 1);
+        }
+        replication_flush(s);
+}
+
+static void on_fetched(void *arg, int result, const struct persistence_entries *run)
+{
+        struct serving *serving = arg;
+        struct store *s = serving->store;
+        uint64_t node_id = serving->node_id, first = serving->first;
+
+        free(serving);
+        if (result == PERSISTENCE_END)
+                return;
+        s->catch_up.serving--;
+        if (s->state == STORE_FAILED || s->is_close_posted)
+                return;
+        if (result)
+                answer(s, node_id, first, FETCH_ABSENT, NULL);
+        else
+                answer(s, node_id, first, FETCH_OK, run);
+}
+
+void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body)
+{
+        struct serving *serving;
+        uint64_t first, last, term;
+        struct record_chain chain;
+
+        if (body.size != REQUEST_SIZE || s->catch_up.serving >= SERVING_MAX)
+                return;
+        first = get_u64(body.data);
+        term = get_u64(body.data + 8);
+        last = MIN(get_u64(body.data + 16), s->applied_index);
+        if (first == 0 || first > last) {
+                answer(s, from, first, FETCH_ABSENT, NULL);
+                return;
+        }
+        if (term && first > 1) {
+                uint64_t own = 0;
+                int r = persistence_entry_mark(s->persistence, first - 1, &own, &chain);
+
+                if (r || own != term) {
+                        answer(s, from, first, r ? FETCH_ABSENT : FETCH_MISMATCH, NULL);
+                        return;
+                }
+        }
+        serving = MEMORY_NEW(struct serving);
+        *serving = (struct serving){s, from, first};
+        s->catch_up.serving++;
+        persistence_fetch(s->persistence, first, last, FETCH_SIZE, on_fetched, serving);
+}

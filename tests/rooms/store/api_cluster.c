@@ -1,0 +1,204 @@
+/* A store on several nodes: replication, failover, catching up, members. */
+#include "cluster_support.h"
+
+TEST(three_nodes, elect_one_leader_and_replicate_what_it_acknowledges_G1)
+{
+        struct trio t;
+        struct member *leader;
+        struct answer a;
+
+        trio_new(&t, 1, 3, 0);
+        leader = trio_leader(&t);
+        for (uint64_t i = 0; i < 50; i++) {
+                a = member_put(leader, "orders-1",
+                        i ? EXACT(i - 1) : (struct expected){.kind = EXPECTED_NONE}, i + 1, 100, true);
+                assert_int_equal(a.verdict, STORE_OK);
+        }
+        trio_run(&t, 100 * 1000);
+        for (unsigned i = 0; i < 3; i++) {
+                struct store_stream_info info;
+
+                assert_true(t.members[i].has_opened);
+                assert_int_equal(member_next(&t.members[i]), 51); /* with the store's own first event */
+                assert_int_equal(store_stream_info(t.members[i].store, BYTES_LITERAL("orders-1"), &info), 0);
+                assert_int_equal(info.last_revision, 49);
+        }
+        trio_end(&t);
+}
+
+TEST(three_nodes, go_on_without_their_leader_and_take_it_back)
+{
+        struct trio t;
+        struct member *leader, *next;
+        struct answer a;
+
+        trio_new(&t, 2, 3, 0);
+        leader = trio_leader(&t);
+        for (uint64_t i = 0; i < 20; i++)
+                assert_int_equal(
+                        member_put(leader, "a", (struct expected){.kind = EXPECTED_ANY}, i + 1, 100, true)
+                                .verdict,
+                        STORE_OK);
+        member_stop(leader);
+        next = trio_leader(&t);
+        assert_ptr_not_equal(next, leader);
+        a = member_put(next, "a", EXACT(19), 100, 100, true);
+        assert_int_equal(a.verdict, STORE_OK);
+        assert_int_equal(a.result.position, 21);
+        member_start(leader);
+        trio_run(&t, 3 * 1000 * 1000);
+        assert_int_equal(member_next(leader), 22);
+        assert_true(store_is_ready(leader->store));
+        /* It follows: an append that requires the leader is refused with its name. */
+        if (!store_is_leading(leader->store)) {
+                a = member_put(leader, "a", EXACT(20), 101, 100, true);
+                assert_int_equal(a.verdict, STORE_NOT_LEADER);
+                assert_int_equal(a.result.leader_id, trio_leader(&t)->node_id);
+        }
+        trio_end(&t);
+}
+
+TEST(three_nodes, a_leader_that_is_cut_off_answers_unknown_and_its_entries_give_way)
+{
+        struct trio t;
+        struct member *leader, *next;
+        struct answer a;
+        unsigned l;
+
+        trio_new(&t, 3, 3, 0);
+        leader = trio_leader(&t);
+        l = (unsigned)(leader->node_id - 1);
+        assert_int_equal(
+                member_put(leader, "a", (struct expected){.kind = EXPECTED_NONE}, 1, 100, true).verdict,
+                STORE_OK);
+        for (unsigned i = 0; i < 3; i++)
+                t.is_cut[l][i] = t.is_cut[i][l] = true;
+        a = member_put(leader, "a", EXACT(0), 2, 100, true);
+        assert_int_equal(a.verdict, STORE_UNKNOWN);
+        assert_false(store_is_leading(leader->store));
+        next = trio_leader(&t);
+        assert_ptr_not_equal(next, leader);
+        assert_int_equal(member_put(next, "a", EXACT(0), 3, 100, true).verdict, STORE_OK);
+        memset(t.is_cut, 0, sizeof t.is_cut);
+        trio_run(&t, 3 * 1000 * 1000);
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(member_next(&t.members[i]), 3);
+        /* The heads of the old leader know of what the new one wrote. */
+        {
+                struct store_stream_info info;
+
+                assert_int_equal(store_stream_info(leader->store, BYTES_LITERAL("a"), &info), 0);
+                assert_int_equal(info.last_revision, 1);
+        }
+        trio_end(&t);
+}
+
+static void on_change(void *arg, enum store_verdict verdict, const char *problem)
+{
+        if (verdict && arg)
+                print_message("%s\n", problem);
+        *(int *)arg = (int)verdict;
+}
+
+static int change(
+        struct trio *t, struct member *leader, enum store_change what, uint64_t node_id, const char *address)
+{
+        int verdict = -1;
+
+        store_change_members(leader->store, what, node_id, address, os_monotonic_us(t->os) + 30 * 1000 * 1000,
+                on_change, &verdict);
+        for (unsigned n = 0; n < 4000 && verdict < 0; n++)
+                trio_run(t, 10 * 1000);
+        return verdict;
+}
+
+TEST(a_node_that_joins, fetches_sealed_history_and_can_be_promoted)
+{
+        struct trio t;
+        struct member *leader;
+
+        trio_new(&t, 4, 3, 1);
+        leader = trio_leader(&t);
+        for (uint64_t i = 0; i < 300; i++)
+                assert_int_equal(
+                        member_put(leader, "a", (struct expected){.kind = EXPECTED_ANY}, i + 1, 8000, true)
+                                .verdict,
+                        STORE_OK);
+        trio_run(&t, 5 * 1000 * 1000);
+        assert_int_equal(change(&t, leader, STORE_ADD, 4, "node-4:2112"), STORE_OK);
+        assert_int_equal(change(&t, leader, STORE_PROMOTE, 4, NULL), STORE_OK);
+        assert_int_equal(member_put(leader, "a", EXACT(299), 1000, 100, true).verdict, STORE_OK);
+        trio_run(&t, 1000 * 1000);
+        assert_int_equal(member_next(&t.members[3]), 302);
+        assert_int_equal(change(&t, leader, STORE_REMOVE, 4, NULL), STORE_OK);
+        trio_end(&t);
+}
+
+TEST(a_leader, hands_its_office_over)
+{
+        struct trio t;
+        struct member *leader, *next;
+
+        trio_new(&t, 5, 3, 0);
+        leader = trio_leader(&t);
+        next = trio_follower(&t, leader);
+        assert_int_equal(
+                member_put(leader, "a", (struct expected){.kind = EXPECTED_NONE}, 1, 100, true).verdict,
+                STORE_OK);
+        trio_run(&t, 300 * 1000);
+        assert_int_equal(change(&t, leader, STORE_TRANSFER, next->node_id, NULL), STORE_OK);
+        trio_run(&t, 300 * 1000);
+        assert_ptr_equal(trio_leader(&t), next);
+        assert_int_equal(member_put(next, "a", EXACT(0), 2, 100, true).verdict, STORE_OK);
+        trio_end(&t);
+}
+
+struct waited {
+        struct store_wait wait;
+        int verdict;
+};
+
+static void on_waited(struct store_wait *wait, enum store_verdict verdict)
+{
+        ((struct waited *)wait->arg)->verdict = (int)verdict;
+}
+
+TEST(a_follower, reads_what_was_acknowledged_before_it_asked_G7)
+{
+        struct trio t;
+        struct member *leader, *follower;
+
+        trio_new(&t, 6, 3, 0);
+        leader = trio_leader(&t);
+        follower = trio_follower(&t, leader);
+        for (uint64_t i = 0; i < 30; i++) {
+                struct waited w = {.wait = {.done = on_waited}, .verdict = -1};
+                struct answer a =
+                        member_put(leader, "a", (struct expected){.kind = EXPECTED_ANY}, i + 1, 100, true);
+                struct member *asked = i % 2 ? leader : follower;
+
+                w.wait.arg = &w;
+                assert_int_equal(a.verdict, STORE_OK);
+                if (store_wait_linearizable(asked->store, &w.wait, os_monotonic_us(t.os) + 2 * 1000 * 1000))
+                        w.verdict = STORE_OK;
+                while (w.verdict < 0)
+                        trio_run(&t, 100);
+                assert_int_equal(w.verdict, STORE_OK);
+                assert_true(member_next(asked) > a.result.position);
+        }
+        trio_end(&t);
+}
+
+int main(void)
+{
+        static const struct CMUnitTest tests[] = {
+                TEST_ROW(three_nodes, elect_one_leader_and_replicate_what_it_acknowledges_G1),
+                TEST_ROW(three_nodes, go_on_without_their_leader_and_take_it_back),
+                TEST_ROW(three_nodes, a_leader_that_is_cut_off_answers_unknown_and_its_entries_give_way),
+                TEST_ROW(a_node_that_joins, fetches_sealed_history_and_can_be_promoted),
+                TEST_ROW(a_leader, hands_its_office_over),
+                TEST_ROW(a_follower, reads_what_was_acknowledged_before_it_asked_G7),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
