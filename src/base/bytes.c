@@ -74,14 +74,12 @@ bool bytes_is_utf8(struct bytes b)
         return true;
 }
 
-void buffer_reserve(struct buffer *b, size_t more)
+void buffer_grow(struct buffer *b, size_t more)
 {
         size_t want = b->size + more;
         size_t capacity = b->capacity ? b->capacity : 64;
 
         assert(want >= b->size);
-        if (want <= b->capacity)
-                return;
         while (capacity < want)
                 capacity += capacity / 2 + 64;
         b->data = memory_resize(b->data, capacity);

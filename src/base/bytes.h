@@ -161,7 +161,13 @@ struct buffer {
         size_t capacity;
 };
 
-void buffer_reserve(struct buffer *b, size_t more); /* room for `more` bytes behind size */
+void buffer_grow(struct buffer *b, size_t more);
+/* Room for `more` bytes behind size. */
+static inline void buffer_reserve(struct buffer *b, size_t more)
+{
+        if (UNLIKELY(more > b->capacity - b->size))
+                buffer_grow(b, more);
+}
 void buffer_add(struct buffer *b, const void *data, size_t size);
 void buffer_add_bytes(struct buffer *b, struct bytes bytes);
 void buffer_add_string(struct buffer *b, const char *s);

@@ -5,23 +5,30 @@
 
 /* ---- event ids ---- */
 
-/* Eight hexadecimal digits at once, a byte of the word each: ids of clients are random, so a branch or a
- * table for each digit costs more than all of this. Sets a bit of *bad if one is no digit. Gives the four
- * bytes. */
-static inline uint32_t parse_digits(uint64_t text, uint64_t *bad)
-{
-        const uint64_t each = 0x0101010101010101u;
-        const uint64_t high = 0x80 * each;
-        uint64_t low = text & ~high; /* so that no sum carries into the next byte */
-        uint64_t folded = low | 0x20 * each;
-        uint64_t is_number = (low + (0x80 - '0') * each) & ~(low + (0x7f - '9') * each) & high;
-        uint64_t is_letter = (folded + (0x80 - 'a') * each) & ~(folded + (0x7f - 'f') * each) & high;
-        uint64_t n = (low & 0x0f * each) + (is_letter >> 7) * 9;
+/* Sixteen hexadecimal digits at once, as the compiler knows to do it on each machine: ids of clients are
+ * random, so a branch or a table for each digit costs more than all of this. */
+typedef uint8_t digits_bytes __attribute__((vector_size(16)));
+typedef uint16_t digits_pairs __attribute__((vector_size(16)));
+typedef uint64_t digits_words __attribute__((vector_size(16)));
 
-        *bad |= (text & high) | ((is_number | is_letter) ^ high);
-        n = (n << 4 | n >> 8) & 0x00ff00ff00ff00ffu;
-        n = (n | n >> 8) & 0x0000ffff0000ffffu;
-        return (uint32_t)(n | n >> 16);
+/* Adds what is no digit to *bad. Gives the eight bytes, each in the lower half of a pair. */
+static inline digits_words parse_digits(uint64_t first, uint64_t second, digits_bytes *bad)
+{
+        digits_bytes text = (digits_bytes)(digits_words){first, second};
+        digits_bytes number = text - '0';
+        digits_bytes letter = (text | 0x20) - 'a';
+        digits_bytes is_number = (digits_bytes)(number < 10);
+        digits_bytes is_letter = (digits_bytes)(letter < 6);
+        digits_pairs n = (digits_pairs)((number & is_number) | ((letter + 10) & is_letter));
+
+        *bad |= ~(is_number | is_letter);
+        return (digits_words)((n << 4 | n >> 8) & 0xff);
+}
+
+static inline uint64_t squeeze(uint64_t pairs)
+{
+        pairs = (pairs | pairs >> 8) & 0x0000ffff0000ffffu;
+        return (uint32_t)(pairs | pairs >> 16);
 }
 
 static inline uint64_t two_groups(const uint8_t *first, const uint8_t *second)
@@ -32,26 +39,24 @@ static inline uint64_t two_groups(const uint8_t *first, const uint8_t *second)
 bool event_id_parse(struct bytes text, struct event_id *ret)
 {
         const uint8_t *at = text.data;
-        uint32_t words[4];
-        uint64_t bad = 0;
+        digits_bytes bad = {0};
+        digits_words high, low;
 
         if (text.size == EVENT_ID_TEXT_SIZE) {
                 if (at[8] != '-' || at[13] != '-' || at[18] != '-' || at[23] != '-')
                         return false;
-                words[0] = parse_digits(get_u64(at), &bad);
-                words[1] = parse_digits(two_groups(at + 9, at + 14), &bad);
-                words[2] = parse_digits(two_groups(at + 19, at + 24), &bad);
-                words[3] = parse_digits(get_u64(at + 28), &bad);
+                high = parse_digits(get_u64(at), two_groups(at + 9, at + 14), &bad);
+                low = parse_digits(two_groups(at + 19, at + 24), get_u64(at + 28), &bad);
         } else if (text.size == 2 * sizeof ret->bytes) {
-                for (unsigned i = 0; i < COUNT_OF(words); i++)
-                        words[i] = parse_digits(get_u64(at + 8 * i), &bad);
+                high = parse_digits(get_u64(at), get_u64(at + 8), &bad);
+                low = parse_digits(get_u64(at + 16), get_u64(at + 24), &bad);
         } else {
                 return false;
         }
-        if (bad)
+        if (((digits_words)bad)[0] | ((digits_words)bad)[1])
                 return false;
-        put_u64(ret->bytes, words[0] | (uint64_t)words[1] << 32);
-        put_u64(ret->bytes + 8, words[2] | (uint64_t)words[3] << 32);
+        put_u64(ret->bytes, squeeze(high[0]) | squeeze(high[1]) << 32);
+        put_u64(ret->bytes + 8, squeeze(low[0]) | squeeze(low[1]) << 32);
         return true;
 }
 

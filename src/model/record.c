@@ -324,9 +324,8 @@ static void writer_add_stream(
                 (struct record_writer_stream){name_at, name.size, next_revision};
 }
 
-static void assert_draft_is_within_limits(struct bytes stream, uint64_t revision, const struct event_draft *e)
+static void assert_draft_is_within_limits(uint64_t revision, const struct event_draft *e)
 {
-        assert(stream.size > 0 && stream.size <= STREAM_SIZE_MAX);
         assert(revision <= REVISION_MAX);
         assert(e->type.size > 0 && e->type.size <= LIMIT_EVENT_TYPE_SIZE_MAX);
         assert(e->data.size <= LIMIT_EVENT_SIZE_MAX);
@@ -334,43 +333,27 @@ static void assert_draft_is_within_limits(struct bytes stream, uint64_t revision
         assert(e->tag_count <= LIMIT_TAGS_MAX);
 }
 
-void record_events_add(
-        struct record_events_writer *w, struct bytes stream, uint64_t revision, const struct event_draft *e)
+/* Room for all of an event but its stream's name and revision, which may be there already. */
+static void writer_reserve(struct record_events_writer *w, const struct event_draft *e, size_t name_size)
 {
-        unsigned ordinal = writer_find(w, stream);
-        uint8_t flags = e->content_type == CONTENT_JSON ? EVENT_IS_JSON : 0;
-        size_t size = EVENT_OVERHEAD_MAX + stream.size + e->type.size + e->data.size + e->metadata.size;
-        uint8_t *start;
-        uint8_t *at;
-
-        assert_draft_is_within_limits(stream, revision, e);
-        assert(w->event_count < LIMIT_APPEND_EVENTS_MAX);
-        assert(!w->has_tombstone);
-        assert(revision != REVISION_MAX || w->event_count == 0);
+        size_t size = EVENT_OVERHEAD_MAX + name_size + e->type.size + e->data.size + e->metadata.size;
 
         for (unsigned i = 0; i < e->tag_count; i++) {
                 assert(e->tags[i].size <= LIMIT_TAG_SIZE_MAX);
                 size += e->tags[i].size + VARINT_SIZE_MAX;
         }
         buffer_reserve(w->out, size);
-        start = w->out->data + w->out->size;
-        at = start + 1;
+}
 
-        if (ordinal < w->stream_count) {
-                struct record_writer_stream *s = &writer_streams(w)[ordinal];
-
-                assert(revision == s->next_revision);
-                s->next_revision++;
-                at += varint_put(at, ordinal);
-        } else {
-                flags |= EVENT_STREAM_BY_NAME;
-                at = put_bytes(at, stream);
-                writer_add_stream(w, (size_t)(at - w->out->data) - stream.size, stream, revision + 1);
-                at += varint_put(at, revision);
-        }
+/* Everything behind stream and revision; the flags come last. */
+static void writer_put_content(struct record_events_writer *w, uint8_t *start, uint8_t *at, uint8_t flags,
+        const struct event_draft *e, bool has_same_type)
+{
+        if (e->content_type == CONTENT_JSON)
+                flags |= EVENT_IS_JSON;
         memcpy(at, e->id.bytes, ID_SIZE);
         at += ID_SIZE;
-        if (w->event_count && bytes_equal(e->type, bytes_of(w->out->data + w->type_at, w->type_size))) {
+        if (has_same_type) {
                 flags |= EVENT_SAME_TYPE;
         } else {
                 at = put_bytes(at, e->type);
@@ -390,11 +373,56 @@ void record_events_add(
         }
         *start = flags;
 
-        assert((size_t)(at - start) <= size);
-        w->out->size += (size_t)(at - start);
+        w->out->size = (size_t)(at - w->out->data);
+        assert(w->out->size <= w->out->capacity);
         w->event_count++;
+}
+
+void record_events_add(
+        struct record_events_writer *w, struct bytes stream, uint64_t revision, const struct event_draft *e)
+{
+        unsigned ordinal = writer_find(w, stream);
+        bool has_same_type =
+                w->event_count && bytes_equal(e->type, bytes_of(w->out->data + w->type_at, w->type_size));
+        uint8_t *start;
+        uint8_t *at;
+
+        assert(stream.size > 0 && stream.size <= STREAM_SIZE_MAX);
+        assert_draft_is_within_limits(revision, e);
+        assert(w->event_count < LIMIT_APPEND_EVENTS_MAX);
+        assert(!w->has_tombstone);
+        assert(revision != REVISION_MAX || w->event_count == 0);
+
+        if (ordinal < w->stream_count) {
+                w->last_stream = ordinal;
+                record_events_add_another(w, revision, e, has_same_type);
+                return;
+        }
+        writer_reserve(w, e, stream.size);
+        start = w->out->data + w->out->size;
+        at = put_bytes(start + 1, stream);
+        writer_add_stream(w, (size_t)(at - w->out->data) - stream.size, stream, revision + 1);
+        at += varint_put(at, revision);
+        writer_put_content(w, start, at, EVENT_STREAM_BY_NAME, e, has_same_type);
         w->last_stream = ordinal;
         w->has_tombstone = revision == REVISION_MAX;
+}
+
+void record_events_add_another(
+        struct record_events_writer *w, uint64_t revision, const struct event_draft *e, bool has_same_type)
+{
+        struct record_writer_stream *s = &writer_streams(w)[w->last_stream];
+        uint8_t *start;
+
+        assert_draft_is_within_limits(revision, e);
+        assert(w->event_count > 0 && w->event_count < LIMIT_APPEND_EVENTS_MAX);
+        assert(!w->has_tombstone);
+        assert(revision == s->next_revision && revision != REVISION_MAX);
+
+        s->next_revision++;
+        writer_reserve(w, e, 0);
+        start = w->out->data + w->out->size;
+        writer_put_content(w, start, start + 1 + varint_put(start + 1, w->last_stream), 0, e, has_same_type);
 }
 
 /* ---- reader of events ---- */

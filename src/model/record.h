@@ -103,6 +103,9 @@ void record_events_begin(struct record_events_writer *w, struct buffer *out, uin
  * revisions, except a tombstone (REVISION_MAX), which is alone in its record. */
 void record_events_add(
         struct record_events_writer *w, struct bytes stream, uint64_t revision, const struct event_draft *e);
+/* As record_events_add, for one of the same stream as the event before; `has_same_type`: of the same type as well. */
+void record_events_add_another(
+        struct record_events_writer *w, uint64_t revision, const struct event_draft *e, bool has_same_type);
 void record_events_end(struct record_events_writer *w); /* frees what the writer holds; `out` stays */
 
 /* Walks the events of a payload whose sum has been verified; its content is not trusted all the same. The
