@@ -89,31 +89,40 @@ static uint32_t ids_fetch(const struct ids *ids, const struct persistence_id *id
         return slot;
 }
 
-static void ids_push(struct ids *ids, const struct persistence_id *id, uint32_t slot)
+/* Links the oldest one that is in no slot yet. */
+static void ids_link_oldest(struct ids *ids)
 {
-        uint32_t ticket;
+        uint32_t ticket = ids->tickets - ids->unlinked + 1;
 
-        if (ids->unlinked == IDS_UNLINKED_MAX) {
-                ticket = ids->tickets - IDS_UNLINKED_MAX + 1;
-                ids_link(ids, ids->unlinked_slots[ticket % IDS_UNLINKED_MAX],
-                        ids_place(ids, IDS_UNLINKED_MAX), ticket);
-                ids->unlinked--;
-        }
-        ticket = ++ids->tickets;
-        ids->unlinked_slots[ticket % IDS_UNLINKED_MAX] = slot;
-        ids->unlinked++;
-        ids->ring[ids->head] = *id;
-        ids->head = ids->head + 1 < ids->capacity ? ids->head + 1 : 0;
+        ids_link(ids, ids->unlinked_slots[ticket % IDS_UNLINKED_MAX], ids_place(ids, ids->unlinked), ticket);
+        ids->unlinked--;
+}
+
+static uint32_t ids_put(struct ids *ids, const struct persistence_id *id)
+{
+        uint32_t at = ids->head;
+
+        ids->ring[at] = *id;
+        ids->head = at + 1 < ids->capacity ? at + 1 : 0;
+        ids->tickets++;
+        return at;
 }
 
 void ids_add(struct ids *ids, const struct persistence_id *id)
 {
+        uint32_t slot;
+
         if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
                 if (ids->count == ids->capacity)
                         ids_grow(ids);
                 ids->count++;
         }
-        ids_push(ids, id, ids_fetch(ids, id));
+        if (ids->unlinked == IDS_UNLINKED_MAX)
+                ids_link_oldest(ids);
+        slot = ids_fetch(ids, id);
+        ids_put(ids, id);
+        ids->unlinked_slots[ids->tickets % IDS_UNLINKED_MAX] = slot;
+        ids->unlinked++;
 }
 
 void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t count)
@@ -122,16 +131,22 @@ void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t cou
         uint32_t i;
 
         assert(count <= IDS_AT_ONCE_MAX);
-        if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) { /* the slots may move in between */
+        /* Few gain nothing; while the window grows the slots may move in between. */
+        if (count <= IDS_UNLINKED_MAX || ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
                 for (i = 0; i < count; i++)
                         ids_add(ids, &all[i]);
                 return;
         }
-        /* In a loop of their own the fetches go on side by side; each waits for a page table as well. */
+        /* In a loop of their own the fetches go on side by side. */
         for (i = 0; i < count; i++)
                 slots[i] = ids_fetch(ids, &all[i]);
-        for (i = 0; i < count; i++)
-                ids_push(ids, &all[i], slots[i]);
+        while (ids->unlinked)
+                ids_link_oldest(ids);
+        for (i = 0; i < count; i++) {
+                uint32_t at = ids_put(ids, &all[i]);
+
+                ids_link(ids, slots[i], at, ids->tickets);
+        }
 }
 
 static bool ids_take(const struct ids *ids, uint32_t at, const struct event_id *id, uint64_t stream_hash,
