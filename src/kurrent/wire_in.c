@@ -176,7 +176,14 @@ static int read_uuid(struct bytes message, struct wire_uuid *ret, bool *ret_has)
         bool has = false;
         int r;
 
-        while (!(r = next_field(&in, &f))) {
+        /* Nearly every id is a text and nothing else. */
+        if (LIKELY(message.size == 2 + EVENT_ID_TEXT_SIZE && in.at[0] == (UUID_STRING << 3 | WIRE_BYTES) &&
+                    in.at[1] == EVENT_ID_TEXT_SIZE)) {
+                ret->is_text = true;
+                has = event_id_parse(bytes_of(in.at + 2, EVENT_ID_TEXT_SIZE), &ret->id);
+                in.at = in.end;
+        }
+        while (!(r = wire_next(&in, &f))) {
                 if (is_bytes(&f, UUID_STRING)) {
                         ret->is_text = true;
                         has = event_id_parse(f.bytes, &ret->id);
@@ -280,21 +287,54 @@ int wire_in_options(struct bytes message, struct wire_options *ret)
 #define is_text(bytes, literal)                                                                              \
         ((bytes).size == sizeof("" literal) - 1 && memcmp((bytes).data, literal, sizeof(literal) - 1) == 0)
 
-static int read_entry(struct bytes message, struct event_draft *draft, unsigned *seen)
+/* An entry as nearly all are: key, then value, each shorter than 128 bytes. False: it is another. */
+static inline bool read_short_entry(struct bytes message, struct bytes *ret_key, struct bytes *ret_value)
+{
+        const uint8_t *at = message.data;
+        size_t key, value;
+
+        if (message.size < 4 || at[0] != (ENTRY_KEY << 3 | WIRE_BYTES) || at[1] >= 0x80)
+                return false;
+        key = at[1];
+        if (message.size < 4 + key || at[2 + key] != (ENTRY_VALUE << 3 | WIRE_BYTES) || at[3 + key] >= 0x80)
+                return false;
+        value = at[3 + key];
+        if (message.size != 4 + key + value)
+                return false;
+        *ret_key = bytes_of(at + 2, key);
+        *ret_value = bytes_of(at + 4 + key, value);
+        return true;
+}
+
+static int read_long_entry(struct bytes message, struct bytes *ret_key, struct bytes *ret_value)
 {
         struct wire_in in = wire_in(message);
-        struct bytes key = BYTES_EMPTY;
-        struct bytes value = BYTES_EMPTY;
         struct wire_field f;
         int r;
 
-        while (!(r = next_field(&in, &f))) {
+        *ret_key = *ret_value = BYTES_EMPTY;
+        while (!(r = wire_next(&in, &f))) {
                 if (is_bytes(&f, ENTRY_KEY))
-                        key = f.bytes;
+                        *ret_key = f.bytes;
                 else if (is_bytes(&f, ENTRY_VALUE))
-                        value = f.bytes;
+                        *ret_value = f.bytes;
                 else if (is_of_wrong_type(&f, ENTRY_VALUE))
                         return WIRE_MALFORMED;
+        }
+        return ended(r);
+}
+
+static int read_entry(struct bytes message, struct event_draft *draft, unsigned *seen)
+{
+        struct bytes key, value;
+
+        if (!read_short_entry(message, &key, &value)) {
+                struct bytes long_key, long_value;
+
+                if (read_long_entry(message, &long_key, &long_value))
+                        return WIRE_MALFORMED;
+                key = long_key;
+                value = long_value;
         }
         if (is_text(key, "type")) {
                 draft->type = value;
@@ -305,7 +345,7 @@ static int read_entry(struct bytes message, struct event_draft *draft, unsigned 
                 draft->content_type = is_json ? CONTENT_JSON : CONTENT_BINARY;
                 *seen |= SEEN_CONTENT_TYPE;
         }
-        return ended(r);
+        return 0;
 }
 
 int wire_in_proposed(struct bytes message, struct event_draft *ret, unsigned *ret_seen)
@@ -313,11 +353,11 @@ int wire_in_proposed(struct bytes message, struct event_draft *ret, unsigned *re
         struct wire_in in = wire_in(message);
         struct wire_uuid uuid = {0};
         struct wire_field f;
+        unsigned seen = 0;
         bool has_id = false;
         int r;
 
         *ret = (struct event_draft){0};
-        *ret_seen = 0;
         while (!(r = next_field(&in, &f))) {
                 int inner = 0;
 
@@ -328,7 +368,7 @@ int wire_in_proposed(struct bytes message, struct event_draft *ret, unsigned *re
                 if (f.number == PROPOSED_ID)
                         inner = read_uuid(f.bytes, &uuid, &has_id);
                 else if (f.number == PROPOSED_METADATA)
-                        inner = read_entry(f.bytes, ret, ret_seen);
+                        inner = read_entry(f.bytes, ret, &seen);
                 else if (f.number == PROPOSED_CUSTOM_METADATA)
                         ret->metadata = f.bytes;
                 else
@@ -337,8 +377,7 @@ int wire_in_proposed(struct bytes message, struct event_draft *ret, unsigned *re
                         return WIRE_MALFORMED;
         }
         ret->id = uuid.id;
-        if (has_id)
-                *ret_seen |= SEEN_ID;
+        *ret_seen = seen | (has_id ? SEEN_ID : 0);
         return ended(r);
 }
 
@@ -352,6 +391,13 @@ int wire_in_append(struct bytes message, struct wire_append *ret)
         bool has_options = false;
         int r;
 
+        /* Nearly every message is one event and nothing else. */
+        if (LIKELY(!next_field(&in, &f) && is_bytes(&f, APPEND_PROPOSED) && in.at == in.end)) {
+                ret->is_options = false;
+                ret->proposed = f.bytes;
+                return 0;
+        }
+        in = wire_in(message);
         while (!(r = next_field(&in, &f))) {
                 if (f.number != APPEND_OPTIONS && f.number != APPEND_PROPOSED)
                         continue;
