@@ -231,12 +231,19 @@ static void build_begin(struct build *b, struct store *s, struct pending *p)
         record_events_begin(&b->writer, &s->group, s->last_time_us);
 }
 
-static uint64_t build_event(struct build *b, struct target *t, const struct event_draft *e)
+/* `before`: the event before if it is one of the same stream, else NULL. */
+static uint64_t build_event(
+        struct build *b, struct target *t, const struct event_draft *e, const struct event_draft *before)
 {
         struct head_change *c = change_of(b, t->head);
         uint64_t revision = heads_add_event(c, t->is_meta, b->next_position, e);
 
-        record_events_add(&b->writer, t->name, revision, e);
+        if (before)
+                record_events_add_another(&b->writer, revision, e,
+                        e->type.data == before->type.data ? e->type.size == before->type.size
+                                                          : bytes_equal(e->type, before->type));
+        else
+                record_events_add(&b->writer, t->name, revision, e);
         flying_ids_add(&b->store->ids, b->pending, &e->id, t->hash, revision, b->next_position);
         return b->next_position++;
 }
@@ -260,7 +267,7 @@ static uint64_t build_metadata(struct build *b, struct head *h, struct bytes bod
         meta.name = bytes_of(name, h->name_size + 2);
         meta.hash = name_hash(meta.name);
         random_id(s, &e.id);
-        return build_event(b, &meta, &e);
+        return build_event(b, &meta, &e, NULL);
 }
 
 /* A soft-deleted stream begins anew: its metadata as `body` has it, but with what was before out of sight. */
@@ -473,7 +480,8 @@ static void write_append(const struct request *rq, struct target *targets, uint6
         for (unsigned i = 0; i < a->event_count; i++) {
                 const struct store_append_event *e = &a->events[i];
                 struct target *t = &targets[e->stream];
-                uint64_t position = build_event(&b, t, &e->draft);
+                bool is_another = i > 0 && e[-1].stream == e->stream;
+                uint64_t position = build_event(&b, t, &e->draft, is_another ? &e[-1].draft : NULL);
 
                 if (i == 0)
                         p->result.first_position = position;
