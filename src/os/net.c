@@ -82,6 +82,7 @@ const char *os_conn_problem(const struct os_conn *conn)
 /* A lookup that is dropped lives on until its work is done, without its user. */
 struct os_lookup {
         struct os_work work;
+        struct list link; /* of the machine */
         char host[OS_HOST_SIZE_MAX + 1];
         struct os_addresses addresses;
         const char *problem;
@@ -102,6 +103,7 @@ static void on_looked_up(struct os_work *work)
 {
         struct os_lookup *lookup = work->arg;
 
+        list_remove(&lookup->link);
         if (lookup->done)
                 lookup->done(lookup->arg, &lookup->addresses, lookup->problem);
         free(lookup);
@@ -120,9 +122,20 @@ int os_resolve(struct os *os, const char *host, os_resolve_done *done, void *arg
         lookup->done = done;
         lookup->arg = arg;
         lookup->work = (struct os_work){.work = look_up, .done = on_looked_up, .arg = lookup};
+        list_add_last(&os->lookups, &lookup->link);
         os_work_submit(os, OS_LANE_CALL, &lookup->work);
         *ret = lookup;
         return 0;
+}
+
+void os_lookups_lose(struct os *os)
+{
+        while (!list_is_empty(&os->lookups)) {
+                struct os_lookup *lookup = CONTAINER_OF(os->lookups.next, struct os_lookup, link);
+
+                list_remove(&lookup->link);
+                free(lookup);
+        }
 }
 
 void os_lookup_drop(struct os_lookup **lookup)

@@ -246,6 +246,7 @@ void os_machine_init(struct os *os)
         assert(os->clock && os->disk);
         assert(os->loop && os->net);
         list_init(&os->hooks);
+        list_init(&os->lookups);
 }
 
 int os_run(struct os *os)

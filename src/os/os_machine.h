@@ -87,6 +87,7 @@ struct os {
         struct ram_disk *ram; /* of the machines whose disk is in memory, else NULL */
         /* loop */
         struct list hooks;
+        struct list lookups; /* not yet done */
         struct os_time turn_time;
         bool has_turn_time; /* taken at the first question of a turn */
         bool wants_turn;    /* os_turn_again was called */
@@ -106,6 +107,8 @@ struct os_udp {
         struct os *os;
 };
 
+/* Frees lookups whose works vanished with a simulated process. */
+void os_lookups_lose(struct os *os);
 /* Adds an address that is not there yet; false when there is no room. */
 bool os_addresses_add(struct os_addresses *addresses, const char *text);
 

@@ -446,6 +446,7 @@ static void lose_process(struct sim *sim, enum sim_loss loss)
         queue_fini(&sim->sockets);
         sim_tcp_lose(sim, loss);
         sim_udp_lose(sim);
+        os_lookups_lose(&sim->os);
         for (i = 0; i < OS_LANES; i++) {
                 queue_fini(&sim->lanes[i].works);
                 queue_fini(&sim->lanes[i].dones);
