@@ -1,6 +1,6 @@
 /* The log on the real machine, with its lanes in threads of their own: groups on the lane and on the loop in
- * turn, zero-filling, sealing, cold reads and truncation at the same time. Meant for the thread sanitizer as
- * well. */
+ * turn, zero-filling, sealing, cold reads, runs of entries for other nodes and truncation at the same time.
+ * Meant for the thread sanitizer as well. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include "persistence/persistence.h"
 #include "test.h"
 
-enum { STEPS = 6000, LIVES = 3, READS_PER_STEP = 40 };
+enum { STEPS = 4000, LIVES = 3, READS_PER_STEP = 40 };
 
 struct life {
         struct os *os;
@@ -21,6 +21,9 @@ struct life {
         unsigned submitted_count;
         bool is_waiting;
         uint64_t read;
+        unsigned fetches; /* under way */
+        uint64_t fetched; /* the next index to fetch */
+        unsigned runs, cold_runs, sum;
 };
 
 static void on_written(void *arg, int result)
@@ -94,6 +97,85 @@ static void read_some(struct life *l)
         }
 }
 
+/* ---- as a leader that sends its entries on ---- */
+
+static void look_at(struct life *l, const struct persistence_entries *run, uint64_t first)
+{
+        unsigned i;
+
+        assert_true(run->count > 0);
+        for (i = 0; i < run->count; i++) {
+                const struct persistence_entry *e = &run->entries[i];
+
+                assert_int_equal(e->index, first + i);
+                assert_int_equal(e->kind, RECORD_EVENTS);
+                assert_true(e->payload.size > 0);
+                l->sum += e->payload.data[0] + e->payload.data[e->payload.size - 1];
+        }
+        l->runs++;
+}
+
+struct asked {
+        struct life *l;
+        uint64_t first;
+};
+
+static void on_fetched(void *arg, int result, const struct persistence_entries *run)
+{
+        struct asked *asked = arg;
+        struct life *l = asked->l;
+
+        l->fetches--;
+        if (result == PERSISTENCE_NOT_FOUND)
+                assert_true(asked->first > l->index);
+        else if (result != PERSISTENCE_END)
+                assert_int_equal(result, 0);
+        if (!result) {
+                look_at(l, run, asked->first);
+                l->fetched = asked->first + run->count;
+        }
+        free(asked);
+}
+
+static void fetch_some(struct life *l, uint64_t first, uint64_t size_max)
+{
+        struct asked *asked;
+
+        if (l->fetches == PERSISTENCE_FETCHES_MAX)
+                return;
+        asked = malloc(sizeof *asked);
+        assert_non_null(asked);
+        *asked = (struct asked){l, first};
+        l->fetches++;
+        persistence_fetch(l->p, first, UINT64_MAX, size_max, on_fetched, asked);
+}
+
+static void send_some(struct life *l)
+{
+        uint64_t back = l->step % 97, first = l->index > back ? l->index - back : 1;
+        struct persistence_entries run;
+        struct record_chain chain;
+        uint64_t term;
+        int r;
+
+        if (l->index == 0)
+                return;
+        r = persistence_entries_read(l->p, first, l->index, 64, 20000, &run);
+        if (r == PERSISTENCE_COLD) {
+                l->cold_runs++;
+        } else {
+                assert_int_equal(r, 0);
+                look_at(l, &run, first);
+        }
+        if (l->step % 3 == 0)
+                fetch_some(l, first, 20000);
+        if (l->step % 7 == 0) /* one that lags far behind */
+                fetch_some(l, l->fetched > l->index ? 1 : MAX(l->fetched, 1), 100000);
+        if (l->step % 11 == 0 && l->acknowledged > 0)
+                assert_int_equal(
+                        persistence_entry_mark(l->p, 1 + l->step % l->acknowledged, &term, &chain), 0);
+}
+
 static void on_step(void *arg)
 {
         struct life *l = arg;
@@ -117,6 +199,7 @@ static void on_step(void *arg)
                 l->committed = l->acknowledged;
         }
         read_some(l);
+        send_some(l);
         os_post(l->os, on_step, l);
 }
 
@@ -139,6 +222,8 @@ static void run_life(struct os *os, const char *path, uint64_t *index)
         assert_int_equal(os_run(os), 0);
         persistence_reader_close(&l.reader);
         persistence_close(&l.p);
+        assert_int_equal(l.fetches, 0);
+        assert_true(l.runs > STEPS);
         persistence_node_close(&options.node);
         buffer_fini(&l.payload);
         *index = l.acknowledged;
