@@ -332,16 +332,17 @@ static bool take_outcomes(
         struct cursor *c, unsigned count, struct arena *arena, struct store_append_result *ret)
 {
         struct store_stream_outcome *outcomes;
-        struct bytes part;
 
         if (!count)
                 return true;
+        if (count > (size_t)(c->end - c->at) / OUTCOME_STREAM_SIZE)
+                return false;
         outcomes = arena_get(arena, count * sizeof(*outcomes));
-        for (unsigned i = 0; i < count; i++) {
-                if (!take_bytes(c, OUTCOME_STREAM_SIZE, &part) || part.data[0] > 1)
+        for (unsigned i = 0; i < count; i++, c->at += OUTCOME_STREAM_SIZE) {
+                if (c->at[0] > 1)
                         return false;
                 outcomes[i] = (struct store_stream_outcome){
-                        .has_revision = part.data[0], .revision = get_u64(part.data + 1)};
+                        .has_revision = c->at[0], .revision = get_u64(c->at + 1)};
         }
         ret->streams = outcomes;
         ret->stream_count = count;
