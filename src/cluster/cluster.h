@@ -228,6 +228,16 @@ uint64_t cluster_raft_last_index(const struct cluster_raft *raft);
 /* The term of an entry that the engine still knows; 0: it does not. */
 uint64_t cluster_raft_term_of(const struct cluster_raft *raft, uint64_t index);
 
+/* ---- one voter becomes three (grow.c says why) ---- */
+
+/* A joiner that has stored the configuration of three voters as entry (index, term), and that term durably, must not start its
+ * engine before a message shows that the old voter has stored it too. DONE: start, with this message. ABANDONED: the entry was
+ * given up; make its removal durable, then start without it. ASK: send *ret_answer to the sender, whose next messages will
+ * tell. UNKNOWN: drop the message. After a restart the joiner waits again, until its durable term is above `term`. */
+enum cluster_grow_verdict { CLUSTER_GROW_UNKNOWN, CLUSTER_GROW_ASK, CLUSTER_GROW_DONE, CLUSTER_GROW_ABANDONED };
+enum cluster_grow_verdict cluster_grow_judge(const struct cluster_message *message, uint64_t index, uint64_t term,
+        struct cluster_message *ret_answer);
+
 /* ---- members ---- */
 
 /* Members of the configuration in use; gives their number. */
@@ -252,7 +262,7 @@ MUST_CHECK int cluster_raft_promote(struct cluster_raft *raft, uint64_t now_us, 
 MUST_CHECK int cluster_raft_demote(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);
 MUST_CHECK int cluster_raft_remove(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);
 /* Is the stand-by so near to the end of the log that it can be promoted? Begins to watch it when it was not watched. 0 yes,
- * CLUSTER_NOT_NOW not yet, CLUSTER_NOT_LEADER, CLUSTER_REFUSED (no stand-by) or a fault. */
+ * CLUSTER_NOT_NOW not yet (both with an update), CLUSTER_NOT_LEADER, CLUSTER_REFUSED (no stand-by) or a fault. */
 MUST_CHECK int cluster_raft_is_caught_up(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);
 /* Hands leadership to a voter that has everything (RG12); submits are refused meanwhile: the caller pauses them. 0,
  * CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (it lags), CLUSTER_REFUSED (no other voter of that id) or a fault. */

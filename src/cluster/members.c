@@ -210,6 +210,9 @@ int cluster_raft_is_caught_up(
         s = find(c, node_id, &in_use);
         if (!s || s->role != CLUSTER_STANDBY)
                 return refuse(c, s ? "is a voter already" : "is no member", node_id);
+        /* A leader that has demoted itself leads until that is committed; it would send to itself. */
+        if (node_id == c->raft.id)
+                return refuse(c, "leads", node_id);
         if (raft_catch_up(&c->raft, node_id, &status) || raft_match_index(&c->raft, node_id, &match))
                 return fault_raise(-EPROTO);
         if (guard_caught_up(&c->raft, node_id) && match + FAR_BEHIND_ENTRIES > cluster_raft_last_index(c))
@@ -217,11 +220,12 @@ int cluster_raft_is_caught_up(
         cluster_reason(c, "node %llu is at entry %llu of %llu", (unsigned long long)node_id, match,
                 (unsigned long long)cluster_raft_last_index(c));
         /* The library watches one at a time, and would forget the other. */
-        if (status == RAFT_CATCH_UP_RUNNING || c->raft.leader_state.promotee_id)
-                return CLUSTER_NOT_NOW;
-        r = cluster_step_or_fault(c, now_us, &event, ret);
-        if (!r)
-                r = cluster_finish(c, now_us, ret);
+        if (status != RAFT_CATCH_UP_RUNNING && !c->raft.leader_state.promotee_id) {
+                r = cluster_step_or_fault(c, now_us, &event, ret);
+                if (r)
+                        return fault_fold(r);
+        }
+        r = cluster_finish(c, now_us, ret);
         return r ? fault_fold(r) : CLUSTER_NOT_NOW;
 }
 

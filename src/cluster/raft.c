@@ -476,6 +476,9 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
         ret->has_state = true;
         ret->state = c->state;
         ret->leader_id = c->leader_id;
+        /* What is sealed is committed. */
+        ret->has_commit_index = c->commit_index > 0;
+        ret->commit_index = c->commit_index;
         return fault_fold(cluster_finish(c, now_us, ret));
 }
 
