@@ -115,7 +115,7 @@ struct os_sim_link {
         uint32_t loss_permille;
         uint32_t repeat_permille;
         uint32_t reorder_permille; /* overtaken by others: up to 20 ms more */
-        bool is_stalled; /* everything waits until it is no longer set; nothing breaks for it */
+        bool is_stalled; /* everything waits until it is no longer set; only what is not yet established breaks for it */
         bool is_cut;     /* nothing comes through: datagrams are lost, bytes wait, ends break as told above */
 };
 struct os_sim_link os_sim_world_link(const struct os_sim_world *world, const struct os *from, const struct os *to);

@@ -187,6 +187,7 @@ void os_sim_set_rate(struct os *os, uint32_t rate_ppm)
         sim->base_local_us = sim->now_us;
         sim->base_true_us = sim->world->now_us;
         sim->rate_ppm = rate_ppm;
+        sim->has_next = false;
 }
 
 /* ---- queues ---- */
@@ -312,6 +313,7 @@ static const struct sim_choice *choose_next(struct sim *sim)
                 consider(&best, &sim->lanes[i].dones, &sim->lanes[i]);
         }
         sim->next = best;
+        sim->next_true_us = best.timer || best.queue ? sim_true_of(sim, best.due_us) : UINT64_MAX;
         sim->has_next = true;
         return &sim->next;
 }
@@ -319,14 +321,13 @@ static const struct sim_choice *choose_next(struct sim *sim)
 /* A machine that wants a turn gets it a microsecond after its last step, whatever else is due. */
 uint64_t sim_due(struct sim *sim)
 {
-        const struct sim_choice *next;
-
         if (sim->is_paused)
                 return UINT64_MAX;
         if (sim->os.wants_turn)
                 return sim_true_of(sim, sim->now_us + 1);
-        next = choose_next(sim);
-        return next->timer || next->queue ? sim_true_of(sim, next->due_us) : UINT64_MAX;
+        if (!sim->has_next)
+                (void)choose_next(sim);
+        return sim->next_true_us;
 }
 
 static void run_timer(struct sim *sim, struct os_timer *timer)

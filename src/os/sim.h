@@ -65,7 +65,9 @@ struct sim {
         struct sim_queue posts;
         struct sim_queue sockets;
         struct sim_lane lanes[OS_LANES];
-        struct sim_choice next; /* when has_next is set: what is due first */
+        /* When has_next is set: what is due first, and when in true time. */
+        struct sim_choice next;
+        uint64_t next_true_us;
         bool has_next;
         bool is_stopping;
         bool is_paused;

@@ -497,7 +497,8 @@ void sim_tcp_lose(struct sim *sim, enum sim_loss loss)
 
         while (!list_is_empty(&sim->listeners))
                 listener_free(sim, CONTAINER_OF(sim->listeners.next, struct sim_listener, link));
-        sim->is_silent = is_crash && world_choose(sim->world, 2);
+        if (is_crash)
+                sim->is_silent = world_choose(sim->world, 2);
         while (!list_is_empty(&sim->ends))
                 lose_end(CONTAINER_OF(sim->ends.next, struct sim_end, link), is_crash);
         if (is_crash)
