@@ -212,12 +212,23 @@ void checkpoint_load(struct pool *p)
 
 /* ---- writing it ---- */
 
+/* Finished events that a checkpoint of now would cover: what is finished above the lowest unfinished one has
+ * to wait for that. */
+static uint64_t covered(const struct pool *p)
+{
+        const struct delivery *d = p->work ? &p->work->delivery : NULL;
+        uint64_t above = d ? delivery_finished_above(d) : 0;
+        uint64_t finished = p->finished_since + (d ? d->finished : 0);
+
+        return finished - MIN(finished, above);
+}
+
 static bool is_worth_it(const struct pool *p)
 {
         uint64_t passed = MAX((uint64_t)p->emitter->defined_count * PASSED_PER_SUBSCRIPTION,
                 (uint64_t)PASSED_BEFORE_CHECKPOINT);
 
-        return p->finished_since || (pool_is_all(p) && pool_resume(p) - p->written_resume >= passed);
+        return covered(p) || (pool_is_all(p) && pool_resume(p) - p->written_resume >= passed);
 }
 
 bool checkpoint_has_moved(const struct pool *p)
@@ -239,7 +250,7 @@ static uint64_t due_by_time(const struct pool *p)
 
 static bool has_enough(const struct pool *p)
 {
-        return p->finished_since >= MAX(p->definition.d.settings.min_checkpoint_count, 1u);
+        return covered(p) >= MAX(p->definition.d.settings.min_checkpoint_count, 1u);
 }
 
 /* When it may write that it has only passed over events: its turn among all who want to. */
@@ -258,7 +269,7 @@ uint64_t checkpoint_due(struct pool *p)
 {
         if (!may_write(p))
                 return UINT64_MAX;
-        if (!p->finished_since)
+        if (!covered(p))
                 return passing_turn(p);
         if (p->wants_checkpoint)
                 return p->checkpoint_again_us;
@@ -331,8 +342,8 @@ static void write_checkpoint(struct pool *p, uint64_t resume)
         p->wants_checkpoint = false;
         p->checkpoint_at_us = emitter_now(e);
         p->passing_at_us = 0;
-        n = (unsigned)MIN(p->finished_since, (uint64_t)UINT32_MAX);
-        p->finished_since = 0;
+        n = (unsigned)MIN(MIN(covered(p), p->finished_since), (uint64_t)UINT32_MAX);
+        p->finished_since -= n;
         flight_start(e, p, &append, written, NULL, resume, n);
 }
 
@@ -347,7 +358,7 @@ void checkpoint_run(struct pool *p)
                         p->wants_checkpoint = false;
                 return;
         }
-        if (!p->finished_since) {
+        if (!covered(p)) {
                 p->wants_checkpoint = false;
                 if (passing_turn(p) <= now)
                         write_checkpoint(p, pool_resume(p));
@@ -355,8 +366,7 @@ void checkpoint_run(struct pool *p)
         }
         if (p->checkpoint_again_us > now)
                 return;
-        if (p->wants_checkpoint ||
-                (s->max_checkpoint_count && p->finished_since >= s->max_checkpoint_count) ||
+        if (p->wants_checkpoint || (s->max_checkpoint_count && covered(p) >= s->max_checkpoint_count) ||
                 (has_enough(p) && due_by_time(p) <= now))
                 write_checkpoint(p, pool_resume(p));
 }

@@ -247,6 +247,8 @@ void delivery_gone(struct delivery *d, struct message *m);
 
 /* Delivery goes on from here after a restart: the lowest number of the source that is not finished, else `cursor`. */
 uint64_t delivery_resume(const struct delivery *d, uint64_t cursor);
+/* Events of the source that are finished above the lowest that is not. */
+uint64_t delivery_finished_above(const struct delivery *d);
 /* Nothing of any message is left. */
 bool delivery_is_empty(const struct delivery *d);
 /* Some consumer has room and nothing of what waits may go to it. */

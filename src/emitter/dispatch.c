@@ -505,6 +505,13 @@ uint64_t delivery_resume(const struct delivery *d, uint64_t cursor)
         return span_size(s) ? s->places[s->first & (s->capacity - 1)]->number : cursor;
 }
 
+uint64_t delivery_finished_above(const struct delivery *d)
+{
+        uint64_t all = (uint64_t)d->pending_count + d->flying_count + d->parking_count;
+
+        return span_size(&d->span) - (all - d->replay_count);
+}
+
 bool delivery_is_empty(const struct delivery *d)
 {
         return !d->pending_count && !d->flying_count && !d->parking_count;

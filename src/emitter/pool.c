@@ -210,6 +210,8 @@ static void work_end(struct pool *p)
         if (!w)
                 return;
         take_counts(p);
+        /* What is finished above the lowest unfinished event is read again. */
+        p->finished_since -= MIN(p->finished_since, delivery_finished_above(&w->delivery));
         p->cursor = pool_resume(p);
         loader_end(p);
         parked_end(p);

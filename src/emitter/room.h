@@ -164,7 +164,7 @@ struct pool {
         /* the cursor, checkpoint.c */
         uint64_t cursor;         /* everything below was read, or is of no concern */
         uint64_t written_resume; /* the checkpoint as written, plus one; or the start */
-        uint64_t finished_since; /* events finished since then */
+        uint64_t finished_since; /* events finished that it does not cover */
         uint64_t checkpoint_at_us; /* monotonic time of the newest */
         uint64_t checkpoint_again_us;
         uint64_t passing_at_us; /* when its turn is to say what it has passed over; 0: it has none */

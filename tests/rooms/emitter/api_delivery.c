@@ -384,6 +384,30 @@ TEST(checkpoint, of_groups_on_all_do_not_cause_each_other)
         world_end(&w);
 }
 
+/* What was finished above an event that was not is no longer left out when that is finished too: else a crash
+ * would deliver it all again, however long ago it was (G11). */
+TEST(checkpoint, covers_what_was_finished_above_an_event_when_that_is_finished)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 14);
+        append(&w, "a", 40);
+        assert_int_equal(create(&w, definition_of("a", "g")), EMITTER_OK);
+        client_open(&w, &c, "a", "g", 100, false);
+        client_drain(&w, &c);
+        for (unsigned i = 0; i < 40; i++)
+                if (i != 20)
+                        client_ack(&c, i);
+        world_run_for(&w, 2500 * 1000);
+        assert_int_equal(info_of(&w, "a", "g").info.checkpoint, 19);
+        client_ack(&c, 20);
+        world_run_for(&w, 2500 * 1000);
+        assert_int_equal(info_of(&w, "a", "g").info.checkpoint, 39);
+        client_close(&c);
+        world_end(&w);
+}
+
 static uint64_t checkpoints_after(struct world *w, uint64_t us)
 {
         struct emitter_stats s;
@@ -473,6 +497,7 @@ int main(void)
                 TEST_ROW(checkpoint, is_never_above_the_lowest_unfinished_event),
                 TEST_ROW(checkpoint, is_written_by_policy_and_not_for_each_event),
                 TEST_ROW(checkpoint, of_groups_on_all_do_not_cause_each_other),
+                TEST_ROW(checkpoint, covers_what_was_finished_above_an_event_when_that_is_finished),
                 TEST_ROW(checkpoint, of_many_that_passed_over_much_are_few_and_come_one_by_one),
                 TEST_ROW(checkpoint, a_full_disk_delays_it_and_loses_nothing),
         };
