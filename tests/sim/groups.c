@@ -6,6 +6,10 @@
 #include "base/memory.h"
 #include "subscriptions.h"
 
+enum {
+        CHECKPOINT_LATE_US = 1500000
+}; /* a refused one is tried again after half a second, and the disk takes its time */
+
 static struct bytes stream_of(const struct group *g)
 {
         return bytes_of_string(g->stream);
@@ -71,6 +75,7 @@ static void forget_everything(struct group *g)
         memset(g->flags, 0, sizeof g->flags);
         memset(g->holder, -1, sizeof g->holder);
         memset(g->retry, 0, sizeof g->retry);
+        memset(g->passed_us, 0, sizeof g->passed_us);
         g->parked_count = 0;
         g->has_checkpoint = false;
         g->has_replayed = false;
@@ -98,6 +103,7 @@ static void seek_took_place(struct group *g)
 
         begin_at(g, end_of(g->subs, &g->selecting));
         g->has_checkpoint = false;
+        memset(g->passed_us, 0, sizeof g->passed_us);
         drop_held(g);
         for (unsigned i = 0; i < g->parked_count; i++) /* delivered again, and finished since */
                 if (!(g->flags[g->parked[i].serial] & WAS_FINISHED))
@@ -585,6 +591,53 @@ static void check_parked(struct group *g)
         }
 }
 
+/* The lowest event that is not finished, as the server tells it; end of the log, or the stream, if all are.
+ */
+static uint64_t lowest_unfinished(struct group *g, const struct emitter_info *info)
+{
+        uint64_t end = end_of(g->subs, &g->selecting);
+
+        return end - MIN(end, info->lag_events);
+}
+
+/* What a crash would deliver twice (G11): what is finished above the lowest unfinished event, and below it no
+ * more than the policy leaves out of the checkpoint. What is below it will never be given again in this life.
+ */
+static void check_again(struct group *g, const struct emitter_info *info)
+{
+        struct subs *s = g->subs;
+        uint64_t now = os_monotonic_us(s->os), lowest = lowest_unfinished(g, info);
+        uint64_t late_us = g->settings.checkpoint_after_ms * 1000ull + CHECKPOINT_LATE_US;
+        uint32_t count = 0, late = 0;
+
+        g->floor = MAX(g->floor, lowest);
+        if (s->is_short || now - s->was_short_us < late_us) {
+                memset(g->passed_us, 0, sizeof g->passed_us);
+                return;
+        }
+        for (int n = 0; n < s->serial_count; n++) {
+                if (!s->book[n].has_place || !is_selected(g, n) || number(g, n) >= lowest ||
+                        number(g, n) < g->start_high || !(g->flags[n] & WAS_FINISHED) ||
+                        (info->has_checkpoint && number(g, n) <= info->checkpoint))
+                        continue;
+                if (!g->passed_us[n])
+                        g->passed_us[n] = now;
+                count += now - g->passed_us[n] >= CHECKPOINT_LATE_US;
+                late += now - g->passed_us[n] >= late_us;
+        }
+        if (late >= g->settings.min_checkpoint_count)
+                subs_fail(s,
+                        "G11: %s (%s) has left %u events out of its checkpoint, %llu, for %llu ms, and may "
+                        "%u; the "
+                        "lowest unfinished is %llu",
+                        g->name, info->state, late, (unsigned long long)info->checkpoint,
+                        (unsigned long long)late_us / 1000, g->settings.min_checkpoint_count,
+                        (unsigned long long)lowest);
+        if (count > g->settings.max_checkpoint_count)
+                subs_fail(s, "G11: %s has left %u events out of its checkpoint, and may %u", g->name, count,
+                        g->settings.max_checkpoint_count);
+}
+
 void group_verify(struct group *g)
 {
         struct subs *s = g->subs;
@@ -600,6 +653,7 @@ void group_verify(struct group *g)
         if (!read_parked(g) || subs_has_failed(s))
                 return;
         check_parked(g);
+        check_again(g, &info);
         if (g->has_checkpoint && (!info.has_checkpoint || info.checkpoint < g->checkpoint))
                 subs_fail(s, "C10: the checkpoint of %s went back from %llu", g->name,
                         (unsigned long long)g->checkpoint);
@@ -762,6 +816,7 @@ void groups_adopt(struct subs *s)
                         g->floor = MAX(g->floor, info.checkpoint + 1);
                 g->has_replayed = false;
                 memset(g->holder, -1, sizeof g->holder);
+                memset(g->passed_us, 0, sizeof g->passed_us);
                 for (int n = 0; n < s->serial_count; n++)
                         g->flags[n] &= (uint8_t) ~(PARK_ASKED | PARK_MAYBE);
         }

@@ -17,6 +17,7 @@ enum {
         OPEN_STEPS_MAX = 100000, /* more to open or close is a hang */
         APPEND_MAX = 6,
         HEAL_ROUNDS_MAX = 4000,
+        SPACE_RESERVE = 64 * KIB,
 };
 
 const char *const subs_streams[SUBS_STREAMS] = {
@@ -226,6 +227,12 @@ struct append {
         unsigned count;
 };
 
+/* The store looks at the space now and then: until it does it answers as before. */
+static bool has_been_short(const struct subs *s)
+{
+        return os_monotonic_us(s->os) - s->was_short_us < 5 * 1000 * 1000;
+}
+
 static void on_appended(void *arg, const struct store_append_result *result)
 {
         struct append *a = arg;
@@ -245,7 +252,8 @@ static void on_appended(void *arg, const struct store_append_result *result)
                 }
                 s->totals->events += a->count;
         } else if (result->verdict != STORE_BUSY && result->verdict != STORE_NOT_READY &&
-                   result->verdict != STORE_UNKNOWN) {
+                   result->verdict != STORE_UNKNOWN &&
+                   !(result->verdict == STORE_FULL && (s->is_short || has_been_short(s)))) {
                 subs_fail(s, "an append is answered with %d: %s", (int)result->verdict, result->problem);
         }
         free(a);
@@ -358,6 +366,7 @@ static bool open_rooms(struct subs *s)
                 .name = "default",
                 .segment_size = s->segment_size,
                 .in_flight_size_max = s->in_flight_size_max,
+                .space_reserve = SPACE_RESERVE,
                 .open_on_loop = one_in(s, 2),
                 .sync = (enum store_sync)subs_choose(s, 3),
                 .on_open = on_open,
@@ -431,6 +440,7 @@ static void drop(struct subs *s, bool is_power_cut)
         s->node = NULL;
         s->control = NULL;
         s->faults = (struct os_sim_faults){.reads_are_cold = s->faults.reads_are_cold};
+        s->is_short = false;
         os_sim_set_faults(s->os, &s->faults);
 }
 
@@ -489,11 +499,36 @@ static void use_taker(struct subs *s)
                 taker_answer(t, false);
 }
 
+/* The disk is nearly full for a while, or has room again (G16). */
+static void turn_space(struct subs *s)
+{
+        s->is_short = !s->is_short;
+        s->faults.free_bytes = s->is_short ? 1 + subs_choose(s, 2 * SPACE_RESERVE) : 0;
+        s->totals->full += s->is_short;
+        if (!s->is_short)
+                s->was_short_us = os_monotonic_us(s->os);
+        subs_tell(s, "%llu bytes free", (unsigned long long)s->faults.free_bytes);
+        os_sim_set_faults(s->os, &s->faults);
+}
+
+/* Seconds or years, either way (G19). */
+static void jump_clock(struct subs *s)
+{
+        int64_t by = (int64_t)subs_choose(s, 1000 * 1000) * (one_in(s, 4) ? 31536000 : 100);
+
+        os_sim_shift_wall(s->os, one_in(s, 2) ? by : -by);
+        s->totals->clock_jumps++;
+}
+
 static void work_once(struct subs *s)
 {
         struct session *i;
         struct group *g;
 
+        if (one_in(s, 50))
+                jump_clock(s);
+        if (one_in(s, s->is_short ? 20 : 200))
+                turn_space(s);
         switch (subs_choose(s, 16)) {
         case 0:
         case 1:
@@ -547,6 +582,8 @@ enum end { END_CUT, END_KILL, END_STOP, END_FAULT, ENDS };
 static void begin_life(struct subs *s)
 {
         s->totals->lives++;
+        if (s->is_short)
+                turn_space(s);
         if (!open_rooms(s))
                 return;
         if (one_in(s, 10)) { /* not even served */

@@ -71,13 +71,15 @@ struct group {
         bool is_paused;
         struct emitter_settings settings;
         uint64_t start_low, start_high; /* it begins between: FROM_END is decided later */
-        uint64_t floor;                 /* nothing below is given but what was parked */
+        uint64_t floor;                 /* nothing below is given but what was parked: the checkpoint found at the start, and
+                                           since then the lowest unfinished event that was told of */
         bool has_replayed;              /* in this life: parked events come out of order */
         bool has_checkpoint;
         uint64_t checkpoint; /* the highest that was told */
         uint8_t flags[SERIALS_MAX];
         int8_t holder[SERIALS_MAX]; /* the consumer that has it; -1: nobody */
         uint32_t retry[SERIALS_MAX];
+        uint64_t passed_us[SERIALS_MAX]; /* monotonic: when everything up to it was told to be finished, in this life; 0: not yet */
         struct parked_link *parked;
         unsigned parked_count, parked_capacity;
 
@@ -138,6 +140,8 @@ struct subs {
         struct os_sim_faults faults;
         uint64_t memory_size, in_flight_size_max, segment_size;
         bool has_opened, is_stopped, is_closed, has_disk_fault;
+        bool is_short;         /* of space on the disk, now */
+        uint64_t was_short_us; /* when that ended */
         int open_result;
         unsigned appends_outstanding;
         struct noted book[SERIALS_MAX];
