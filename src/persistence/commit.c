@@ -84,18 +84,6 @@ static int commit_record(
         return 0;
 }
 
-/* The written group in memory that holds the index, or NULL. */
-static const struct log_group *commit_group(const struct persistence *p, uint64_t index)
-{
-        LIST_EACH (at, &p->retained) {
-                const struct log_group *g = CONTAINER_OF(at, const struct log_group, link);
-
-                if (g->first_index <= index && index <= g->last_index)
-                        return g;
-        }
-        return NULL;
-}
-
 static int commit_from_group(struct persistence *p, const struct log_group *g, uint64_t index)
 {
         int r = 0;
@@ -146,7 +134,7 @@ void persistence_commit(struct persistence *p, uint64_t index)
 
         assert(index <= p->synced_index);
         while (p->committed_index < index && !r) {
-                const struct log_group *g = commit_group(p, p->committed_index + 1);
+                const struct log_group *g = group_find(&p->retained, p->committed_index + 1);
 
                 r = g ? commit_from_group(p, g, index) : commit_from_file(p, index);
         }

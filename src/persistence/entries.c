@@ -286,17 +286,6 @@ int entries_walk_search(struct entries_walk *w, struct bytes positions)
 
 /* ---- groups in memory ---- */
 
-static const struct log_group *group_in_list(const struct list *groups, uint64_t index)
-{
-        LIST_EACH (at, groups) {
-                const struct log_group *g = CONTAINER_OF(at, const struct log_group, link);
-
-                if (g->first_index <= index && index <= g->last_index)
-                        return g;
-        }
-        return NULL;
-}
-
 /* The group that holds the index, or NULL. */
 static const struct log_group *entries_group(const struct persistence *p, uint64_t index)
 {
@@ -304,8 +293,8 @@ static const struct log_group *entries_group(const struct persistence *p, uint64
 
         if (g && g->first_index <= index && index <= g->last_index)
                 return g;
-        g = group_in_list(&p->in_flight, index);
-        return g ? g : group_in_list(&p->retained, index);
+        g = group_find(&p->in_flight, index);
+        return g ? g : group_find(&p->retained, index);
 }
 
 static uint64_t list_first_index(const struct list *groups)

@@ -111,6 +111,17 @@ void group_cut(struct log_group *g, uint64_t index)
         g->last_index = index - 1;
 }
 
+const struct log_group *group_find(const struct list *groups, uint64_t index)
+{
+        LIST_EACH (at, groups) {
+                const struct log_group *g = CONTAINER_OF(at, const struct log_group, link);
+
+                if (g->first_index <= index && index <= g->last_index)
+                        return g;
+        }
+        return NULL;
+}
+
 /* ---- writing: on the lane, or on the loop while no group is under way ---- */
 
 /* Finishes the headers of a part: everything that depends on the records before and on what is durable. */

@@ -52,6 +52,8 @@ void group_add(struct log_group *group, struct log_segment *segment, bool starts
         const struct record_header *h, struct bytes payload, uint64_t write_id);
 /* Removes the entries from `index` on, with the parts that become empty. */
 void group_cut(struct log_group *group, uint64_t index);
+/* The group of a list that holds the index, or NULL. */
+const struct log_group *group_find(const struct list *groups, uint64_t index);
 /* Writes what is gathered plus nothing else; see persistence_write. */
 void group_submit(struct persistence *p, struct log_group *group, bool on_this_thread);
 /* Writes a watermark record when the log's end does not say yet that it is durable. */
