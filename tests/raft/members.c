@@ -141,42 +141,64 @@ static void answer(struct world *w, struct node *n, enum packet_kind kind, uint6
         world_send(w, p);
 }
 
+/* A stand-by has its entries from the engine, which may lack some and may have some that the old voter has lost; only the engine
+ * may set that right, since the old voter counts on what was acknowledged. */
+static bool is_member(const struct world *w, const struct node *n)
+{
+        struct cluster_configuration c;
+
+        if (!n->change_index ||
+                cluster_configuration_decode(world_payload(w, log_at(&n->log, n->change_index)->value), &c))
+                return false;
+        for (unsigned i = 0; i < c.count; i++)
+                if (c.servers[i].node_id == n->id)
+                        return true;
+        return false;
+}
+
+static void begin_preparing(struct node *n, const struct packet *p)
+{
+        if (n->raft)
+                node_stop_engine(n);
+        n->grow = GROW_PREPARING;
+        n->grow_term = p->a;
+        n->grow_last = p->b;
+        n->commit = n->applied = 0;
+        n->install_generation++;
+        /* What is fetched has terms below the attempt's; no entry's is above the durable one. */
+        if (n->term < p->a - 1)
+                node_save_vote(n, p->a - 1, 0);
+}
+
 static void prepare(struct world *w, struct node *n, const struct packet *p)
 {
-        const struct entry *last = log_at(&n->log, n->log.count);
+        bool is_equal = n->log.count == p->b && log_chain(&n->log, p->b) == p->c;
 
         if (n->is_passive) {
-                if (p->a <= last->term || n->wakes_when_written)
-                        return;
                 /* A newer attempt: the older one is never used. */
-                n->is_passive = false;
-                n->commit = 0;
-                node_write(w, n, n->log.count, NULL, 0);
-        } else if (p->a <= n->term) {
+                if (p->a > log_at(&n->log, n->log.count)->term && !n->wakes_when_written) {
+                        n->commit = 0;
+                        n->wakes_when_written = true;
+                        node_write(w, n, n->log.count, NULL, 0);
+                }
+                return;
+        }
+        if (p->a <= n->term || n->wakes_when_written)
                 return; /* an attempt of the past, or its end is known */
-        }
-        if (n->grow != GROW_PREPARING || n->grow_term != p->a) {
-                if (n->raft)
-                        node_stop_engine(n);
-                n->grow = GROW_PREPARING;
-                n->grow_term = p->a;
-                n->grow_last = p->b;
-                n->commit = n->applied = 0;
-                n->install_generation++;
-                /* What is fetched has terms below the attempt's; no entry's is above the durable one. */
-                if (n->term < p->a - 1)
-                        node_save_vote(n, p->a - 1, 0);
-        }
+        if (is_member(w, n) && n->grow == GROW_NONE && !is_equal)
+                return;
+        if (n->grow != GROW_PREPARING || n->grow_term < p->a)
+                begin_preparing(n, p);
+        if (n->grow_term != p->a)
+                return;
         n->grow_until = w->now + GROW_PATIENCE_US;
-        /* What it has besides, a sole voter never wrote or wrote in another life: nobody was told of it. */
-        if (n->log.count > n->grow_last)
-                node_write(w, n, n->grow_last + 1, NULL, 0);
-        if (n->log.count == n->grow_last && log_chain(&n->log, n->log.count) != p->c)
-                node_write(w, n, 1, NULL, 0);
-        if (n->log.count < n->grow_last)
-                node_fetch(w, n, 1);
-        else if (n->stored == n->grow_last)
+        if (is_equal && n->stored == n->grow_last)
                 answer(w, n, GROW_PREPARED, p->a);
+        if (is_equal || is_member(w, n))
+                return;
+        if (n->log.count >= n->grow_last)
+                node_write(w, n, 1, NULL, 0); /* a copy of another time */
+        node_fetch(w, n, 1);
 }
 
 static void store(struct world *w, struct node *n, const struct packet *p)

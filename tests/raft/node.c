@@ -577,6 +577,7 @@ static void serve_fetch(struct world *w, struct node *n, const struct packet *as
         p = world_packet(n->id, asked->from, FETCHED);
         p->a = asked->a;
         p->b = asked->b;
+        p->c = log_chain(&n->log, asked->a - 1);
         p->entry_count = (unsigned)MIN(until - asked->a + 1, FETCH_ENTRIES_MAX);
         p->entries = memory_new_array(p->entry_count, sizeof(*p->entries));
         memcpy(p->entries, log_at(&n->log, asked->a), p->entry_count * sizeof(*p->entries));
@@ -591,6 +592,13 @@ static void take_fetched(struct world *w, struct node *n, const struct packet *p
         if (!wants || p->b != (n->incarnation << 32 | n->install_generation) || p->a != n->log.count + 1 ||
                 p->a > until)
                 return;
+        if (p->c != log_chain(&n->log, n->log.count)) {
+                if (n->is_installing)
+                        world_fail(w, "node %llu has committed what node %llu has not", (unsigned long long)n->id,
+                                (unsigned long long)p->from);
+                node_write(w, n, 1, NULL, 0); /* a copy of another time */
+                return;
+        }
         node_write(w, n, p->a, p->entries, MIN(p->entry_count, until - p->a + 1));
         if (n->log.count < until)
                 node_fetch(w, n, p->from);
