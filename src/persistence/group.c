@@ -215,13 +215,13 @@ static void group_retain(struct persistence *p, struct log_group *g)
 {
         list_add_last(&p->retained, &g->link);
         p->retained_count++;
-        p->retained_bytes += g->bytes.size;
+        p->retained_bytes += g->bytes.capacity;
 }
 
 static void group_unretain(struct persistence *p, struct log_group *g)
 {
         p->retained_count--;
-        p->retained_bytes -= g->bytes.size;
+        p->retained_bytes -= g->bytes.capacity;
         group_leave_log(g);
         if (!g->is_on_lane)
                 group_free(g);

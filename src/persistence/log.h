@@ -19,7 +19,7 @@
 
 enum {
         LOG_OPEN_FILES_MAX = 64,              /* of sealed segments, beside pinned ones */
-        LOG_GROUPS_RETAINED_MAX = 4,          /* written groups kept in memory for their commit */
+        LOG_GROUPS_RETAINED_MAX = 64,         /* written groups kept in memory for their commit and for other nodes */
         LOG_WATERMARK_AFTER_US = 1000 * 1000, /* of idle time */
         LOG_SPACE_LOOK_US = 1000 * 1000,
         LOG_RECORD_OVERHEAD_MAX = RECORD_HEADER_SIZE + RECORD_ALIGNMENT,

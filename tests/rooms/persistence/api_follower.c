@@ -171,6 +171,39 @@ static void check_entries_all(struct follower *w)
                 assert_true(os_sim_step(f->os));
 }
 
+/* Before `end` an event's id is known, behind it is not (G6). */
+static void check_id(const struct fixture *f, uint64_t position, uint64_t end)
+{
+        const struct model_event *m = &f->events[position];
+        struct event_id id = model_id(position, m->salt);
+        struct persistence_id found;
+        char name[64];
+        int r;
+
+        if (position >= f->event_count)
+                return;
+        r = persistence_find_id(f->p, &id, name_hash(stream_bytes(m->stream, name)), &found);
+        assert_int_equal(r, position < end ? 0 : PERSISTENCE_NOT_FOUND);
+        if (!r)
+                assert_int_equal(found.position, position);
+}
+
+static void check_committed_head(const struct fixture *f, uint32_t stream, uint64_t end)
+{
+        struct persistence_head head;
+        uint64_t at = end;
+        char name[64];
+        int r = persistence_stream_head(f->p, stream_bytes(stream, name), &head);
+
+        while (at > 0 && f->events[at - 1].stream != stream)
+                at--;
+        assert_int_equal(r, at ? 0 : PERSISTENCE_NOT_FOUND);
+        if (!r)
+                assert_int_equal(head.last_position, at - 1);
+        if (!r)
+                assert_int_equal(head.revision, f->events[at - 1].revision);
+}
+
 /* What is committed is what readers see, and no more (G9). */
 static void check_events(struct follower *w)
 {
@@ -187,6 +220,8 @@ static void check_events(struct follower *w)
         assert_int_equal(result, PERSISTENCE_END);
         assert_int_equal(at, end);
         persistence_reader_close(&r);
+        check_id(f, f->event_count ? os_sim_choose(f->os, f->event_count) : 0, end);
+        check_committed_head(f, (uint32_t)os_sim_choose(f->os, MODEL_STREAMS), end);
 }
 
 /* ---- writing ---- */
