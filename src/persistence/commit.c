@@ -372,7 +372,8 @@ bool log_wants_seal(const struct persistence *p)
 {
         const struct log_segment *s = p->segments[p->sealed_count];
 
-        /* The next one's file must be there: an index file says that the segment is complete. */
+        /* The next one's file must be there: an index file says that the segment is complete, and a start misses
+         * what stands behind it. */
         return !p->sealing && p->sealed_count + 1 < p->segment_count &&
                p->segments[p->sealed_count + 1]->file && s->committed_records == s->record_count;
 }
@@ -382,8 +383,7 @@ void log_seal_next(struct persistence *p)
         struct log_segment *s = p->segments[p->sealed_count];
         struct seal_job *seal;
 
-        if (p->sealing || p->read_only || atomic_load(&p->has_failed) ||
-                p->sealed_count + 1 >= p->segment_count || s->committed_records < s->record_count)
+        if (p->read_only || atomic_load(&p->has_failed) || !log_wants_seal(p))
                 return;
         s->is_sealing = true;
         seal = seal_new(p, p->sealed_count, false);

@@ -37,6 +37,7 @@ struct recovery {
         char **leftovers; /* paths */
         size_t leftover_count;
         uint64_t entry_capacity;
+        bool has_bad_header; /* of the last segment, which was empty */
 };
 
 /* ---- the directory ---- */
@@ -119,6 +120,16 @@ static int recovery_quarantine(struct persistence *p, uint64_t first_index, cons
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
 }
 
+static bool recovery_has_index(const struct recovery *rec, uint64_t first_index)
+{
+        size_t i;
+
+        for (i = 0; i < rec->index_count; i++)
+                if (rec->index_files[i] == first_index)
+                        return true;
+        return false;
+}
+
 /* ---- headers ---- */
 
 static int recovery_corrupt(struct persistence *p, uint64_t first_index, uint64_t offset, const char *what)
@@ -147,6 +158,14 @@ static int recovery_bad_header(struct recovery *rec, size_t number, struct os_fi
         if (number + 1 < rec->segment_count || !is_empty || (number == 0 && p->vote.term > 0))
                 return recovery_corrupt(p, first_index, 0, "its header");
         rec->segment_count--;
+        rec->has_bad_header = true;
+        /* The segment before is the last one again; with its index file it would be missed
+         * (recovery_check_last). */
+        if (number > 0 && recovery_has_index(rec, rec->first_indexes[number - 1])) {
+                r = recovery_quarantine(p, rec->first_indexes[number - 1], "idx");
+                if (r)
+                        return r;
+        }
         return recovery_quarantine(p, first_index, "seg");
 }
 
@@ -305,6 +324,31 @@ static int recovery_load_sealed(struct persistence *p)
         for (; i < sealed; i++)
                 index_close(&p->segments[i]->index);
         return 0;
+}
+
+/* A segment gets its index file only when the next one is there, which stays from then on. So an index file
+ * of the last one tells of segments that somebody removed. */
+static int recovery_check_last(const struct recovery *rec)
+{
+        struct persistence *p = rec->p;
+        const struct segment_header *h = &p->segments[p->segment_count - 1]->header;
+        CLEANUP(text_freep) char *path = NULL;
+        struct index *index = NULL;
+        uint64_t last_index;
+        int r;
+
+        if (rec->has_bad_header)
+                return 0;
+        r = index_open(p->os, p->log_path, h, &index);
+        if (r)
+                return r < 0 ? r : 0;
+        last_index = index->summary.last_index;
+        index_close(&index);
+        path = segment_path(p->log_path, h->first_index, "idx");
+        return problem_note(PERSISTENCE_CORRUPT,
+                "%s/%020llu.seg is missing: %s says that the log goes on there. Restore it from a copy or "
+                "from a peer",
+                p->log_path, (unsigned long long)last_index + 1, path);
 }
 
 /* ---- unsealed segments ---- */
@@ -645,6 +689,8 @@ static int recovery_run(struct recovery *rec)
                         return recovery_corrupt(p, 1, 0, "it is missing, but this node has voted");
                 r = recovery_make_first(p);
         }
+        if (!r)
+                r = recovery_check_last(rec);
         if (!r)
                 r = recovery_load_sealed(p);
         if (r)

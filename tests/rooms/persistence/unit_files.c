@@ -154,11 +154,75 @@ TEST(files, an_old_checkpoint_is_removed_by_the_next_start)
         fixture_fini(&f);
 }
 
+/* A log of several segments whose newest is empty of events or has some; gives the path of that one's file.
+ */
+static void make_segments(struct fixture *f, uint64_t seed, char ret_newest[512])
+{
+        unsigned i;
+
+        fixture_init(f, seed);
+        fixture_open(f);
+        for (i = 0; i < 400; i++)
+                fixture_put(f, 2);
+        fixture_settle(f);
+        assert_true(f->p->sealed_count >= 2 && f->p->sealed_count + 1 == f->p->segment_count);
+        snprintf(ret_newest, 512, "%s/%020llu.seg", f->p->log_path,
+                (unsigned long long)log_active(f->p)->header.first_index);
+        fixture_close(f);
+}
+
+/* Acknowledged events are in it: a start must not go on without it (G2, G13). */
+TEST(files, the_newest_segment_that_somebody_removed_is_missed)
+{
+        char newest[512], away[520];
+        struct fixture f;
+
+        make_segments(&f, 91, newest);
+        snprintf(away, sizeof away, "%s.away", newest);
+        assert_int_equal(os_rename(f.os, newest, away), 0);
+        assert_int_equal(fixture_try_open(&f), PERSISTENCE_CORRUPT);
+        assert_non_null(strstr(persistence_problem(), newest));
+        assert_non_null(strstr(persistence_problem(), "is missing"));
+        assert_int_equal(os_rename(f.os, away, newest), 0);
+        fixture_open(&f);
+        fixture_adopt_recovered(&f);
+        check_all(&f);
+        fixture_fini(&f);
+}
+
+/* A new segment whose header is damaged and that holds nothing is put away; the one before is the newest
+ * again, at the starts after that too. */
+TEST(files, an_empty_segment_with_a_damaged_header_is_not_missed)
+{
+        char newest[512];
+        struct fixture f;
+        struct os_file *file;
+        unsigned i;
+
+        make_segments(&f, 92, newest);
+        assert_int_equal(os_file_open(f.os, newest, OS_OPEN_WRITE, &file), 0);
+        assert_int_equal(os_file_truncate(file, 0), 0);
+        assert_int_equal(os_file_write(file, BYTES_LITERAL("no header"), 0), 0);
+        os_file_close(&file);
+        f.acknowledged = 0; /* what it held is gone: the disk's doing */
+        for (i = 0; i < 3; i++) {
+                fixture_open(&f);
+                fixture_adopt_recovered(&f);
+                fixture_put(&f, 1);
+                fixture_settle(&f);
+                check_all(&f);
+                fixture_close(&f);
+        }
+        fixture_fini(&f);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 TEST_ROW(files, more_segments_than_open_files),
                 TEST_ROW(files, an_old_checkpoint_is_removed_by_the_next_start),
+                TEST_ROW(files, the_newest_segment_that_somebody_removed_is_missed),
+                TEST_ROW(files, an_empty_segment_with_a_damaged_header_is_not_missed),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
