@@ -79,7 +79,8 @@ enum { OS_SIM_MACHINES_MAX = 32, OS_SIM_NAMES_MAX = 32 };
 
 struct os_sim_world;
 MUST_CHECK int os_sim_world_new(uint64_t seed, struct os_sim_world **ret);
-/* Frees its machines too, as os_free does (which may also be called for one). Empties *world; NULL is fine. */
+/* Frees its machines too, as os_free does (which may also be called for one: its peers meet silence). Empties *world; NULL
+ * is fine. */
 void os_sim_world_free(struct os_sim_world **world);
 /* Adds a machine with this address, an IP literal that no other has; NULL: one that is on no network, for the test's own
  * timers, posts and work. Its clocks agree with true time until they are set otherwise: only its monotonic clock begins

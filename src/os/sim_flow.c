@@ -471,6 +471,7 @@ void sim_tcp_link_changed(struct os_sim_world *world, const struct sim *from, co
         }
 }
 
+/* With a machine that is freed all that was on its way is lost. */
 void sim_tcp_machine_changed(struct sim *sim, bool is_freed)
 {
         unsigned i;
@@ -481,10 +482,13 @@ void sim_tcp_machine_changed(struct sim *sim, bool is_freed)
                 for (i = 0; i < 2; i++) {
                         if (tcp->hosts[i] != sim)
                                 continue;
-                        if (is_freed)
+                        if (is_freed) {
                                 tcp->hosts[i] = NULL;
-                        else
+                                sim_flow_drop(tcp, 0);
+                                sim_flow_drop(tcp, 1);
+                        } else {
                                 flow_link_changed(tcp, 1 - i);
+                        }
                         sim_end_review(&tcp->ends[1 - i]);
                 }
         }

@@ -103,6 +103,64 @@ TEST(kill, ends_connections_at_once_and_what_the_kernel_had_arrives)
         assert_true(resets > 1);
 }
 
+static void on_found(void *arg, const struct os_addresses *addresses, const char *problem)
+{
+        (void)arg;
+        (void)addresses;
+        (void)problem;
+        fail();
+}
+
+static void on_datagram(void *arg, struct bytes datagram, const char *address, uint16_t port)
+{
+        (void)arg;
+        (void)datagram;
+        (void)address;
+        (void)port;
+        fail();
+}
+
+TEST(crash, takes_lookups_sockets_and_what_waits_in_them_along)
+{
+        struct os_udp_options options = {.address = "0.0.0.0", .port = 700};
+        struct os_lookup *lookup;
+        struct os_udp *udp;
+        struct world w;
+        uint16_t port;
+
+        set_up(&w, 20, 2);
+        assert_int_equal(os_udp_open(w.nodes[1].os, &options, on_datagram, NULL, &udp, &port), 0);
+        assert_int_equal(os_udp_open(w.nodes[0].os, &options, on_datagram, NULL, &udp, &port), 0);
+        os_sim_pause(w.nodes[1].os);
+        assert_int_equal(os_udp_send(udp, "10.0.0.2", 700, BYTES_LITERAL("a")), 0);
+        run(&w, SECOND);
+        assert_int_equal(os_sim_world_stats(w.sim).datagrams, 1);
+        assert_int_equal(os_resolve(w.nodes[1].os, "localhost", on_found, NULL, &lookup), 0);
+        talk_to(&w.nodes[1], &w.nodes[0], 1000);
+        os_sim_kill(w.nodes[1].os);
+        forget(&w, &w.nodes[1]);
+        run(&w, SECOND);
+        os_udp_close(&udp);
+        tear_down(&w);
+}
+
+TEST(free, of_one_machine_is_silence_to_the_others)
+{
+        struct talk *t, *server;
+        struct world w;
+
+        set_up(&w, 21, 2);
+        t = talk_to(&w.nodes[0], &w.nodes[1], 1000);
+        run(&w, SECOND);
+        server = w.nodes[1].last;
+        os_listener_close(&w.nodes[1].listener);
+        os_free(&w.nodes[1].os);
+        assert_int_equal(server->closed, 1);
+        run(&w, 20 * SECOND);
+        assert_string_equal(t->problem, "connection timed out");
+        tear_down(&w);
+}
+
 /* ---- pauses and clocks ---- */
 
 static void on_tick(struct os_timer *timer)
@@ -430,6 +488,8 @@ int main(void)
                 TEST_ROW(crash, of_a_machine_is_a_reset_or_silence_to_its_peers_and_the_others_go_on),
                 TEST_ROW(crash, a_machine_that_is_back_soon_resets_the_connections_of_its_old_life),
                 TEST_ROW(kill, ends_connections_at_once_and_what_the_kernel_had_arrives),
+                TEST_ROW(crash, takes_lookups_sockets_and_what_waits_in_them_along),
+                TEST_ROW(free, of_one_machine_is_silence_to_the_others),
                 TEST_ROW(pause, stops_the_process_and_not_its_kernel),
                 TEST_ROW(pause, ends_with_the_life),
                 TEST_ROW(clock, goes_at_its_rate_and_timers_with_it),

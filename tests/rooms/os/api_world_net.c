@@ -294,6 +294,34 @@ TEST(cut, breaks_watched_ends_in_a_bounded_time_and_new_connections)
         }
 }
 
+TEST(cut, is_not_noticed_by_an_unwatched_end_that_has_nothing_to_send)
+{
+        struct talk *idle, *busy;
+        struct world w;
+
+        set_up(&w, 18, 2);
+        talk_to(&w.nodes[0], &w.nodes[1], 10);
+        run(&w, SECOND);
+        idle = w.nodes[1].last;
+        talk_to(&w.nodes[0], &w.nodes[1], 10);
+        run(&w, SECOND);
+        busy = w.nodes[1].last;
+        os_sim_world_cut(w.sim, w.nodes[0].os, w.nodes[1].os, true);
+        busy->to_send = 10;
+        feed(busy);
+        run(&w, 50 * SECOND);
+        assert_int_equal(busy->closed, 0);
+        run(&w, 20 * SECOND);
+        assert_string_equal(busy->problem, "connection timed out");
+        assert_int_equal(idle->closed, 0);
+        os_sim_world_heal(w.sim);
+        idle->to_send = 10; /* its peer has given up: the answer is a reset */
+        feed(idle);
+        run(&w, SECOND);
+        assert_string_equal(idle->problem, "connection reset by peer");
+        tear_down(&w);
+}
+
 TEST(cut, of_one_direction_lets_the_other_pass_until_both_ends_give_up)
 {
         uint64_t seed;
@@ -550,6 +578,7 @@ int main(void)
                 TEST_ROW(reset, breaks_both_ends_and_what_arrived_is_a_beginning),
                 TEST_ROW(cut, that_is_mended_in_time_loses_nothing),
                 TEST_ROW(cut, breaks_watched_ends_in_a_bounded_time_and_new_connections),
+                TEST_ROW(cut, is_not_noticed_by_an_unwatched_end_that_has_nothing_to_send),
                 TEST_ROW(cut, of_one_direction_lets_the_other_pass_until_both_ends_give_up),
                 TEST_ROW(stall, holds_everything_back_and_breaks_nothing),
                 TEST_ROW(name, is_found_as_the_world_has_it),
