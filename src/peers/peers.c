@@ -181,6 +181,16 @@ bool peers_send(struct peers *p, uint64_t node, enum peers_link link, const uint
                 slot->wants_room = true;
                 wire_ask_sent(l->wire);
         }
+void peers_flush(struct peers *p)
+{
+        unsigned i, kind;
+
+        for (i = 0; i < p->member_count; i++)
+                for (kind = 0; kind < PEERS_LINKS; kind++)
+                        if (p->members[i]->slots[kind].up)
+                                wire_flush(p->members[i]->slots[kind].up->wire);
+}
+
         return true;
 }
 

@@ -103,6 +103,8 @@ void peers_remove_member(struct peers *peers, uint64_t node);
  * room. */
 MUST_CHECK bool peers_send(struct peers *peers, uint64_t node, enum peers_link link, const uint8_t store_uuid[16],
         uint16_t type, const struct bytes *pieces, unsigned n);
+/* What was queued in this turn leaves now, not at its end: something follows that blocks the loop. */
+void peers_flush(struct peers *peers);
 /* Bytes that the queue takes before it is full; 0 while the link is down. */
 size_t peers_room(const struct peers *peers, uint64_t node, enum peers_link link);
 bool peers_is_up(const struct peers *peers, uint64_t node, enum peers_link link);

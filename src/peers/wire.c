@@ -127,6 +127,12 @@ void wire_close(struct wire *w, const char *why)
                 return;
         snprintf(w->why, sizeof w->why, "%s", why);
         flush(w);
+void wire_flush(struct wire *w)
+{
+        if (w->is_hooked && !w->is_closing)
+                flush(w);
+}
+
         if (w->tls) {
                 tls_session_end(w->tls);
                 send_bytes(w, tls_session_output(w->tls));

@@ -41,6 +41,8 @@ void wire_trust(struct wire *wire, size_t body_size_max);
 struct buffer *wire_out(struct wire *wire);
 void wire_push(struct wire *wire);
 size_t wire_queued(const struct wire *wire);
+/* What was pushed leaves now, not at the end of the turn. */
+void wire_flush(struct wire *wire);
 /* on_sent is to be called at the end of this turn, sent or not. */
 void wire_ask_sent(struct wire *wire);
 /* Sends what is queued, then closes; of what comes, only on_end. */
