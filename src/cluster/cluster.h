@@ -264,6 +264,9 @@ MUST_CHECK int cluster_raft_remove(struct cluster_raft *raft, uint64_t now_us, u
 /* Is the stand-by so near to the end of the log that it can be promoted? Begins to watch it when it was not watched. 0 yes,
  * CLUSTER_NOT_NOW not yet (both with an update), CLUSTER_NOT_LEADER, CLUSTER_REFUSED (no stand-by) or a fault. */
 MUST_CHECK int cluster_raft_is_caught_up(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);
+/* Why the envelope does not allow a change, for people; NULL: it does. For dry runs: the engine looks for itself. */
+const char *cluster_change_problem(uint64_t leader_id, const struct cluster_configuration *from,
+        const struct cluster_configuration *to);
 /* Hands leadership to a voter that has everything (RG12); submits are refused meanwhile: the caller pauses them. 0,
  * CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (it lags), CLUSTER_REFUSED (no other voter of that id) or a fault. */
 MUST_CHECK int cluster_raft_transfer(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);

@@ -66,6 +66,12 @@ static int may_change(struct cluster_raft *c, uint64_t node_id)
         return 0;
 }
 
+const char *cluster_change_problem(uint64_t leader_id, const struct cluster_configuration *from,
+        const struct cluster_configuration *to)
+{
+        return guard_envelope(leader_id, from, to);
+}
+
 static int change_to(struct cluster_raft *c, uint64_t now_us, const struct cluster_configuration *to,
         struct cluster_update *ret)
 {
