@@ -336,6 +336,7 @@ static int open_target(struct pool *p, struct bytes stream, uint64_t revision)
                 .arg = p,
         };
 
+        p->work->replay_revision = revision;
         return store_reader_open(p->emitter->store, &options, &p->work->replay_target);
 }
 
@@ -408,7 +409,9 @@ static int next_target(struct pool *p)
 
         if (r == STORE_READ_WAIT || r == STORE_READ_YIELD)
                 return r;
-        if (r == STORE_READ_END || r == STORE_READ_DELETED)
+        /* Behind what is hidden of the stream a reader begins with the first event that is not. */
+        if (r == STORE_READ_END || r == STORE_READ_DELETED ||
+                (!r && item_source(&item)->revision != w->replay_revision))
                 skip_parked(p, w->replay_parked);
         else if (!r)
                 add_replay(p, &item);

@@ -125,6 +125,7 @@ struct work {
         struct store_reader *replay_links;  /* the parked stream */
         struct store_reader *replay_target; /* the event that the newest link names */
         uint64_t replay_parked;             /* the number of that link */
+        uint64_t replay_revision;           /* the event's, of its stream */
         bool replay_waits;
         uint64_t replays[REPLAYS_MAX];      /* numbers of parked events that are being delivered again */
         unsigned replay_count;

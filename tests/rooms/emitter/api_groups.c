@@ -418,6 +418,43 @@ static bool is_full(struct world *w)
         return w->verdict == STORE_FULL;
 }
 
+/* The event that a link names is gone: the one behind it is another. */
+TEST(park, replay_passes_over_what_was_deleted_from_its_stream)
+{
+        struct world w = {0};
+        struct client c;
+
+        world_begin(&w, 48);
+        append(&w, "a", 3);
+        assert_int_equal(create(&w, definition_of("$all", "g")), EMITTER_OK);
+        client_open(&w, &c, "$all", "g", 50, true);
+        client_drain(&w, &c);
+        client_close(&c);
+        append(&w, "a", 1);
+        client_open(&w, &c, "$all", "g", 50, false);
+        client_drain(&w, &c);
+        for (unsigned i = 0; i < c.count; i++)
+                if (!strcmp(c.items[i].stream, "a"))
+                        client_nack(&c, i, NACK_PARK, "");
+                else
+                        client_ack(&c, i);
+        client_drain(&w, &c);
+        assert_int_equal(info_of(&w, "$all", "g").info.parked, 1);
+        client_close(&c);
+        delete_stream(&w, "a", false);
+        append(&w, "a", 2);
+        client_open(&w, &c, "$all", "g", 50, true);
+        client_drain(&w, &c);
+        c.count = 0;
+        assert_int_equal(replay(&w, "$all", "g", UINT64_MAX, UINT64_MAX), EMITTER_OK);
+        client_drain(&w, &c);
+        for (unsigned i = 0; i < c.count; i++)
+                assert_string_not_equal(c.items[i].stream, "a");
+        assert_int_equal(info_of(&w, "$all", "g").info.parked, 0);
+        client_close(&c);
+        world_end(&w);
+}
+
 TEST(park, on_a_full_disk_waits_and_holds_the_checkpoint)
 {
         struct world w = {0};
@@ -498,6 +535,7 @@ int main(void)
                 TEST_ROW(park, a_parked_event_is_a_link_with_its_reason_and_survives),
                 TEST_ROW(park, replay_gives_them_again_with_no_retry_and_then_they_are_parked_no_more),
                 TEST_ROW(park, what_was_not_finished_of_a_replay_is_still_parked),
+                TEST_ROW(park, replay_passes_over_what_was_deleted_from_its_stream),
                 TEST_ROW(park, on_a_full_disk_waits_and_holds_the_checkpoint),
                 TEST_ROW(statistics, are_measured_when_asked_for),
         };
