@@ -447,7 +447,7 @@ TEST(seed, decides_everything_in_a_world)
         struct os_sim_net_stats sums = {0};
         uint64_t seed, before = 0;
 
-        for (seed = 0; seed < 4 * SEEDS; seed++) {
+        for (seed = 0; seed < 2 * SEEDS; seed++) {
                 struct os_sim_net_stats first, second;
                 uint64_t hash = live(seed, &first);
 
@@ -464,7 +464,7 @@ TEST(seed, decides_everything_in_a_world)
                 (unsigned long long)sums.connections, (unsigned long long)sums.bytes,
                 (unsigned long long)sums.resets, (unsigned long long)sums.timeouts);
         assert_true(sums.resets > 100);
-        assert_true(sums.timeouts > 20);
+        assert_true(sums.timeouts > 5);
 }
 
 TEST(seed, an_observation_changes_the_hash_of_the_world)
