@@ -46,6 +46,7 @@ static void choose_settings(struct subs *s, struct emitter_settings *ret)
         ret->live_buffer_size = buffers[subs_choose(s, COUNT_OF(buffers))];
         ret->history_buffer_size = buffers[subs_choose(s, COUNT_OF(buffers))];
         ret->read_batch_size = 1;
+        ret->resolve_links = subs_choose(s, 2);
         ret->strategy = subs_choose(s, 2) ? STRATEGY_PER_STREAM : (enum emitter_strategy)subs_choose(s, 4);
 }
 
@@ -132,6 +133,7 @@ static void took_place(struct group *g)
                 break;
         case ASKED_UPDATE:
                 g->settings = g->wanted;
+                memset(g->passed_us, 0, sizeof g->passed_us); /* the policy is another */
                 drop_held(g);
                 break;
         case ASKED_DELETE:
@@ -327,6 +329,18 @@ void taker_close(struct taker *t)
         consumer_close(&t->consumer);
 }
 
+/* The stream by which an event is ordered: of what is given. */
+static unsigned lane_of(const struct group *g, const struct noted *e)
+{
+        return e->is_link && g->settings.resolve_links ? g->subs->book[e->target].stream : e->stream;
+}
+
+/* What a link leads to may be gone: then it goes by its own stream, from some moment on. */
+static bool has_lane(const struct group *g, const struct noted *e)
+{
+        return !e->is_hidden && !(e->is_link && g->subs->book[e->target].is_hidden);
+}
+
 /* Of a lane the next comes when everything before it is finished, or with the same consumer. */
 static void check_lane(struct taker *t, int serial)
 {
@@ -335,13 +349,14 @@ static void check_lane(struct taker *t, int serial)
 
         if (g->settings.strategy != STRATEGY_PER_STREAM && g->settings.strategy != STRATEGY_PINNED)
                 return;
-        if (g->has_replayed || (g->flags[serial] & (PARK_ASKED | PARK_MAYBE | IS_PARKED)))
+        if (!has_lane(g, e) || g->has_replayed || (g->flags[serial] & (PARK_ASKED | PARK_MAYBE | IS_PARKED)))
                 return;
         for (int n = 0; n < t->subs->serial_count; n++) {
                 const struct noted *b = &t->subs->book[n];
 
-                if (n == serial || b->stream != e->stream || !b->has_place || b->revision >= e->revision ||
-                        !is_selected(g, n) || number(g, n) < g->floor || number(g, n) < g->start_high)
+                if (n == serial || !b->has_place || !has_lane(g, b) || lane_of(g, b) != lane_of(g, e) ||
+                        number(g, n) >= number(g, serial) || !is_selected(g, n) || number(g, n) < g->floor ||
+                        number(g, n) < g->start_high)
                         continue;
                 if (g->flags[n] & (WAS_FINISHED | PARK_ASKED | PARK_MAYBE | IS_PARKED | IS_EXCUSED))
                         continue;
@@ -397,8 +412,8 @@ static void check_window(struct taker *t)
 
 static void take(struct taker *t, const struct consumer_message *m)
 {
-        int serial =
-                m->item.has_event && !m->item.has_link ? subs_identify(t->subs, &m->item.event) : SERIAL_NONE;
+        const struct event_view *source = m->item.has_link ? &m->item.link : &m->item.event;
+        int serial = subs_identify_item(t->subs, &m->item, t->group->settings.resolve_links);
         struct held *h;
 
         if (subs_has_failed(t->subs))
@@ -416,7 +431,7 @@ static void take(struct taker *t, const struct consumer_message *m)
         if (t->held_count == HELD_MAX) /* forgets it: it times out */
                 memmove(t->held, t->held + 1, --t->held_count * sizeof *t->held);
         h = &t->held[t->held_count++];
-        *h = (struct held){serial, m->item.event.id, os_turn_time(t->subs->os).monotonic_us, m->retry_count};
+        *h = (struct held){serial, source->id, os_turn_time(t->subs->os).monotonic_us, m->retry_count};
         check_window(t);
 }
 
@@ -585,7 +600,8 @@ static void check_parked(struct group *g)
                 struct parked_link *p = &g->parked[i];
 
                 if (!emitter_is_parked(g->subs->emitter, stream_of(g), name_of(g), p->number) &&
-                        !(g->flags[p->serial] & WAS_FINISHED) && !has_other_link(g, i))
+                        !(g->flags[p->serial] & WAS_FINISHED) && !has_other_link(g, i) &&
+                        !g->subs->book[p->serial].is_hidden)
                         subs_fail(g->subs, "C10: %s: parked event %llu (%d) is gone", g->name,
                                 (unsigned long long)p->number, p->serial);
         }
@@ -616,8 +632,9 @@ static void check_again(struct group *g, const struct emitter_info *info)
                 return;
         }
         for (int n = 0; n < s->serial_count; n++) {
-                if (!s->book[n].has_place || !is_selected(g, n) || number(g, n) >= lowest ||
-                        number(g, n) < g->start_high || !(g->flags[n] & WAS_FINISHED) ||
+                if (!s->book[n].has_place || s->book[n].is_hidden || !is_selected(g, n) ||
+                        number(g, n) >= lowest || number(g, n) < g->start_high ||
+                        (g->flags[n] & (WAS_FINISHED | IS_EXCUSED)) != WAS_FINISHED ||
                         (info->has_checkpoint && number(g, n) <= info->checkpoint))
                         continue;
                 if (!g->passed_us[n])
@@ -666,7 +683,7 @@ void group_verify(struct group *g)
                 if (!s->book[n].has_place || !is_selected(g, n) || number(g, n) > info.checkpoint ||
                         number(g, n) < g->start_high)
                         continue;
-                if (!(g->flags[n] & (WAS_FINISHED | IS_PARKED | IS_EXCUSED))) {
+                if (!(g->flags[n] & (WAS_FINISHED | IS_PARKED | IS_EXCUSED)) && !s->book[n].is_hidden) {
                         subs_fail(s,
                                 "C10: the checkpoint of %s, %llu, is above %llu (%d), which is neither "
                                 "finished nor parked",
@@ -684,7 +701,7 @@ static int first_undone(struct group *g)
 
         for (int n = 0; g->exists && n < s->serial_count; n++)
                 if (s->book[n].has_place && is_selected(g, n) && number(g, n) >= g->start_high &&
-                        !(g->flags[n] & (WAS_FINISHED | IS_EXCUSED)))
+                        !(g->flags[n] & (WAS_FINISHED | IS_EXCUSED)) && !s->book[n].is_hidden)
                         return n;
         return SERIAL_NONE;
 }

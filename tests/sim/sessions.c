@@ -56,6 +56,7 @@ void session_open(struct subs *s)
                 o.stream = bytes_of_string(subs_streams[i->selecting.of]);
         o.filter = filter_for(&i->selecting);
         o.from = (enum store_from)subs_choose(s, 3);
+        o.resolve_links = i->resolves_links = subs_choose(s, 2);
         if (o.filter && subs_choose(s, 2))
                 o.checkpoint_after = 1 + subs_choose(s, 20);
         if (o.from == FROM_NUMBER && !end)
@@ -78,9 +79,9 @@ static void note_mark(struct session *i, uint64_t position)
         i->marks[i->mark_count++] = (struct mark){position, i->count};
 }
 
-static void note_event(struct session *i, const struct event_view *v)
+static void note_event(struct session *i, const struct store_read_item *item)
 {
-        int serial = subs_identify(i->subs, v);
+        int serial = subs_identify_item(i->subs, item, i->resolves_links);
 
         if (serial == SERIAL_NONE) {
                 if (!subs_has_failed(i->subs) && i->selecting.kind != SELECTION_ALL)
@@ -112,7 +113,7 @@ void session_pull(struct session *i, unsigned most)
                                 subs_fail(i->subs, "a session ends with %d", r);
                         session_close(i);
                 } else if (item.kind == ITEM_EVENT) {
-                        note_event(i, &item.event.event);
+                        note_event(i, &item.event);
                 } else if (item.kind == ITEM_CHECKPOINT) {
                         note_mark(i, item.position);
                 } else {
@@ -154,6 +155,10 @@ static void verify(struct subs *s, const struct session *i, bool is_complete)
                         mark++;
                 }
                 if (number < i->start)
+                        continue;
+                /* Hidden of the stream when the session was opened, or not yet. */
+                if (e->is_hidden && i->selecting.kind == SELECTION_STREAM &&
+                        (at >= i->count || i->serials[at] != s->log[n]))
                         continue;
                 if (at < i->count && i->serials[at] != s->log[n])
                         subs_fail(s, "C8: event %u of a session (kind %d) is %d instead of %d", at,

@@ -18,6 +18,7 @@ enum {
         APPEND_MAX = 6,
         HEAL_ROUNDS_MAX = 4000,
         SPACE_RESERVE = 64 * KIB,
+        DATA_SIZE = 64,
 };
 
 const char *const subs_streams[SUBS_STREAMS] = {
@@ -149,15 +150,38 @@ static void note_place(struct subs *s, int serial, uint64_t position, uint64_t r
         e->revision = revision;
 }
 
+/* What an event says of itself: a link in its metadata, any other in its data. */
 static bool read_data(struct bytes data, unsigned *ret_field, int *ret_serial)
 {
-        char text[64];
+        char text[DATA_SIZE];
 
         if (data.size >= sizeof text)
                 return false;
         memcpy(text, data.data, data.size);
         text[data.size] = 0;
         return sscanf(text, "{\"field\":%u,\"serial\":%d}", ret_field, ret_serial) == 2;
+}
+
+static struct bytes type_of(const struct noted *e)
+{
+        return e->is_link ? EVENT_TYPE_LINK : bytes_of_string(subs_types[e->type]);
+}
+
+int subs_identify_item(struct subs *s, const struct store_read_item *item, bool is_resolved)
+{
+        int serial = subs_identify(s, item->has_link ? &item->link : &item->event);
+        const struct noted *e;
+
+        if (serial == SERIAL_NONE)
+                return SERIAL_NONE;
+        e = &s->book[serial];
+        if (item->has_link != (is_resolved && e->is_link))
+                subs_fail(s, "C9: event %d comes with%s a link", serial, item->has_link ? "" : "out");
+        else if (item->has_link && item->has_event && subs_identify(s, &item->event) != e->target)
+                subs_fail(s, "C9: link %d does not lead to %d", serial, e->target);
+        else if (!item->has_event && !s->book[e->target].is_hidden)
+                subs_fail(s, "C9: what link %d leads to, %d, is not there", serial, e->target);
+        return subs_has_failed(s) ? SERIAL_NONE : serial;
 }
 
 int subs_identify(struct subs *s, const struct event_view *v)
@@ -168,14 +192,14 @@ int subs_identify(struct subs *s, const struct event_view *v)
 
         if (v->stream.size && v->stream.data[0] == '$')
                 return SERIAL_NONE;
-        if (!read_data(v->data, &field, &serial) || serial < 0 || serial >= s->serial_count) {
+        if (!read_data(bytes_equal(v->type, EVENT_TYPE_LINK) ? v->metadata : v->data, &field, &serial) ||
+                serial < 0 || serial >= s->serial_count) {
                 subs_fail(s, "C9: an event at %llu that nobody wrote", (unsigned long long)v->position);
                 return SERIAL_NONE;
         }
         e = &s->book[serial];
         if (e->field != field || !bytes_equal(v->stream, bytes_of_string(subs_streams[e->stream])) ||
-                !bytes_equal(v->type, bytes_of_string(subs_types[e->type])) ||
-                memcmp(&e->id, &v->id, sizeof e->id) != 0) {
+                !bytes_equal(v->type, type_of(e)) || memcmp(&e->id, &v->id, sizeof e->id) != 0) {
                 subs_fail(s, "C9: event %d is not as it was written", serial);
                 return SERIAL_NONE;
         }
@@ -259,13 +283,84 @@ static void on_appended(void *arg, const struct store_append_result *result)
         free(a);
 }
 
+/* An event that is known to be in the log; SERIAL_NONE: the one that was looked at is not. */
+static int any_known(struct subs *s)
+{
+        int n = s->serial_count ? (int)subs_choose(s, (uint64_t)s->serial_count) : SERIAL_NONE;
+
+        return n != SERIAL_NONE && s->book[n].has_place && !s->book[n].is_link ? n : SERIAL_NONE;
+}
+
+/* Writes the next event of the book. */
+static void draft_event(struct subs *s, unsigned stream, struct event_draft *ret, char *data, char *metadata)
+{
+        struct noted *e = &s->book[s->serial_count];
+        int target = one_in(s, 8) ? any_known(s) : SERIAL_NONE;
+
+        *e = (struct noted){.stream = (uint8_t)stream,
+                .type = (uint8_t)subs_choose(s, SUBS_TYPES),
+                .field = (uint8_t)subs_choose(s, SUBS_FIELDS)};
+        if (target != SERIAL_NONE) { /* of no type or field that anybody selects */
+                e->is_link = true;
+                e->target = target;
+                e->type = SUBS_TYPES;
+                e->field = SUBS_FIELDS;
+        }
+        os_random(s->os, e->id.bytes, sizeof e->id.bytes);
+        event_id_stamp_random(&e->id);
+        snprintf(e->is_link ? metadata : data, DATA_SIZE, "{\"field\":%u,\"serial\":%d}", e->field,
+                s->serial_count);
+        if (e->is_link)
+                snprintf(data, DATA_SIZE, "%llu@%s", (unsigned long long)s->book[target].revision,
+                        subs_streams[s->book[target].stream]);
+        *ret = (struct event_draft){.id = e->id,
+                .type = type_of(e),
+                .content_type = e->is_link ? CONTENT_BINARY : CONTENT_JSON,
+                .data = bytes_of_string(data),
+                .metadata = bytes_of_string(e->is_link ? metadata : "")};
+        s->serial_count++;
+}
+
+static void on_deleted(void *arg, const struct store_append_result *result)
+{
+        struct subs *s = arg;
+
+        s->is_deleting = false;
+        if (result->verdict != STORE_OK && result->verdict != STORE_BUSY &&
+                result->verdict != STORE_NOT_READY && result->verdict != STORE_UNKNOWN &&
+                result->verdict != STORE_FULL)
+                subs_fail(s, "a deletion is answered with %d: %s", (int)result->verdict, result->problem);
+}
+
+/* For now: what comes later is there again. Whether it takes place is not looked at: what it may hide may be
+ * missing. */
+static void delete_stream(struct subs *s)
+{
+        unsigned stream = (unsigned)subs_choose(s, SUBS_STREAMS);
+        struct store_delete del = {
+                .stream = bytes_of_string(subs_streams[stream]), .expected = {.kind = EXPECTED_ANY}};
+        struct store_stream_info info;
+
+        if (s->is_deleting || s->has_disk_fault || store_stream_info(s->store, del.stream, &info) ||
+                info.state != STREAM_LIVE)
+                return;
+        for (int n = 0; n < s->serial_count; n++)
+                if (s->book[n].stream == stream)
+                        s->book[n].is_hidden = true;
+        subs_tell(s, "%s is deleted", subs_streams[stream]);
+        s->is_deleting = true;
+        del.write_id = control_next_write_id(s->control);
+        store_delete(s->store, &del, on_deleted, s);
+        os_turn_again(s->os);
+}
+
 static void append(struct subs *s)
 {
         unsigned count = 1 + (unsigned)subs_choose(s, APPEND_MAX);
         unsigned stream = (unsigned)subs_choose(s, SUBS_STREAMS);
         struct store_append_stream to = {bytes_of_string(subs_streams[stream]), {.kind = EXPECTED_ANY}};
         struct store_append_event events[APPEND_MAX] = {0};
-        char data[APPEND_MAX][64];
+        char data[APPEND_MAX][DATA_SIZE], metadata[APPEND_MAX][DATA_SIZE];
         struct store_append o = {.streams = &to, .stream_count = 1, .events = events, .event_count = count};
         struct append *a;
 
@@ -273,21 +368,8 @@ static void append(struct subs *s)
                 return;
         a = MEMORY_NEW(struct append);
         *a = (struct append){s, s->serial_count, count};
-        for (unsigned i = 0; i < count; i++) {
-                struct noted *e = &s->book[s->serial_count];
-
-                *e = (struct noted){.stream = (uint8_t)stream,
-                        .type = (uint8_t)subs_choose(s, SUBS_TYPES),
-                        .field = (uint8_t)subs_choose(s, SUBS_FIELDS)};
-                os_random(s->os, e->id.bytes, sizeof e->id.bytes);
-                event_id_stamp_random(&e->id);
-                snprintf(data[i], sizeof data[i], "{\"field\":%u,\"serial\":%d}", e->field, s->serial_count);
-                events[i].draft = (struct event_draft){.id = e->id,
-                        .type = bytes_of_string(subs_types[e->type]),
-                        .content_type = CONTENT_JSON,
-                        .data = bytes_of_string(data[i])};
-                s->serial_count++;
-        }
+        for (unsigned i = 0; i < count; i++)
+                draft_event(s, stream, &events[i].draft, data[i], metadata[i]);
         o.write_id = control_next_write_id(s->control);
         s->appends_outstanding++;
         s->totals->appends++;
@@ -440,7 +522,7 @@ static void drop(struct subs *s, bool is_power_cut)
         s->node = NULL;
         s->control = NULL;
         s->faults = (struct os_sim_faults){.reads_are_cold = s->faults.reads_are_cold};
-        s->is_short = false;
+        s->is_short = s->is_deleting = false;
         os_sim_set_faults(s->os, &s->faults);
 }
 
@@ -527,6 +609,8 @@ static void work_once(struct subs *s)
 
         if (one_in(s, 50))
                 jump_clock(s);
+        if (one_in(s, 300))
+                delete_stream(s);
         if (one_in(s, s->is_short ? 20 : 200))
                 turn_space(s);
         switch (subs_choose(s, 16)) {

@@ -27,6 +27,9 @@ struct noted { /* an event of the book */
         uint8_t stream, type, field;
         bool has_place; /* somebody was told of it: it must stay there */
         bool is_in_log;
+        bool is_hidden; /* its stream was deleted behind it, or may have been: what reads the stream may pass over it */
+        bool is_link;   /* to `target`, a serial number */
+        int target;
         uint64_t position, revision;
         struct event_id id;
 };
@@ -119,6 +122,7 @@ struct session { /* a catch-up subscription */
         bool is_used;
         bool is_waiting;
         bool was_caught_up;
+        bool resolves_links;
         struct selecting selecting;
         uint64_t start; /* inclusive */
         int *serials;
@@ -140,6 +144,7 @@ struct subs {
         struct os_sim_faults faults;
         uint64_t memory_size, in_flight_size_max, segment_size;
         bool has_opened, is_stopped, is_closed, has_disk_fault;
+        bool is_deleting; /* a deletion is under way */
         bool is_short;         /* of space on the disk, now */
         uint64_t was_short_us; /* when that ended */
         int open_result;
@@ -164,6 +169,9 @@ extern const char *const subs_streams[SUBS_STREAMS];
 extern const char *const subs_types[SUBS_TYPES];
 /* Whose event this is, after everything of it was held against the book; SERIAL_NONE: not of the book (or the run failed). */
 int subs_identify(struct subs *s, const struct event_view *v);
+/* The same of what a reader gave: of the link where there is one, whose target is held against the book too. `is_resolved`: links were to
+ * be followed. */
+int subs_identify_item(struct subs *s, const struct store_read_item *item, bool is_resolved);
 bool selects(const struct selecting *by, const struct noted *e);
 uint64_t number_of(const struct selecting *by, const struct noted *e);
 /* Where the end of what it selects from is now. */
