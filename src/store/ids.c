@@ -1,5 +1,6 @@
 /* The ids of events in flight: a duplicate of an append in flight waits for it (G6). Nodes come from blocks
- * and are used again, so that an event costs no allocation. */
+ * and are used again, so that an event costs no allocation. Ids go into their buckets only when somebody
+ * looks for one: most appends are committed before anybody does. */
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -70,18 +71,21 @@ static struct flying_id *take_free(struct flying_ids *f)
         return at;
 }
 
+void flying_ids_init(struct flying_ids *f)
+{
+        list_init(&f->unlinked);
+}
+
 void flying_ids_add(struct flying_ids *f, struct pending *pending, const struct event_id *id,
         uint64_t stream_hash, uint64_t revision, uint64_t position)
 {
-        struct flying_id *at;
-        uint64_t b;
+        struct flying_id *at = take_free(f);
 
-        if (f->count >= f->bucket_count)
-                grow(f);
-        at = take_free(f);
-        b = bucket_of(f, id, stream_hash);
+        if (!pending->ids)
+                list_add_last(&f->unlinked, &pending->ids_link);
+        /* While an append is made nobody looks. */
+        assert(!list_is_empty(&pending->ids_link));
         *at = (struct flying_id){
-                .next = f->buckets[b],
                 .next_of_pending = pending->ids,
                 .pending = pending,
                 .id = *id,
@@ -89,33 +93,67 @@ void flying_ids_add(struct flying_ids *f, struct pending *pending, const struct 
                 .revision = revision,
                 .position = position,
         };
-        f->buckets[b] = at;
         pending->ids = at;
-        f->count++;
+}
+
+static void link_ids(struct flying_ids *f, struct pending *pending)
+{
+        struct flying_id *oldest_first = NULL;
+
+        /* Newest first in a bucket too, so the oldest goes first. */
+        for (struct flying_id *at = pending->ids; at; at = at->next_of_pending) {
+                at->next = oldest_first;
+                oldest_first = at;
+        }
+        while (oldest_first) {
+                struct flying_id *at = oldest_first;
+                uint64_t b;
+
+                oldest_first = at->next;
+                if (f->count >= f->bucket_count)
+                        grow(f);
+                b = bucket_of(f, &at->id, at->stream_hash);
+                at->next = f->buckets[b];
+                f->buckets[b] = at;
+                f->count++;
+        }
+        list_remove(&pending->ids_link);
+}
+
+static void unlink_id(struct flying_ids *f, struct flying_id *at)
+{
+        struct flying_id **link = &f->buckets[bucket_of(f, &at->id, at->stream_hash)];
+
+        while (*link != at) {
+                assert(*link);
+                link = &(*link)->next;
+        }
+        *link = at->next;
+        assert(f->count > 0);
+        f->count--;
 }
 
 void flying_ids_remove_all(struct flying_ids *f, struct pending *pending)
 {
+        bool is_linked = list_is_empty(&pending->ids_link);
+
         while (pending->ids) {
                 struct flying_id *at = pending->ids;
-                struct flying_id **link = &f->buckets[bucket_of(f, &at->id, at->stream_hash)];
 
                 pending->ids = at->next_of_pending;
-                while (*link != at) {
-                        assert(*link);
-                        link = &(*link)->next;
-                }
-                *link = at->next;
+                if (is_linked)
+                        unlink_id(f, at);
                 at->next = f->free;
                 f->free = at;
-                assert(f->count > 0);
-                f->count--;
         }
+        list_remove(&pending->ids_link);
 }
 
 const struct flying_id *flying_ids_find(
-        const struct flying_ids *f, const struct event_id *id, uint64_t stream_hash, const uint64_t *revision)
+        struct flying_ids *f, const struct event_id *id, uint64_t stream_hash, const uint64_t *revision)
 {
+        while (!list_is_empty(&f->unlinked))
+                link_ids(f, CONTAINER_OF(f->unlinked.next, struct pending, ids_link));
         if (!f->count)
                 return NULL;
         for (const struct flying_id *at = f->buckets[bucket_of(f, id, stream_hash)]; at; at = at->next) {

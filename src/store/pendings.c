@@ -24,6 +24,7 @@ void pendings_init(struct store *s)
         list_init(&s->in_flight);
         list_init(&s->decided);
         list_init(&s->unused);
+        flying_ids_init(&s->ids);
         s->deadline_timer.fn = on_deadline;
         s->deadline_timer.arg = s;
 }
@@ -43,6 +44,7 @@ struct pending *pending_new(struct store *s, uint64_t write_id, uint64_t deadlin
         }
         list_init(&p->link);
         list_init(&p->waiters);
+        list_init(&p->ids_link);
         p->done = done;
         p->arg = arg;
         p->write_id = write_id;

@@ -107,10 +107,12 @@ struct flying_block;
 struct flying_ids {
         struct flying_id **buckets;
         uint64_t bucket_count;
-        uint64_t count;
+        uint64_t count;       /* in buckets */
+        struct list unlinked; /* appends whose ids are in no bucket yet, oldest first */
         struct flying_id *free;
         struct flying_block *blocks;
 };
+void flying_ids_init(struct flying_ids *f);
 void flying_ids_fini(struct flying_ids *f);
 /* Adds the id of an event of `pending`, newest first in pending->ids. */
 void flying_ids_add(struct flying_ids *f, struct pending *pending, const struct event_id *id,
@@ -118,8 +120,8 @@ void flying_ids_add(struct flying_ids *f, struct pending *pending, const struct 
 void flying_ids_remove_all(struct flying_ids *f, struct pending *pending);
 /* The newest event in flight with this id in this stream; with `revision`, only the one that has it. NULL:
  * none. */
-const struct flying_id *flying_ids_find(const struct flying_ids *f, const struct event_id *id,
-        uint64_t stream_hash, const uint64_t *revision);
+const struct flying_id *flying_ids_find(struct flying_ids *f, const struct event_id *id, uint64_t stream_hash,
+        const uint64_t *revision);
 
 /* ---- heads.c ---- */
 
@@ -196,6 +198,7 @@ struct pending {
         struct head_change change;
         struct store_stream_outcome outcome;
         struct flying_id *ids;
+        struct list ids_link; /* while they are unlinked */
 };
 
 void pendings_init(struct store *s);
