@@ -283,7 +283,8 @@ void refusal_parse(struct bytes body, enum refusal *ret, char ret_why[WHY_SIZE])
         bool is_superfluous = body.size >= 2 && get_u16(body.data) == REFUSAL_SUPERFLUOUS;
 
         *ret = is_superfluous ? REFUSAL_SUPERFLUOUS : REFUSAL_WRONG;
-        text_copy(ret_why, WHY_SIZE, body.size > 2 ? bytes_of(body.data + 2, body.size - 2) : BYTES_EMPTY);
+        text_copy(ret_why, WHY_SIZE,
+                body.size > 2 ? bytes_of(body.data + 2, body.size - 2) : BYTES_LITERAL(""));
 }
 
 /* ---- two connections that meet ---- */

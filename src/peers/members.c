@@ -114,6 +114,25 @@ struct member *member_new(struct peers *p, uint64_t node)
         return m;
 }
 
+void member_set_address(struct member *m, const char *address, const struct host_port *to)
+{
+        unsigned kind;
+
+        snprintf(m->address, sizeof m->address, "%s", address);
+        m->to = *to;
+        for (kind = 0; kind < PEERS_LINKS; kind++) {
+                struct slot *slot = &m->slots[kind];
+
+                os_lookup_drop(&slot->lookup);
+                if (slot->dialling)
+                        link_drop(slot->dialling, "the node has another address");
+                slot->dialling = NULL;
+                slot->next_us = 0;
+                slot->attempts = 0;
+        }
+        members_wake(m->peers);
+}
+
 void member_free(struct member *m)
 {
         unsigned kind;

@@ -128,10 +128,7 @@ int peers_set_member(struct peers *p, uint64_t node, const char *address)
         } else if (strcmp(m->address, address) == 0) {
                 return 0;
         }
-        snprintf(m->address, sizeof m->address, "%s", address);
-        m->to = to;
-        m->slots[PEERS_CONTROL].next_us = m->slots[PEERS_BULK].next_us = 0;
-        members_wake(p);
+        member_set_address(m, address, &to);
         return 0;
 }
 
@@ -181,6 +178,9 @@ bool peers_send(struct peers *p, uint64_t node, enum peers_link link, const uint
                 slot->wants_room = true;
                 wire_ask_sent(l->wire);
         }
+        return true;
+}
+
 void peers_flush(struct peers *p)
 {
         unsigned i, kind;
@@ -189,9 +189,6 @@ void peers_flush(struct peers *p)
                 for (kind = 0; kind < PEERS_LINKS; kind++)
                         if (p->members[i]->slots[kind].up)
                                 wire_flush(p->members[i]->slots[kind].up->wire);
-}
-
-        return true;
 }
 
 size_t peers_room(const struct peers *p, uint64_t node, enum peers_link link)

@@ -98,6 +98,8 @@ void members_wake(struct peers *p);
 /* Dials, pings and closes what is due, and sees to it that it is called again. */
 void members_tick(struct os_timer *timer);
 struct member *member_new(struct peers *p, uint64_t node);
+/* The node has another address: what goes to the old one is given up, and it is dialled anew. */
+void member_set_address(struct member *m, const char *address, const struct host_port *to);
 void member_free(struct member *m);
 size_t queue_size_max(enum peers_link kind);
 

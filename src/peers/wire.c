@@ -40,18 +40,37 @@ static void send_bytes(struct wire *w, struct bytes piece)
         os_conn_send(w->conn, &piece, 1);
 }
 
+static void send_output(struct wire *w)
+{
+        send_bytes(w, tls_session_output(w->tls));
+        tls_session_sent(w->tls);
+}
+
+/* In slices, so that a large message is not held three times. */
+static void send_encrypted(struct wire *w)
+{
+        size_t at = 0, size;
+
+        send_output(w);
+        while (at < w->out.size && tls_session_state(w->tls) == TLS_OPEN) {
+                size = MIN(w->out.size - at, (size_t)WIRE_CORK_SIZE);
+                tls_session_write(w->tls, bytes_of(w->out.data + at, size));
+                send_output(w);
+                at += size;
+        }
+}
+
 static void flush(struct wire *w)
 {
-        if (w->tls && tls_session_state(w->tls) == TLS_OPEN)
-                tls_session_write(w->tls, buffer_bytes(&w->out));
-        if (w->tls) {
-                send_bytes(w, tls_session_output(w->tls));
-                tls_session_sent(w->tls);
-                if (!w->is_ready)
-                        return; /* frames wait for the handshake */
-        } else {
-                send_bytes(w, buffer_bytes(&w->out));
+        if (!w->is_ready) { /* only the handshake's own bytes; frames wait */
+                if (w->tls)
+                        send_output(w);
+                return;
         }
+        if (w->tls)
+                send_encrypted(w);
+        else
+                send_bytes(w, buffer_bytes(&w->out));
         if (w->out.capacity > WIRE_BUFFER_KEPT_MAX)
                 buffer_fini(&w->out);
         else
@@ -108,6 +127,12 @@ void wire_push(struct wire *w)
                 hook_in(w);
 }
 
+void wire_flush(struct wire *w)
+{
+        if (w->is_hooked && !w->is_closing)
+                flush(w);
+}
+
 void wire_ask_sent(struct wire *w)
 {
         w->must_tell_sent = true;
@@ -127,16 +152,9 @@ void wire_close(struct wire *w, const char *why)
                 return;
         snprintf(w->why, sizeof w->why, "%s", why);
         flush(w);
-void wire_flush(struct wire *w)
-{
-        if (w->is_hooked && !w->is_closing)
-                flush(w);
-}
-
         if (w->tls) {
                 tls_session_end(w->tls);
-                send_bytes(w, tls_session_output(w->tls));
-                tls_session_sent(w->tls);
+                send_output(w);
         }
         w->is_closing = true;
         unhook(w);

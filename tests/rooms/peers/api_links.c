@@ -211,6 +211,74 @@ TEST(links, a_removed_member_is_closed_and_refused_until_it_is_one_again)
         pair_close(&p);
 }
 
+/* Who wanted to say something before there was a link is told when there is one. */
+TEST(links, a_refusal_before_the_link_is_up_is_followed_by_room)
+{
+        struct pair p;
+
+        memset(&p, 0, sizeof p);
+        assert_int_equal(os_real_new(&p.os), 0);
+        node_open(&p.one, p.os, &(struct node_wish){.id = 1});
+        node_open(&p.two, p.os, &(struct node_wish){.id = 2});
+        assert_int_equal(peers_set_member(p.one.peers, 2, "127.0.0.1:1"), 0); /* nobody is there */
+        assert_false(node_say(&p.one, 2, PEERS_BULK, 8));
+        assert_false(node_say(&p.one, 2, PEERS_CONTROL, 8));
+        assert_int_equal(peers_room(p.one.peers, 2, PEERS_BULK), 0);
+        run_for(p.os, 50);
+        node_know(&p.one, &p.two); /* it has moved */
+        assert_int_equal(peers_set_member(p.two.peers, 1, ""), 0);
+        assert_true(run_until(p.os, are_up, &p, 3000));
+        run_for(p.os, 5);
+        assert_int_equal(p.one.rooms, 2);
+        assert_int_equal(p.two.rooms, 0);
+        pair_close(&p);
+}
+
+/* What a handler does to the room it is called by: everything is allowed. */
+static unsigned handler_deed;
+
+static void on_message_do(struct node *n, uint64_t from, struct bytes body)
+{
+        struct bytes piece = body;
+
+        n->is_up[from] = handler_deed == 3; /* nothing is said of an end that is asked for */
+        switch (handler_deed) {
+        case 0:
+                peers_remove_member(n->peers, from);
+                break;
+        case 1:
+                peers_close(&n->peers);
+                break;
+        case 2:
+                peers_remove_member(n->peers, from);
+                assert_int_equal(peers_set_member(n->peers, from, ""), 0);
+                break;
+        default:
+                assert_true(peers_send(n->peers, from, PEERS_CONTROL, store_one, TYPE_OTHER, &piece, 1));
+                break;
+        }
+        n->asks++;
+}
+
+TEST(links, a_handler_may_send_remove_and_close)
+{
+        struct bytes piece = BYTES_LITERAL("do it");
+        struct pair p;
+        unsigned i;
+
+        for (handler_deed = 0; handler_deed < 4; handler_deed++) {
+                pair_open(&p, handler_deed % 2 == 0);
+                p.two.on_message = on_message_do;
+                p.one.on_message = on_big;
+                for (i = 0; i < 3; i++)
+                        assert_true(
+                                peers_send(p.one.peers, 2, PEERS_CONTROL, store_one, TYPE_OTHER, &piece, 1));
+                run_for(p.os, 100);
+                assert_int_equal(p.two.asks, handler_deed == 3 ? 3 : 1); /* nothing comes after the end */
+                pair_close(&p);
+        }
+}
+
 static bool is_two_down(void *arg)
 {
         struct pair *p = arg;
@@ -529,6 +597,8 @@ int main(void)
                 TEST_ROW(links, a_full_queue_refuses_and_says_when_there_is_room_with_tls),
                 TEST_ROW(links, the_largest_message_crosses),
                 TEST_ROW(links, a_removed_member_is_closed_and_refused_until_it_is_one_again),
+                TEST_ROW(links, a_refusal_before_the_link_is_up_is_followed_by_room),
+                TEST_ROW(links, a_handler_may_send_remove_and_close),
                 TEST_ROW(links, a_node_that_stops_is_noticed_at_once_and_found_again),
                 TEST_ROW(links, one_side_needs_no_address),
                 TEST_ROW(links, addresses_are_checked_and_only_loopback_is_open_without_tls),

@@ -193,6 +193,7 @@ TEST(world, a_short_pause_costs_no_link)
         unsigned i;
 
         world_open(&w, 7, false);
+        os_sim_set_rate(w.os[1], 2000000); /* to itself the pause is longer than the silence that it bears */
         run_until_whole(&w, 2 * SECOND);
         for (i = 0; i < 20; i++) {
                 os_sim_pause(w.os[1]);
@@ -305,7 +306,7 @@ static void say_something(struct world *w)
                 unsigned b = 1 + (unsigned)os_sim_world_choose(w->world, NODES);
                 enum peers_link link = (enum peers_link)os_sim_world_choose(w->world, PEERS_LINKS);
                 size_t size = os_sim_world_choose(w->world, 10) ? 8 + os_sim_world_choose(w->world, 500)
-                                                                  : 8 + os_sim_world_choose(w->world, 200000);
+                                                                : 8 + os_sim_world_choose(w->world, 200000);
 
                 if (a != b && !w->is_off[a] && !w->is_paused[a])
                         (void)node_say(&w->nodes[a], b, link, size);
@@ -367,7 +368,8 @@ static uint64_t one_seed(uint64_t seed, bool has_tls)
 TEST(world, whatever_happens_order_is_kept_and_all_are_connected_again)
 {
         const char *from = getenv("PEERS_SEED"), *count = getenv("PEERS_SEEDS");
-        uint64_t seed = from ? strtoull(from, NULL, 10) : 1, end = seed + (count ? strtoull(count, NULL, 10) : 150);
+        uint64_t seed = from ? strtoull(from, NULL, 10) : 1,
+                 end = seed + (count ? strtoull(count, NULL, 10) : 150);
 
         for (; seed < end; seed++) {
                 if (from)
