@@ -59,6 +59,8 @@ int cluster_raft_new(const struct cluster_options *options, struct cluster_raft 
                 free(c);
                 return fault_raise(-ENOMEM);
         }
+        /* Otherwise each step writes a line or two of text that nobody reads: five sixths of its time. */
+        c->raft.tracer = NULL;
         raft_seed(&c->raft, (unsigned)options->seed);
         raft_set_election_timeout(&c->raft,
                 options->election_timeout_ms ? options->election_timeout_ms : ELECTION_TIMEOUT_MS_DEFAULT);

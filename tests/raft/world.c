@@ -389,8 +389,8 @@ static void begin(struct world *w)
         first_configuration(
                 w, voters, w->schedule == SOLE || (w->schedule == GROW && world_chance(w, 500)) ? 2 : 0);
         draw_rates(w);
-        w->fault_end = 16 * SECOND;
-        w->end = 26 * SECOND;
+        w->fault_end = 12 * SECOND;
+        w->end = 20 * SECOND;
         for (unsigned i = 0; i < w->node_count; i++) {
                 node_start(w, &w->nodes[i]);
                 world_at(w, world_random(w, w->rates.client_us), EVENT_CLIENT, i, 0, NULL);
