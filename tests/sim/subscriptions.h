@@ -1,5 +1,5 @@
-/* What the files of a run of subscriptions share: subscriptions.c lives and keeps the book of events, groups.c has the
- * durable subscriptions and their consumers, sessions.c the catch-up subscriptions.
+/* What the files of a run of subscriptions share: subscriptions.c lives, book.c keeps the book of events, groups.c has the durable
+ * subscriptions and their consumers, judging.c what is held against them, sessions.c the catch-up subscriptions.
  *
  * Each event that is appended carries a serial number in its data, and by that the book knows what it is and, from its
  * acknowledgement, its delivery or the log, where it stands. What everybody was given is held against the book and the log
@@ -165,6 +165,12 @@ void subs_fail(struct subs *s, const char *format, ...) PRINTF_LIKE(2, 3);
 void subs_tell(struct subs *s, const char *format, ...) PRINTF_LIKE(2, 3);
 bool subs_has_failed(const struct subs *s);
 uint64_t subs_choose(struct subs *s, uint64_t below);
+static inline bool subs_one_in(struct subs *s, uint64_t n)
+{
+        return subs_choose(s, n) == 0;
+}
+
+/* ---- book.c ---- */
 extern const char *const subs_streams[SUBS_STREAMS];
 extern const char *const subs_types[SUBS_TYPES];
 /* Whose event this is, after everything of it was held against the book; SERIAL_NONE: not of the book (or the run failed). */
@@ -179,25 +185,49 @@ uint64_t end_of(struct subs *s, const struct selecting *by);
 /* {"kind":...} of the selection. */
 void selecting_write(const struct selecting *by, char *ret, size_t size);
 
+/* The whole log: what anybody was told of is there, where it was (C9). */
+void subs_read_log(struct subs *s);
+void subs_append(struct subs *s);
+void subs_delete_stream(struct subs *s); /* for now: what comes later is there again */
+
 /* ---- groups.c ---- */
+static inline struct bytes group_stream(const struct group *g)
+{
+        return bytes_of_string(g->stream);
+}
+static inline struct bytes group_name(const struct group *g)
+{
+        return bytes_of_string(g->name);
+}
+static inline bool group_selects(const struct group *g, int serial)
+{
+        return selects(&g->selecting, &g->subs->book[serial]);
+}
+static inline uint64_t group_number(const struct group *g, int serial)
+{
+        return number_of(&g->selecting, &g->subs->book[serial]);
+}
 void groups_choose(struct subs *s);
 void group_mutate(struct group *g);
 void group_replay(struct group *g, bool is_all);
 /* After a start: what was under way has taken place or not. */
 void groups_adopt(struct subs *s);
-/* The checkpoint against what is finished, and the parked events against the log (C10). */
-void group_verify(struct group *g);
 void groups_lose(struct subs *s); /* the process is gone */
 void group_resume(struct group *g);
+struct taker *taker_open(struct group *g, uint32_t window);
+void taker_take(struct taker *t, unsigned most);
+void taker_answer(struct taker *t, bool is_good);
+void taker_close(struct taker *t);
+
+/* ---- judging.c ---- */
+bool group_read_info(struct group *g, struct emitter_info *ret); /* false: there is none */
+/* The checkpoint against what is finished, and the parked events against the log (C10). */
+void group_verify(struct group *g);
 bool group_is_done(struct group *g);
 /* After healing: fails if something was not finished; if something is parked or in flight still, or the checkpoint behind. */
 void group_fail_undone(struct group *g);
 void group_verify_end(struct group *g);
 void group_verify_stopped(struct group *g);
-struct taker *taker_open(struct group *g, uint32_t window);
-void taker_take(struct taker *t, unsigned most);
-void taker_answer(struct taker *t, bool is_good);
-void taker_close(struct taker *t);
 
 /* ---- sessions.c ---- */
 void session_open(struct subs *s);
