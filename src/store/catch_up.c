@@ -91,8 +91,14 @@ int catch_up_begin(struct store *s, const struct cluster_update *u)
         c->last_term = u->install_term;
         c->asked_index = 0;
         c->check_index = 0;
+        /* The engine counts all of it as committed from now on. What is here and was not known to be
+         * committed before may be another leader's: it is compared before it counts. */
+        c->verified_index = MIN(s->commit_index, persistence_last_index(s->persistence));
         /* From the end of what is here; when that does not match, from the last committed entry on. */
-        c->next = MIN(persistence_last_index(s->persistence), c->last_index) + 1;
+        if (persistence_last_index(s->persistence) < c->last_index)
+                c->next = persistence_last_index(s->persistence) + 1;
+        else
+                c->next = c->verified_index + 1;
         ask(s);
         return 0;
 }
@@ -126,7 +132,8 @@ static int take_run(struct store *s, uint64_t first, unsigned count)
 
         if (result || same == count)
                 return fault_fold(result);
-        if (first + same <= s->applied_index) /* a committed entry of ours is another's: two histories */
+        if (first + same <=
+                s->catch_up.verified_index) /* a committed entry of ours is another's: two histories */
                 return fault_raise(-EPROTO);
         s->receiving = r->incoming;
         result = replica_store(s, first + same, r->entries + same, count - same);
@@ -146,8 +153,8 @@ static bool take_answer(struct store *s, struct bytes body, uint64_t *ret_first,
         *ret_count = get_u32(body.data + 12);
         if (!c->is_on || !c->asked_index || *ret_first != c->asked_index)
                 return false; /* late */
-        if (status == FETCH_MISMATCH && c->next > s->applied_index + 1) {
-                c->next = s->applied_index + 1;
+        if (status == FETCH_MISMATCH && c->next > c->verified_index + 1) {
+                c->next = c->verified_index + 1;
                 c->asked_index = 0;
                 ask(s);
                 return false;
@@ -192,6 +199,7 @@ static int check(struct store *s)
 
         if (r)
                 return r > 0 ? fault_raise(-EIO) : fault_fold(r);
+        c->checked_index = c->check_index;
         c->check_index = 0;
         return memcmp(&chain, &c->check_chain, sizeof(chain)) == 0 ? 0 : fault_raise(-EBADMSG);
 }
@@ -203,34 +211,37 @@ static int finish(struct store *s)
 
         s->catch_up.is_on = false;
         os_timer_stop(&s->catch_up.timer);
+        /* What is behind it is not of the log that the engine knows. */
+        r = replica_store(s, s->catch_up.last_index + 1, NULL, 0);
+        if (r)
+                return fault_fold(r);
         r = cluster_raft_installed(s->raft, os_monotonic_us(s->os), &u);
         return r ? fault_fold(r) : replica_carry_out(s, &u);
 }
 
-void catch_up_go_on(struct store *s)
+int catch_up_go_on(struct store *s, bool *ret_has_moved)
 {
         struct catch_up *c = &s->catch_up;
-        uint64_t synced;
         int r = 0;
 
+        *ret_has_moved = false;
         if (!c->is_on)
-                return;
-        synced = persistence_synced_index(s->persistence);
-        if (c->check_index && synced >= c->check_index) {
+                return 0;
+        if (c->check_index && persistence_synced_index(s->persistence) >= c->check_index) {
                 r = check(s);
-                /* What was compared is committed: it becomes visible, and is sealed, as it comes. */
-                if (!r)
-                        s->commit_index = MAX(s->commit_index, MIN(synced, c->last_index));
+                if (r)
+                        return fault_fold(r);
+                /* It becomes visible, and is sealed, as it comes. */
+                c->verified_index = c->checked_index;
+                s->commit_index = MAX(s->commit_index, c->verified_index);
+                *ret_has_moved = true;
         }
-        if (!r && !c->check_index && s->commit_index >= c->last_index && s->applied_index >= c->last_index)
-                r = finish(s);
-        if (r) {
-                store_fail(s, "catching up");
-                return;
+        if (c->verified_index >= c->last_index && s->applied_index >= c->last_index) {
+                *ret_has_moved = true;
+                return fault_fold(finish(s));
         }
         ask(s);
-        if (s->applied_index < MIN(s->commit_index, synced) || !c->is_on)
-                replica_stepped(s, 0);
+        return 0;
 }
 
 /* ---- the one that gives ---- */

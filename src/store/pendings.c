@@ -402,6 +402,13 @@ static bool is_committed(const struct store *s, const struct pending *p)
         return p->index > s->foreign_through || cluster_raft_term_of(s->raft, p->index) == p->term;
 }
 
+/* An entry of a later term was committed before its index: whoever leads from now on has that one, and behind
+ * it none of an earlier term. */
+static bool is_overtaken(const struct store *s, const struct pending *p, uint64_t index)
+{
+        return p->term != cluster_raft_term(s->raft) && cluster_raft_term_of(s->raft, index) > p->term;
+}
+
 /* All heads and ids first: what an answer calls must find the store as it is after the whole commit. */
 void pendings_commit(struct store *s, uint64_t index)
 {
@@ -409,9 +416,9 @@ void pendings_commit(struct store *s, uint64_t index)
                 struct pending *p = CONTAINER_OF(s->in_flight.next, struct pending, link);
 
                 assert(p->index > 0);
-                if (p->index > index)
+                if (p->index > index && !is_overtaken(s, p, index))
                         break;
-                if (!is_committed(s, p)) {
+                if (p->index > index || !is_committed(s, p)) {
                         drop(s, p);
                         continue;
                 }

@@ -227,6 +227,8 @@ static int apply(struct store *s)
         uint64_t index = MIN(s->commit_index, persistence_synced_index(s->persistence));
         int r;
 
+        if (s->catch_up.is_on)
+                index = MIN(index, s->catch_up.verified_index);
         if (index <= s->applied_index)
                 return 0;
         if (s->applied_index < s->foreign_through) {
@@ -253,6 +255,7 @@ static void push_commit(struct store *s)
 
 static int go_on(struct store *s)
 {
+        bool has_moved = false;
         int r = 0;
 
         do {
@@ -262,7 +265,10 @@ static int go_on(struct store *s)
                         r = apply(s);
                 if (!r && s->change_count && s->changes[0].index <= s->applied_index)
                         r = step_configured(s);
-        } while (!r && (s->has_written || (s->change_count && s->changes[0].index <= s->applied_index)));
+                if (!r)
+                        r = catch_up_go_on(s, &has_moved);
+        } while (!r && (has_moved || s->has_written ||
+                               (s->change_count && s->changes[0].index <= s->applied_index)));
         return r;
 }
 
@@ -285,7 +291,6 @@ void replica_stepped(struct store *s, int r)
         }
         push_commit(s);
         office_look(s);
-        catch_up_go_on(s);
         waits_go_on(s);
         members_go_on(s);
 }

@@ -339,6 +339,8 @@ struct catch_up {
         uint64_t last_index; /* through here everything is committed and sealed at the leader */
         uint64_t last_term;
         uint64_t asked_index; /* the fetch under way begins here; 0: none */
+        uint64_t verified_index; /* equal to the leader's up to here: no more becomes visible */
+        uint64_t checked_index;
         uint64_t check_index; /* the chain hash here is to be this; 0: nothing to check */
         struct record_chain check_chain;
         uint64_t next;         /* the entry to be asked for next; what is here already is compared */
@@ -348,7 +350,8 @@ struct catch_up {
 void catch_up_init(struct store *s);
 void catch_up_fini(struct store *s);
 MUST_CHECK int catch_up_begin(struct store *s, const struct cluster_update *u);
-void catch_up_go_on(struct store *s); /* what was fetched is durable; or another node leads */
+/* Something was written. *ret_has_moved: more may become visible, or it has ended. 0 or a fault. */
+MUST_CHECK int catch_up_go_on(struct store *s, bool *ret_has_moved);
 void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
 void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
 

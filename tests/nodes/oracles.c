@@ -1,0 +1,227 @@
+/* What must be true at every moment, and at the end.
+ *
+ * While it runs: one leader in a term; what is applied at an index is the same on every node (chain hashes:
+ * equal at one index means equal up to there); what a node shows never becomes less while it lives. At the
+ * end, when all is healed: every node has the same events; what was acknowledged is there, once, where it was
+ * said to be; what was refused is not; revisions have no gap. */
+#include "room.h"
+
+void oracles_init(struct world *w)
+{
+        w->chains = memory_new_array(LOG_MAX, sizeof *w->chains);
+        w->has_chain = memory_new_array(LOG_MAX, sizeof *w->has_chain);
+}
+
+void oracles_fini(struct world *w)
+{
+        free(w->chains);
+        free(w->has_chain);
+}
+
+static void look_at_leader(struct world *w, const struct node *n, const struct store_cluster_status *status)
+{
+        uint64_t *leader;
+
+        if (status->state != CLUSTER_LEADER || status->term >= TERMS_MAX)
+                return;
+        leader = &w->leader_of_term[status->term];
+        if (*leader && *leader != n->node_id)
+                world_fail(w, "nodes %llu and %llu lead in term %llu", (unsigned long long)*leader,
+                        (unsigned long long)n->node_id, (unsigned long long)status->term);
+        if (!*leader)
+                w->totals->leaders++;
+        *leader = n->node_id;
+}
+
+static void look_at_log(struct world *w, const struct node *n, uint64_t index)
+{
+        struct record_chain chain;
+        uint64_t term;
+
+        if (index == 0 || index >= LOG_MAX ||
+                persistence_entry_mark(store_persistence(n->store), index, &term, &chain))
+                return;
+        if (!w->has_chain[index]) {
+                w->has_chain[index] = true;
+                w->chains[index] = chain;
+        } else if (memcmp(&chain, &w->chains[index], sizeof chain) != 0) {
+                world_fail(w,
+                        "node %u has applied another log than others: it differs at or before entry %llu",
+                        n->number + 1, (unsigned long long)index);
+        }
+}
+
+void oracles_look(struct world *w)
+{
+        for (unsigned i = 0; i < w->count; i++) {
+                struct node *n = &w->nodes[i];
+                struct store_cluster_status status;
+                uint64_t next;
+
+                if (!n->store || !n->has_opened || n->is_paused)
+                        continue;
+                store_cluster_status(n->store, &status);
+                look_at_leader(w, n, &status);
+                look_at_log(w, n, status.applied_index);
+                next = store_next_position(n->store);
+                if (next < n->next_position)
+                        world_fail(w, "node %u shows less than it did", n->number + 1);
+                n->next_position = next;
+                if (status.is_catching_up && n->catch_up_seen != status.catch_up_index) {
+                        n->catch_up_seen = status.catch_up_index;
+                        w->totals->catch_ups++;
+                }
+        }
+}
+
+static bool is_member(const struct store_cluster_status *status, uint64_t node_id)
+{
+        for (unsigned i = 0; i < status->count; i++)
+                if (status->members[i].server.node_id == node_id)
+                        return true;
+        return false;
+}
+
+bool oracles_have_converged(struct world *w)
+{
+        struct node *leader = find_leader(w);
+        struct store_cluster_status status;
+
+        if (!leader || !store_is_ready(leader->store))
+                return false;
+        store_cluster_status(leader->store, &status);
+        if (status.applied_index != status.last_index)
+                return false;
+        for (unsigned i = 0; i < w->count; i++) {
+                struct store_cluster_status other;
+
+                if (!is_member(&status, w->nodes[i].node_id))
+                        continue;
+                if (!w->nodes[i].store || !store_is_ready(w->nodes[i].store))
+                        return false;
+                store_cluster_status(w->nodes[i].store, &other);
+                if (other.applied_index != status.applied_index || other.leader_id != leader->node_id)
+                        return false;
+        }
+        return true;
+}
+
+/* ---- the end ---- */
+
+struct seen {
+        uint64_t position;
+        uint64_t revision;
+        unsigned times;
+};
+
+struct reader {
+        struct world *world;
+        struct node *node;
+        struct seen *seen; /* by id */
+        bool is_first;
+        uint64_t next; /* position */
+        uint64_t revisions[STREAMS];
+        uint64_t hash;
+        bool is_done, is_waiting;
+        struct store_reader *reader;
+};
+
+static const char *const stream_names[STREAMS] = {"a-1", "a-2", "b-1", "b-2", "c", "d-x"};
+
+static void take_event(struct reader *r, const struct event_view *e)
+{
+        uint64_t id = get_u32(e->id.bytes);
+
+        if (e->position != r->next)
+                world_fail(r->world, "node %u: position %llu comes where %llu should", r->node->number + 1,
+                        (unsigned long long)e->position, (unsigned long long)r->next);
+        r->next = e->position + 1;
+        for (unsigned i = 0; i < STREAMS; i++) {
+                if (!bytes_equal(e->stream, bytes_of_string(stream_names[i])))
+                        continue;
+                if (e->revision != r->revisions[i]++)
+                        world_fail(r->world, "node %u: revision %llu of %s comes out of order",
+                                r->node->number + 1, (unsigned long long)e->revision, stream_names[i]);
+                if (r->is_first && id < r->world->next_id) {
+                        r->seen[id].position = e->position;
+                        r->seen[id].revision = e->revision;
+                        r->seen[id].times++;
+                }
+        }
+}
+
+/* Blocks for cold reads: nothing else needs to run here. */
+static void read_all(struct reader *r)
+{
+        struct store_read_options options = {.limit = UINT64_MAX};
+        struct store_read_item item;
+        int result = store_reader_open(r->node->store, &options, &r->reader);
+
+        while (!result || result == STORE_READ_YIELD) {
+                result = store_reader_next(r->reader, &item);
+                if (!result)
+                        take_event(r, &item.event);
+        }
+        if (result != STORE_READ_END)
+                world_fail(r->world, "node %u: reading everything gave %d", r->node->number + 1, result);
+        store_reader_close(&r->reader);
+}
+
+static void judge_op(struct world *w, const struct op *op, const struct seen *seen)
+{
+        for (unsigned i = 0; i < op->event_count; i++) {
+                const struct seen *s = &seen[op->first_id + i];
+
+                if (s->times > 1)
+                        world_fail(w, "append %llu: an event of it is there %u times",
+                                (unsigned long long)op->number, s->times);
+                if (op->is_acknowledged && s->times == 0)
+                        world_fail(w, "append %llu was acknowledged at %llu and is lost",
+                                (unsigned long long)op->number, (unsigned long long)op->first_position);
+                if (op->is_acknowledged && s->times && s->position != op->first_position + i)
+                        world_fail(w, "append %llu was acknowledged at %llu and stands at %llu",
+                                (unsigned long long)op->number, (unsigned long long)op->first_position,
+                                (unsigned long long)s->position - i);
+                if (!op->is_acknowledged && !op->may_be_there && !op->open && s->times)
+                        world_fail(w, "append %llu was refused and is there", (unsigned long long)op->number);
+                if (s->times != seen[op->first_id].times)
+                        world_fail(w, "append %llu is there in part", (unsigned long long)op->number);
+                if (s->times && op->expected.kind == EXPECTED_EXACT &&
+                        s->revision != op->expected.revision + 1 + i)
+                        world_fail(w, "append %llu stands at a revision that it did not expect",
+                                (unsigned long long)op->number);
+                if (s->times && op->expected.kind == EXPECTED_NONE && s->revision != i)
+                        world_fail(w, "append %llu expected no stream", (unsigned long long)op->number);
+        }
+}
+
+void oracles_judge(struct world *w)
+{
+        struct seen *seen = memory_new_array(w->next_id + 1, sizeof *seen);
+        struct node *leader = find_leader(w);
+        struct store_cluster_status status;
+        uint64_t next = 0;
+        bool is_first = true;
+
+        if (!leader) {
+                world_fail(w, "no leader at the end");
+                free(seen);
+                return;
+        }
+        store_cluster_status(leader->store, &status);
+        for (unsigned i = 0; i < w->count && !w->result->has_failed; i++) {
+                struct reader r = {.world = w, .node = &w->nodes[i], .seen = seen, .is_first = is_first};
+
+                if (!is_member(&status, w->nodes[i].node_id))
+                        continue;
+                read_all(&r);
+                if (!is_first && r.next != next)
+                        world_fail(w, "node %u has %llu events, others %llu", i + 1,
+                                (unsigned long long)r.next, (unsigned long long)next);
+                next = r.next;
+                is_first = false;
+        }
+        LIST_EACH (at, &w->ops)
+                judge_op(w, CONTAINER_OF(at, struct op, link), seen);
+        free(seen);
+}
