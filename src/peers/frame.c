@@ -27,13 +27,13 @@
 #include <stdio.h>
 
 #include "base/crc32c.h"
+#include "model/event.h"
 
 enum {
         SUMMED_AT = 8,
         HELLO_SIZE = 64, /* without the name */
         HELLO_FORMAT = 1,
         HELLO_MAGIC = 'N' | 'I' << 8 | 'L' << 16 | 'P' << 24,
-        UUID_TEXT_SIZE = 36 + 1,
 };
 
 static const uint8_t no_store[16];
@@ -119,11 +119,12 @@ static void text_copy(char *to, size_t to_size, struct bytes from)
         to[size] = 0;
 }
 
-static void uuid_text(const uint8_t uuid[16], char ret[UUID_TEXT_SIZE])
+static void uuid_text(const uint8_t uuid[16], char ret[EVENT_ID_TEXT_SIZE + 1])
 {
-        snprintf(ret, UUID_TEXT_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                uuid[0], uuid[1], uuid[2], uuid[3], uuid[4], uuid[5], uuid[6], uuid[7], uuid[8], uuid[9],
-                uuid[10], uuid[11], uuid[12], uuid[13], uuid[14], uuid[15]);
+        struct event_id id;
+
+        memcpy(id.bytes, uuid, 16);
+        event_id_format(&id, ret);
 }
 
 /* ---- hello ---- */
@@ -200,7 +201,7 @@ static bool check_versions(const struct hello *own, const struct hello *theirs, 
 static bool check_cluster(const struct hello *own, const struct hello *theirs, char ret_why[WHY_SIZE])
 {
         const struct peers_identity *a = &theirs->identity, *b = &own->identity;
-        char their_cluster[UUID_TEXT_SIZE], own_cluster[UUID_TEXT_SIZE];
+        char their_cluster[EVENT_ID_TEXT_SIZE + 1], own_cluster[EVENT_ID_TEXT_SIZE + 1];
 
         if (memcmp(a->cluster_uuid, b->cluster_uuid, 16) == 0)
                 return true;
