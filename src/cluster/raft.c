@@ -39,10 +39,12 @@ bool cluster_start_needs_term(const struct cluster_options *options, const struc
         for (uint64_t i = 0; i < start->entry_count; i++)
                 if (start->entries[i].type == CLUSTER_CHANGE)
                         newest = start->entries[i].payload;
+        if ((options->mutants & (1u << 2)) || cluster_configuration_decode(newest, &configuration) != 0 ||
+                !guard_sole_voter(options->node_id, &configuration))
+                return false;
         *ret_term = start->term + 1;
         *ret_voted_for = options->node_id;
-        return !(options->mutants & (1u << 2)) && cluster_configuration_decode(newest, &configuration) == 0 &&
-               guard_sole_voter(options->node_id, &configuration);
+        return true;
 }
 
 /* ---- life ---- */
