@@ -42,6 +42,7 @@ struct log_record {
 
 struct log_segment {
         struct segment_header header;
+        uint64_t found_size; /* of the file, as the start found it; 0: made since */
         /* loop */
         uint64_t end_offset;   /* behind the last appended record; of a sealed one: behind its last record */
         uint64_t record_count; /* with an index, so without watermarks */

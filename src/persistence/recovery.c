@@ -191,10 +191,13 @@ static int recovery_load_header(struct recovery *rec, size_t number)
         uint8_t raw[SEGMENT_HEADER_SIZE] = {0};
         struct segment_header h = {0};
         struct os_file *file = NULL;
+        uint64_t size = 0;
         size_t got;
         int r;
 
         r = os_file_open(p->os, path, OS_OPEN_READ, &file);
+        if (!r)
+                r = os_file_size(file, &size);
         if (!r)
                 r = os_file_read(file, raw, sizeof raw, 0, &got);
         if (r == -EIO)
@@ -211,7 +214,7 @@ static int recovery_load_header(struct recovery *rec, size_t number)
                 } else {
                         r = recovery_check_header(rec, number, &h);
                         if (!r)
-                                log_segment_add(p, &h);
+                                log_segment_add(p, &h)->found_size = size;
                 }
         }
         os_file_close(&file);
@@ -287,7 +290,8 @@ static void recovery_mark_sealed(struct persistence *p, size_t number)
 
         s->record_count = sum->last_index + 1 - sum->first_index;
         s->event_count = sum->event_count;
-        s->end_offset = sum->end_offset;
+        /* What the file has lost is refused to readers, not waited for. */
+        s->end_offset = MIN(sum->end_offset, MAX(s->found_size, SEGMENT_HEADER_SIZE));
         s->committed_end = s->end_offset;
         s->committed_records = s->record_count;
         s->committed_events = s->event_count;

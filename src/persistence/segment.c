@@ -77,6 +77,10 @@ int segment_header_decode(const uint8_t from[SEGMENT_HEADER_SIZE], struct segmen
                 return SEGMENT_NEWER;
         if (get_u32(from + 136) > SEGMENT_CONFIGURATION_SIZE_MAX || get_u64(from + 80) == 0)
                 return SEGMENT_INVALID;
+        /* The bounds of records: what follows from these numbers must be writable. */
+        if (get_u64(from + 80) > INT64_MAX || get_u64(from + 88) > INT64_MAX - LIMIT_APPEND_EVENTS_MAX ||
+                get_u64(from + 96) > INT64_MAX)
+                return SEGMENT_INVALID;
         memcpy(ret->cluster_uuid, from + 16, 16);
         memcpy(ret->store_uuid, from + 32, 16);
         memcpy(ret->segment_uuid, from + 48, 16);

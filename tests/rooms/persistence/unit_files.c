@@ -216,6 +216,28 @@ TEST(files, an_empty_segment_with_a_damaged_header_is_not_missed)
         fixture_fini(&f);
 }
 
+/* Numbers that no writer gives, with a right sum: nothing that follows from them could be written (G14). */
+TEST(files, a_segment_header_with_impossible_numbers_is_none)
+{
+        struct segment_header good = {.first_index = 1, .first_position = 5, .previous_term = 3}, h, decoded;
+        uint8_t raw[SEGMENT_HEADER_SIZE];
+
+        segment_header_encode(&good, raw);
+        assert_int_equal(segment_header_decode(raw, &decoded), 0);
+        h = good;
+        h.first_index = UINT64_MAX;
+        segment_header_encode(&h, raw);
+        assert_int_equal(segment_header_decode(raw, &decoded), SEGMENT_INVALID);
+        h = good;
+        h.first_position = INT64_MAX;
+        segment_header_encode(&h, raw);
+        assert_int_equal(segment_header_decode(raw, &decoded), SEGMENT_INVALID);
+        h = good;
+        h.previous_term = UINT64_MAX;
+        segment_header_encode(&h, raw);
+        assert_int_equal(segment_header_decode(raw, &decoded), SEGMENT_INVALID);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -223,6 +245,7 @@ int main(void)
                 TEST_ROW(files, an_old_checkpoint_is_removed_by_the_next_start),
                 TEST_ROW(files, the_newest_segment_that_somebody_removed_is_missed),
                 TEST_ROW(files, an_empty_segment_with_a_damaged_header_is_not_missed),
+                TEST_ROW(files, a_segment_header_with_impossible_numbers_is_none),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
