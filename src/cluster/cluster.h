@@ -267,6 +267,15 @@ MUST_CHECK int cluster_raft_is_caught_up(struct cluster_raft *raft, uint64_t now
 /* Why the envelope does not allow a change, for people; NULL: it does. For dry runs: the engine looks for itself. */
 const char *cluster_change_problem(uint64_t leader_id, const struct cluster_configuration *from,
         const struct cluster_configuration *to);
+/* One voter becomes three or five (widen.c says why this is safe): the stand-bys named, which have everything, become voters
+ * in one entry. The caller has seen to it that nothing is under way, and sends no message of this update, or of a later one,
+ * that carries the entry before it is durable here. 0, CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW, CLUSTER_REFUSED or a fault. */
+MUST_CHECK int cluster_raft_grow(struct cluster_raft *raft, uint64_t now_us, const uint64_t *node_ids, unsigned count,
+        struct cluster_update *ret);
+/* The index of such an entry that is in this node's log and not known to be committed, where this node was the only voter
+ * before; 0: none. While there is no leader, it is offered to the others. */
+uint64_t cluster_raft_growing(const struct cluster_raft *raft);
+bool cluster_raft_is_voter(const struct cluster_raft *raft); /* in the configuration in use */
 /* Hands leadership to a voter that has everything (RG12); submits are refused meanwhile: the caller pauses them. 0,
  * CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (it lags), CLUSTER_REFUSED (no other voter of that id) or a fault. */
 MUST_CHECK int cluster_raft_transfer(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);

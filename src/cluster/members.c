@@ -37,7 +37,7 @@ void cluster_raft_configuration(const struct cluster_raft *c, struct cluster_con
 /* ---- changes ---- */
 
 /* What every change waits for. 0 or an outcome. `node_id` is the one that is to change. */
-static int may_change(struct cluster_raft *c, uint64_t node_id)
+int cluster_may_change(struct cluster_raft *c, uint64_t node_id)
 {
         if (c->state != CLUSTER_LEADER)
                 return CLUSTER_NOT_LEADER;
@@ -66,14 +66,14 @@ static int may_change(struct cluster_raft *c, uint64_t node_id)
         return 0;
 }
 
-const char *cluster_change_problem(uint64_t leader_id, const struct cluster_configuration *from,
-        const struct cluster_configuration *to)
+const char *cluster_change_problem(
+        uint64_t leader_id, const struct cluster_configuration *from, const struct cluster_configuration *to)
 {
         return guard_envelope(leader_id, from, to);
 }
 
-static int change_to(struct cluster_raft *c, uint64_t now_us, const struct cluster_configuration *to,
-        struct cluster_update *ret)
+int cluster_change_to(struct cluster_raft *c, uint64_t now_us, const struct cluster_configuration *to,
+        bool grows, struct cluster_update *ret)
 {
         struct cluster_configuration from;
         struct cluster_entry entry = {.term = raft_current_term(&c->raft), .type = CLUSTER_CHANGE};
@@ -83,7 +83,7 @@ static int change_to(struct cluster_raft *c, uint64_t now_us, const struct clust
 
         cluster_configuration_from_library(&c->raft.configuration, &from);
         why = guard_envelope(c->raft.id, &from, to);
-        if (why && cluster_has_guard(c, 3)) {
+        if (why && !grows && cluster_has_guard(c, 3)) {
                 cluster_reason(c, "%s", why);
                 return CLUSTER_REFUSED;
         }
@@ -119,7 +119,7 @@ static struct cluster_server *find(
 int cluster_raft_add(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, const char *address,
         struct cluster_update *ret)
 {
-        int may = may_change(c, node_id);
+        int may = cluster_may_change(c, node_id);
         struct cluster_configuration to;
         struct cluster_server *s;
         unsigned at;
@@ -144,13 +144,13 @@ int cluster_raft_add(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, 
                 *s = (struct cluster_server){.node_id = node_id, .role = CLUSTER_STANDBY};
         }
         snprintf(s->address, sizeof(s->address), "%s", address);
-        return change_to(c, now_us, &to, ret);
+        return cluster_change_to(c, now_us, &to, false, ret);
 }
 
 int cluster_raft_promote(
         struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
 {
-        int may = may_change(c, node_id);
+        int may = cluster_may_change(c, node_id);
         struct cluster_configuration to;
         struct cluster_server *s;
 
@@ -164,12 +164,12 @@ int cluster_raft_promote(
                 return CLUSTER_NOT_NOW;
         }
         s->role = CLUSTER_VOTER;
-        return change_to(c, now_us, &to, ret);
+        return cluster_change_to(c, now_us, &to, false, ret);
 }
 
 int cluster_raft_demote(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
 {
-        int may = may_change(c, node_id);
+        int may = cluster_may_change(c, node_id);
         struct cluster_configuration to;
         struct cluster_server *s;
 
@@ -179,12 +179,12 @@ int cluster_raft_demote(struct cluster_raft *c, uint64_t now_us, uint64_t node_i
         if (!s || s->role != CLUSTER_VOTER)
                 return refuse(c, s ? "is a stand-by already" : "is no member", node_id);
         s->role = CLUSTER_STANDBY;
-        return change_to(c, now_us, &to, ret);
+        return cluster_change_to(c, now_us, &to, false, ret);
 }
 
 int cluster_raft_remove(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
 {
-        int may = may_change(c, node_id);
+        int may = cluster_may_change(c, node_id);
         struct cluster_configuration to;
         struct cluster_server *s;
 
@@ -197,7 +197,7 @@ int cluster_raft_remove(struct cluster_raft *c, uint64_t now_us, uint64_t node_i
         to.count--;
         if (!to.count)
                 return refuse(c, "is the only member", node_id);
-        return change_to(c, now_us, &to, ret);
+        return cluster_change_to(c, now_us, &to, false, ret);
 }
 
 int cluster_raft_is_caught_up(

@@ -97,6 +97,12 @@ void cluster_note_change(struct cluster_raft *c, const struct raft_configuration
 
 /* ---- members and reads: members.c, probe.c ---- */
 
+/* What every change waits for. 0 or an outcome. `node_id` is the one that is to change. */
+int cluster_may_change(struct cluster_raft *c, uint64_t node_id);
+/* Submits the configuration; `grows`: widen.c has seen to what the envelope wants. */
+int cluster_change_to(struct cluster_raft *c, uint64_t now_us, const struct cluster_configuration *to, bool grows,
+        struct cluster_update *ret);
+
 void cluster_peers_reset(struct cluster_raft *c);
 /* A member's record; the oldest other one makes room. */
 struct cluster_peer *cluster_peer_of(struct cluster_raft *c, uint64_t node_id);
