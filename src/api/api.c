@@ -212,7 +212,9 @@ static void dispatch(void *arg, struct gateway_request *request)
                         "the server is starting");
                 return;
         }
-        if (!check_store(c) || (is_of_subscriptions(route) && !check_emitter(c)) ||
+        if (!check_store(c) ||
+                (is_of_subscriptions(route) &&
+                        (!cluster_check_leader(c->api, request) || !check_emitter(c))) ||
                 (strstr(route->path, "{stream}") && !check_stream(c, is_of_subscriptions(route))) ||
                 (strstr(route->path, "{group}") && !check_group(c)) || !query_known(c, route->queries) ||
                 !check_timeout(c))
@@ -250,6 +252,7 @@ void api_open(const struct api_options *options, struct api **ret)
                 }
         }
         gateway_add_routes(options->gateway, api->routes, ROUTES);
+        cluster_open(api);
         *ret = api;
 }
 
@@ -258,6 +261,11 @@ void api_serve(struct api *api, struct emitter *emitter)
         api->emitter = emitter;
         if (!emitter)
                 consumers_stop(api);
+}
+
+void api_join(struct api *api, struct membership *membership)
+{
+        api->membership = membership;
 }
 
 void api_close(struct api **api)
@@ -270,6 +278,7 @@ void api_close(struct api **api)
         for (unsigned i = 0; i < ROUTES; i++)
                 free(a->bound[i].path);
         assert(!a->consumer_count);
+        cluster_close(a);
         free(a->consumers);
         free(a->bound);
         free(a->routes);

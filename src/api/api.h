@@ -12,6 +12,7 @@
 #include "control/control.h"
 #include "emitter/emitter.h"
 #include "gateway/gateway.h"
+#include "membership/membership.h"
 #include "os/os.h"
 
 struct api;
@@ -25,6 +26,8 @@ void api_open(const struct api_options *options, struct api **ret);
 /* From now on durable subscriptions are served by this, until it is NULL again; borrowed. Their consumers still hold it
  * until the gateway has closed. */
 void api_serve(struct api *api, struct emitter *emitter);
+/* From now on this says which nodes there are; borrowed until the gateway has closed. */
+void api_join(struct api *api, struct membership *membership);
 /* After the gateway has closed: its routes point here. NULL is fine. */
 void api_close(struct api **api);
 

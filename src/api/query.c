@@ -216,7 +216,7 @@ bool query_expected(struct call *c, struct expected *ret)
 
 /* ---- links ---- */
 
-static void add_escaped(struct buffer *out, struct bytes text)
+void query_add_escaped(struct buffer *out, struct bytes text)
 {
         static const char hex[] = "0123456789ABCDEF";
 
@@ -239,12 +239,12 @@ void link_to_json(struct call *c, struct json_out *j, const char *name, struct b
 
         buffer_add_bytes(&link, gateway_path(c->request));
         buffer_format(&link, "?%s=", name);
-        add_escaped(&link, value);
+        query_add_escaped(&link, value);
         for (unsigned i = 0; gateway_query_at(c->request, i, &found, &other); i++) {
                 if (bytes_equal_string(found, name))
                         continue;
                 buffer_format(&link, "&%.*s=", (int)found.size, (const char *)found.data);
-                add_escaped(&link, other);
+                query_add_escaped(&link, other);
         }
         json_bytes(j, buffer_bytes(&link));
         buffer_fini(&link);

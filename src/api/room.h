@@ -1,6 +1,7 @@
 /* What the files of this room share.
  *
  * api.c         the table of routes; what every call checks first
+ * cluster.c     the cluster: status, commands of operators
  * query.c       parameters: numbers, names, where a read begins, filters
  * events_in.c   bodies of appends
  * append.c      appending, and every refusal of the store as a problem
@@ -71,13 +72,23 @@ struct api {
         struct gateway *gateway;
         struct control *control;
         struct os *os;
+        struct membership *membership; /* NULL: not known yet */
         struct emitter *emitter; /* NULL: not ready */
         struct consuming **consumers; /* by the number in their tokens; NULL: free */
         unsigned consumer_capacity;
         unsigned consumer_count;
+        struct gateway_route *cluster_routes;
         struct gateway_route *routes;
         struct bound_route *bound;
 };
+
+/* ---- the cluster (cluster.c) ---- */
+
+void cluster_open(struct api *api);
+void cluster_close(struct api *api);
+/* What only the leader does: true on the leader, and where it is not known who that is (the store says so then). Else the
+ * client was sent there (307). */
+bool cluster_check_leader(struct api *api, struct gateway_request *request);
 
 /* One request. From its arena. */
 struct call {
@@ -142,6 +153,7 @@ bool query_expected(struct call *c, struct expected *ret); /* header Nilo-Expect
 MUST_CHECK bool expected_parse(struct bytes text, struct expected *ret);
 MUST_CHECK bool number_parse(struct bytes text, uint64_t *ret);
 
+void query_add_escaped(struct buffer *out, struct bytes text);
 /* The path and query of the call as a string, but with `name` set to `value`: where to go on. */
 void link_to_json(struct call *c, struct json_out *j, const char *name, struct bytes value);
 

@@ -45,6 +45,11 @@ void kurrent_serve(struct kurrent *k, struct emitter *emitter)
         k->emitter = emitter;
 }
 
+void kurrent_join(struct kurrent *k, struct membership *membership)
+{
+        k->membership = membership;
+}
+
 void kurrent_close(struct kurrent **kurrent)
 {
         struct kurrent *k = *kurrent;

@@ -10,6 +10,7 @@
 #include "control/control.h"
 #include "emitter/emitter.h"
 #include "gateway/gateway.h"
+#include "membership/membership.h"
 #include "os/os.h"
 
 struct kurrent;
@@ -25,6 +26,8 @@ struct kurrent_options {
 void kurrent_open(const struct kurrent_options *options, struct kurrent **ret);
 /* From now on persistent subscriptions are served by this, until it is NULL again; borrowed. */
 void kurrent_serve(struct kurrent *kurrent, struct emitter *emitter);
+/* From now on this says which nodes there are; borrowed until the gateway has closed. */
+void kurrent_join(struct kurrent *kurrent, struct membership *membership);
 /* After the gateway has closed: its methods point here. NULL is fine. */
 void kurrent_close(struct kurrent **kurrent);
 

@@ -33,6 +33,7 @@ struct kurrent {
         struct os *os;
         struct control *control;
         struct gateway *gateway;
+        struct membership *membership; /* NULL: not known yet */
         struct emitter *emitter; /* NULL: not served yet */
         char *host;
         uint8_t node_uuid[16];

@@ -151,6 +151,11 @@ void ops_open(const struct ops_options *options, struct ops **ret)
         *ret = ops;
 }
 
+void ops_join(struct ops *ops, struct membership *membership)
+{
+        ops->membership = membership;
+}
+
 void ops_serve(struct ops *ops, struct emitter *emitter)
 {
         ops->emitter = emitter;

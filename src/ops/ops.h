@@ -25,6 +25,7 @@
 #include "control/control.h"
 #include "emitter/emitter.h"
 #include "gateway/gateway.h"
+#include "membership/membership.h"
 #include "os/os.h"
 
 struct ops;
@@ -56,6 +57,8 @@ struct ops_options {
 void ops_open(const struct ops_options *options, struct ops **ret);
 /* From now on durable subscriptions are shown, until it is NULL again; borrowed. */
 void ops_serve(struct ops *ops, struct emitter *emitter);
+/* From now on this says which nodes there are; borrowed until the gateway has closed. */
+void ops_join(struct ops *ops, struct membership *membership);
 /* Ends the streams of facts, which never end by themselves and would hold the gateway open. They still get the facts
  * that were published before. NULL is fine. */
 void ops_stop(struct ops *ops);

@@ -82,6 +82,7 @@ struct ops {
         struct os *os;
         struct control *control;
         struct gateway *gateway;
+        struct membership *membership; /* NULL: not known yet */
         struct emitter *emitter; /* NULL: not ready */
         char *host;
         char *node_name;

@@ -15,6 +15,7 @@
 #include "emitter/emitter.h"
 #include "gateway/gateway.h"
 #include "kurrent/kurrent.h"
+#include "membership/membership.h"
 #include "notification/notification.h"
 #include "ops/ops.h"
 #include "os/os.h"
@@ -34,6 +35,7 @@ struct server {
         struct api *api;
         struct ops *ops;
         struct persistence_node *node;
+        struct membership *membership;
         struct store *store;
         struct notification *notification;
         struct emitter *emitter;
@@ -79,6 +81,8 @@ static void on_store_closed(void *arg)
         struct server *s = arg;
 
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_STORE, "");
+        membership_close(&s->membership);
+        publish(s, FACT_subsystem_stopped, SUBSYSTEM_CLUSTER, "");
         persistence_node_close(&s->node);
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_PERSISTENCE, "");
         os_timer_stop(&s->memory_timer);
@@ -113,6 +117,24 @@ static void on_emitter_stopped(void *arg)
         gateway_close(&s->gateway, on_gateway_closed, s);
 }
 
+/* Others lead while this node closes: clients do not wait for an election. */
+static void on_handed_over(void *arg)
+{
+        struct server *s = arg;
+
+        /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open.
+         */
+        ops_stop(s->ops);
+        api_serve(s->api, NULL);
+        if (s->membership)
+                membership_stop(s->membership);
+        publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
+        if (s->emitter)
+                emitter_stop(s->emitter, on_emitter_stopped, s);
+        else
+                on_emitter_stopped(s);
+}
+
 /* A second signal changes nothing: what it would cut short is the part that keeps data. */
 static void stop(struct server *s, const char *why)
 {
@@ -120,15 +142,10 @@ static void stop(struct server *s, const char *why)
                 return;
         s->is_stopping = true;
         publish(s, FACT_system_stopping, SUBSYSTEM_SERVER, why);
-        /* Streams of facts and subscriptions end first: as calls under way they would hold the gateway open.
-         */
-        ops_stop(s->ops);
-        api_serve(s->api, NULL);
-        publish(s, FACT_subsystem_stopping, SUBSYSTEM_NOTIFICATION, "");
-        if (s->emitter)
-                emitter_stop(s->emitter, on_emitter_stopped, s);
+        if (s->membership)
+                membership_hand_over(s->membership, on_handed_over, s);
         else
-                on_emitter_stopped(s);
+                on_handed_over(s);
 }
 
 static void on_stop_signal(void *arg)
@@ -258,15 +275,15 @@ static void on_store_open(void *arg, int result, const char *problem)
         control_ready(s->control, SUBSYSTEM_GATEWAY);
 }
 
-static void start_persistence(void *arg)
+static int open_store(struct server *s)
 {
-        struct server *s = arg;
         /* What --memory caps, by who holds it: caches of the store, appends that are not yet committed. What
          * the sessions have read and not yet sent, appends whose end has not come and the buffers of durable
          * subscriptions have a quarter each, too. */
         struct store_options options = {
                 .os = s->os,
                 .control = s->control,
+                .node = s->node,
                 .name = "default",
                 .segment_size = s->config.segment_size,
                 .space_reserve = s->config.space_reserve,
@@ -278,17 +295,81 @@ static void start_persistence(void *arg)
                 .on_disk_fault = on_disk_fault,
                 .arg = s,
         };
+        int r;
+
+        membership_store_cluster(s->membership, &options.cluster);
+        r = store_open(&options, &s->store);
+        if (!r)
+                membership_add_store(s->membership, s->store);
+        return r;
+}
+
+/* This node knows whether it is one of others: its store can be opened. */
+static void on_membership_ready(void *arg, int result, const char *problem)
+{
+        struct server *s = arg;
+        int r;
+
+        if (s->is_stopping)
+                return;
+        if (result) {
+                fail_with(s, result == MEMBERSHIP_DAMAGED ? EXIT_CODE_CORRUPT : EXIT_CODE_CONFIGURATION, "%s",
+                        problem);
+                control_failed(s->control, SUBSYSTEM_CLUSTER, problem);
+                return;
+        }
+        r = open_store(s);
+        if (r) {
+                fail_data(s, r, fault_last());
+                control_failed(s->control, SUBSYSTEM_PERSISTENCE, fault_last());
+        }
+}
+
+/* A node that joins has its identity from the cluster, so that comes before its store. */
+static void join_others(void *arg)
+{
+        struct server *s = arg;
+        const struct config *c = &s->config;
+        struct membership_options options = {
+                .os = s->os,
+                .control = s->control,
+                .node = s->node,
+                .directory = c->data,
+                .name = s->node_name,
+                .listen = c->peer_listen,
+                .port = c->origin[CONFIG_peer_port] == ORIGIN_DEFAULT ? 0 : (uint16_t)c->peer_port,
+                .advertise = c->advertise,
+                .is_insecure = c->cluster_insecure,
+                .join = c->join,
+                .token = c->token,
+                .client_host = c->listen,
+                .client_port = gateway_port(s->gateway),
+                .on_ready = on_membership_ready,
+                .arg = s,
+        };
+
+        if (s->is_stopping)
+                return;
+        memcpy(options.instance, s->node_uuid, sizeof options.instance);
+        membership_open(&options, &s->membership);
+        kurrent_join(s->kurrent, s->membership);
+        api_join(s->api, s->membership);
+        ops_join(s->ops, s->membership);
+}
+
+static void start_persistence(void *arg)
+{
+        struct server *s = arg;
         int r = persistence_node_open(s->os, s->config.data, false, &s->node);
 
-        options.node = s->node;
-        if (!r)
-                r = store_open(&options, &s->store);
         if (r) {
                 const char *problem = r > 0 ? persistence_problem() : fault_last();
 
                 fail_data(s, r, problem);
                 control_failed(s->control, SUBSYSTEM_PERSISTENCE, problem);
+                return;
         }
+        os_post(s->os, join_others, s);
 }
 
 /* These wait for the store: their readiness is reported when it opens. */

@@ -23,21 +23,25 @@ struct option {
         uint64_t max;
         const char *choices;
         const char *text;
+        bool is_secret;
 };
 
 static const struct option options[CONFIG_KEYS] = {
 #define TEXT(field, name, def, text)                                                                         \
-        {name, OPTION_TEXT, offsetof(struct config, field), def, 0, 0, 0, NULL, text},
+        {name, OPTION_TEXT, offsetof(struct config, field), def, 0, 0, 0, NULL, text, false},
+#define SECRET(field, name, text)                                                                            \
+        {name, OPTION_TEXT, offsetof(struct config, field), "", 0, 0, 0, NULL, text, true},
 #define SWITCH(field, name, text)                                                                            \
-        {name, OPTION_SWITCH, offsetof(struct config, field), NULL, 0, 0, 1, NULL, text},
+        {name, OPTION_SWITCH, offsetof(struct config, field), NULL, 0, 0, 1, NULL, text, false},
 #define NUMBER(field, name, def, min, max, text)                                                             \
-        {name, OPTION_NUMBER, offsetof(struct config, field), NULL, def, min, max, NULL, text},
+        {name, OPTION_NUMBER, offsetof(struct config, field), NULL, def, min, max, NULL, text, false},
 #define SIZE(field, name, def, min, max, text)                                                               \
-        {name, OPTION_SIZE, offsetof(struct config, field), NULL, def, min, max, NULL, text},
+        {name, OPTION_SIZE, offsetof(struct config, field), NULL, def, min, max, NULL, text, false},
 #define CHOICE(field, name, def, choices, text)                                                              \
-        {name, OPTION_CHOICE, offsetof(struct config, field), def, 0, 0, 0, choices, text},
+        {name, OPTION_CHOICE, offsetof(struct config, field), def, 0, 0, 0, choices, text, false},
 #include "server/config.def"
 #undef TEXT
+#undef SECRET
 #undef SWITCH
 #undef NUMBER
 #undef SIZE
@@ -432,7 +436,9 @@ void config_fini(struct config *c)
 
 static void value_to_json(const struct config *c, const struct option *o, struct json_out *j)
 {
-        if (o->kind == OPTION_TEXT)
+        if (o->is_secret)
+                json_text(j, **text_of(c, o) ? "(not shown)" : "");
+        else if (o->kind == OPTION_TEXT)
                 json_text(j, *text_of(c, o));
         else if (o->kind == OPTION_SWITCH)
                 json_bool(j, *number_of(c, o));

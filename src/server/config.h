@@ -9,12 +9,14 @@ enum config_origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_FLA
 
 enum config_key {
 #define TEXT(field, name, def, text)             CONFIG_##field,
+#define SECRET(field, name, text)                CONFIG_##field,
 #define SWITCH(field, name, text)                CONFIG_##field,
 #define NUMBER(field, name, def, min, max, text) CONFIG_##field,
 #define SIZE(field, name, def, min, max, text)   CONFIG_##field,
 #define CHOICE(field, name, def, choices, text)  CONFIG_##field,
 #include "server/config.def"
 #undef TEXT
+#undef SECRET
 #undef SWITCH
 #undef NUMBER
 #undef SIZE
@@ -24,12 +26,14 @@ enum config_key {
 
 struct config {
 #define TEXT(field, name, def, text)             char *field;
+#define SECRET(field, name, text)                char *field;
 #define SWITCH(field, name, text)                uint64_t field;
 #define NUMBER(field, name, def, min, max, text) uint64_t field;
 #define SIZE(field, name, def, min, max, text)   uint64_t field;
 #define CHOICE(field, name, def, choices, text)  uint64_t field;
 #include "server/config.def"
 #undef TEXT
+#undef SECRET
 #undef SWITCH
 #undef NUMBER
 #undef SIZE

@@ -291,6 +291,7 @@ struct documented {
 
 static const struct documented defaults[] = {
 #define TEXT(field, name, def, text)             {name, def},
+#define SECRET(field, name, text)                {name, ""},
 #define SWITCH(field, name, text)                {name, "off"},
 #define NUMBER(field, name, def, min, max, text) {name, #def},
 #define SIZE(field, name, def, min, max, text)   {name, #def},

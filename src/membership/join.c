@@ -1,0 +1,333 @@
+/* A node that asks to be let in: one seed after another, until one answers for its cluster or it is clear
+ * that none will. The key, and the name of the request, are on disk before anything is asked, so that an ask
+ * after a crash gets the same answer. Nothing of a cluster is taken on before all of it is here; then, in
+ * this order: identity, certificates, cluster.json. A crash in between asks again. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "membership/room.h"
+
+enum { PAUSE_US = 500 * 1000, ASK_US = 20 * 1000 * 1000 };
+#define PATIENCE_US ((uint64_t)60 * 1000 * 1000)
+
+struct join {
+        struct membership *m;
+        struct tls_join_token token;
+        struct tls_context *tls;
+        char seeds[MEMBERSHIP_SEEDS_MAX][PEERS_ADDRESS_SIZE];
+        unsigned seed_count;
+        unsigned at;
+        uint64_t begun_us;
+        struct os_timer timer;
+        struct peers_question *question;
+        char problem[WHY_SIZE_MAX];
+};
+
+void join_end(struct membership *m)
+{
+        struct join *j = m->join;
+
+        m->join = NULL;
+        if (!j)
+                return;
+        os_timer_stop(&j->timer);
+        peers_ask_cancel(&j->question);
+        tls_context_close(&j->tls);
+        free(j);
+}
+
+static void fail(struct join *j, int result, const char *problem)
+{
+        struct membership *m = j->m;
+        char text[WHY_SIZE_MAX];
+
+        snprintf(text, sizeof text, "%s", problem);
+        join_end(m);
+        membership_tell_ready(m, result, "%s", text);
+}
+
+/* ---- taking it on ---- */
+
+static const char *text_at(json_t *object, const char *key)
+{
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : "";
+}
+
+static bool take_members(struct membership *m, json_t *body)
+{
+        json_t *array = json_object_get(body, "members");
+        json_t *member;
+        size_t i;
+
+        m->file.member_count = 0;
+        json_array_foreach(array, i, member)
+        {
+                struct known_member *k = &m->file.members[m->file.member_count];
+                json_int_t id = json_integer_value(json_object_get(member, "node_id"));
+
+                if (id <= 0 || (uint64_t)id == m->identity.node_id ||
+                        m->file.member_count == CLUSTER_MEMBERS_MAX)
+                        continue;
+                memset(k, 0, sizeof *k);
+                k->node_id = (uint64_t)id;
+                text_copy(k->address, sizeof k->address, text_at(member, "address"));
+                m->file.member_count++;
+        }
+        return m->file.member_count > 0;
+}
+
+static int adopt(struct membership *m, json_t *body, char why[WHY_SIZE_MAX])
+{
+        struct persistence_identity identity = {
+                .node_id = (uint64_t)MAX(json_integer_value(json_object_get(body, "node")), 0)};
+        struct tls_problem problem = {""};
+        int r;
+
+        m->file.epoch = (uint32_t)json_integer_value(json_object_get(body, "epoch"));
+        if (!identity.node_id || !m->file.epoch ||
+                !uuid_parse(text_at(body, "cluster"), identity.cluster_uuid) ||
+                !uuid_parse(text_at(body, "store"), m->file.store_uuid)) {
+                snprintf(why, WHY_SIZE_MAX, "the answer of the cluster lacks what it must have");
+                return MEMBERSHIP_DAMAGED;
+        }
+        r = persistence_node_adopt(m->node, &identity);
+        if (r) {
+                snprintf(why, WHY_SIZE_MAX,
+                        r == PERSISTENCE_IN_USE ? "%s has data of its own" : "the disk of %s is full",
+                        m->options.directory);
+                return r > 0 ? MEMBERSHIP_REFUSED : r;
+        }
+        m->identity = identity;
+        if (!m->file.is_insecure) {
+                r = tls_certificate_install(m->os, m->certificates, bytes_of_string(text_at(body, "ca")),
+                        bytes_of_string(text_at(body, "certificate")), &problem);
+                if (r) {
+                        snprintf(
+                                why, WHY_SIZE_MAX, "the certificate that the cluster gave: %s", problem.text);
+                        return r > 0 ? MEMBERSHIP_DAMAGED : r;
+                }
+        }
+        if (!take_members(m, body)) {
+                snprintf(why, WHY_SIZE_MAX, "the answer of the cluster names no other member");
+                return MEMBERSHIP_DAMAGED;
+        }
+        m->file.is_joining = false;
+        m->file.has_joined = true;
+        r = cluster_file_write(m, why);
+        if (!r)
+                m->has_file = true;
+        return r ? r : membership_open_peers(m, why);
+}
+
+static void take_on(struct join *j, json_t *body)
+{
+        struct membership *m = j->m;
+        char why[WHY_SIZE_MAX] = "";
+        int r = adopt(m, body, why);
+
+        if (r) {
+                fail(j, r, r > 0 ? why : fault_last());
+                return;
+        }
+        join_end(m);
+        membership_fact(m, FACT_cluster_joined, m->identity.node_id, "as a stand-by");
+        membership_tell_ready(m, 0, "%s", "");
+}
+
+/* ---- asking ---- */
+
+static void ask(struct os_timer *timer);
+
+static void try_next(struct join *j, const char *problem)
+{
+        struct membership *m = j->m;
+        uint64_t waited_us = os_monotonic_us(m->os) - j->begun_us;
+
+        snprintf(j->problem, sizeof j->problem, "%s: %.400s", j->seeds[j->at], problem);
+        membership_fact(m, FACT_join_waits, 0, "%s", j->problem);
+        j->at = (j->at + 1) % j->seed_count;
+        if (waited_us > PATIENCE_US) {
+                char text[WHY_SIZE_MAX];
+
+                snprintf(text, sizeof text, "the cluster could not be joined: %.400s", j->problem);
+                fail(j, MEMBERSHIP_UNREACHABLE, text);
+                return;
+        }
+        os_timer_start(m->os, &j->timer, PAUSE_US);
+}
+
+static void on_answered(void *arg, const char *problem, const struct tls_identity *who, struct bytes answer)
+{
+        struct join *j = arg;
+        CLEANUP(json_freep) json_t *object = NULL;
+        int status;
+
+        (void)who;
+        j->question = NULL;
+        if (problem) {
+                try_next(j, problem);
+                return;
+        }
+        object = json_loadb((const char *)answer.data, answer.size, JSON_REJECT_DUPLICATES, NULL);
+        status = (int)json_integer_value(json_object_get(object, "status"));
+        if (status == 200) {
+                take_on(j, json_object_get(object, "body"));
+        } else if (status >= 400 && status < 500) {
+                char text[WHY_SIZE_MAX];
+
+                snprintf(text, sizeof text, "the cluster said no: %.200s. Next: %.100s",
+                        text_at(object, "detail"),
+                        *text_at(object, "next") ? text_at(object, "next") : "look at its status");
+                fail(j, MEMBERSHIP_REFUSED, text);
+        } else {
+                try_next(j,
+                        *text_at(object, "detail") ? text_at(object, "detail") : "its answer cannot be read");
+        }
+}
+
+static bool make_request(struct join *j, struct buffer *out, char why[WHY_SIZE_MAX])
+{
+        struct membership *m = j->m;
+        CLEANUP(buffer_fini) struct buffer csr = {0};
+        struct json_out o = {.out = out};
+        struct tls_problem problem = {""};
+        char uuid[EVENT_ID_TEXT_SIZE + 1];
+
+        if (!m->file.is_insecure && tls_request_make(m->os, m->certificates, &csr, &problem)) {
+                snprintf(why, WHY_SIZE_MAX, "the key of this node: %s",
+                        *problem.text ? problem.text : fault_last());
+                return false;
+        }
+        uuid_format(m->file.request, uuid);
+        json_object_begin(&o);
+        json_field_string(&o, "do", "join");
+        json_field_string(&o, "request", uuid);
+        json_field_string(&o, "token", m->options.token);
+        json_field_string(&o, "version", NILO_VERSION);
+        json_field_string(&o, "name", m->options.name);
+        json_field_string(&o, "address", m->file.advertise);
+        json_field_string(&o, "host", m->options.client_host);
+        json_field_u64(&o, "port", m->options.client_port);
+        if (csr.size)
+                json_field_bytes(&o, "csr", buffer_bytes(&csr));
+        json_object_end(&o);
+        return true;
+}
+
+static void ask(struct os_timer *timer)
+{
+        struct join *j = timer->arg;
+        struct membership *m = j->m;
+        CLEANUP(buffer_fini) struct buffer request = {0};
+        struct peers_question_options options = {
+                .os = m->os,
+                .address = j->seeds[j->at],
+                .tls = j->tls,
+                .is_insecure_anywhere = m->file.is_insecure && m->options.is_insecure,
+                .name = m->options.name,
+                .timeout_us = ASK_US,
+                .done = on_answered,
+                .arg = j,
+        };
+        char why[WHY_SIZE_MAX] = "";
+        int r;
+
+        if (!make_request(j, &request, why)) {
+                fail(j, MEMBERSHIP_DAMAGED, why);
+                return;
+        }
+        options.request = buffer_bytes(&request);
+        r = peers_ask(&options, &j->question);
+        if (r == PEERS_ADDRESS_INSECURE)
+                fail(j, MEMBERSHIP_REFUSED,
+                        "the cluster has no certificates, and is not on this machine: everybody on the "
+                        "network could read the token. "
+                        "Say --cluster-insecure if that is meant");
+        else if (r)
+                try_next(j, r > 0 ? "it is no address: it has the form host:port" : fault_last());
+}
+
+/* ---- beginning ---- */
+
+static bool take_seeds(struct join *j)
+{
+        const char *at = j->m->options.join;
+
+        while (*at) {
+                size_t size = strcspn(at, ", ");
+
+                if (size && size < PEERS_ADDRESS_SIZE && j->seed_count < MEMBERSHIP_SEEDS_MAX) {
+                        char host[MEMBERSHIP_HOST_SIZE];
+                        uint16_t port;
+                        char seed[PEERS_ADDRESS_SIZE];
+
+                        snprintf(seed, sizeof seed, "%.*s", (int)size, at);
+                        if (!address_split(seed, host, &port)) {
+                                if (size >= MEMBERSHIP_HOST_SIZE || strpbrk(seed, ":[]"))
+                                        return false;
+                                text_copy(host, sizeof host, seed);
+                                address_format(host, PEERS_PORT, seed);
+                        }
+                        snprintf(j->seeds[j->seed_count++], PEERS_ADDRESS_SIZE, "%s", seed);
+                }
+                at += size;
+                at += strspn(at, ", ");
+        }
+        return j->seed_count > 0;
+}
+
+static int open_tls(struct join *j, char why[WHY_SIZE_MAX])
+{
+        struct tls_context_options options = {
+                .os = j->m->os,
+                .peer_certificate = TLS_PEER_REQUIRED,
+                .ca_fingerprint = bytes_of(j->token.ca_fingerprint, sizeof j->token.ca_fingerprint),
+        };
+        struct tls_problem problem = {""};
+        int r = tls_context_open(&options, &j->tls, &problem);
+
+        if (r > 0)
+                snprintf(why, WHY_SIZE_MAX, "%s", problem.text);
+        return r > 0 ? MEMBERSHIP_DAMAGED : r;
+}
+
+void join_begin(struct membership *m)
+{
+        static const uint8_t no_fingerprint[TLS_TOKEN_FINGERPRINT_SIZE];
+        struct join *j = MEMORY_NEW(struct join);
+        char why[WHY_SIZE_MAX] = "";
+        int r = 0;
+
+        j->m = m;
+        j->begun_us = os_monotonic_us(m->os);
+        j->timer = (struct os_timer){.fn = ask, .arg = j};
+        m->join = j;
+        if (!take_seeds(j)) {
+                fail(j, MEMBERSHIP_REFUSED,
+                        "--join names nobody that could be asked: say --join HOST:PORT[,HOST:PORT]...");
+                return;
+        }
+        if (!tls_join_token_parse(m->options.token, &j->token)) {
+                fail(j, MEMBERSHIP_REFUSED,
+                        *m->options.token
+                                ? "--token is no join token, or a letter of it is wrong: nilo cluster token "
+                                  "makes one"
+                                : "--join needs --token TOKEN: nilo cluster token makes one, at the cluster");
+                return;
+        }
+        m->file.is_insecure = memcmp(j->token.ca_fingerprint, no_fingerprint, sizeof no_fingerprint) == 0;
+        if (!m->has_file) {
+                os_random(m->os, m->file.request, sizeof m->file.request);
+                m->file.is_joining = true;
+        }
+        r = cluster_file_write(m, why);
+        if (!r && !m->file.is_insecure)
+                r = open_tls(j, why);
+        if (r) {
+                fail(j, r, r > 0 ? why : fault_last());
+                return;
+        }
+        os_timer_start(m->os, &j->timer, 0);
+}
