@@ -492,10 +492,51 @@ TEST(follower, that_replaces_entries_and_crashes_has_a_prefix_and_never_a_mixtur
         assert_true(totals.cold_runs > SEEDS / 10);
 }
 
+/* The first record of a group is lost and those behind it are not, which a disk may do. One of a lower term
+ * and the same size takes its place: what stood behind must be gone, or it would follow. */
+TEST(follower, after_a_torn_write_never_finds_what_stood_behind_it_G13)
+{
+        static const uint8_t zeros[RECORD_HEADER_SIZE];
+        struct fixture f;
+        struct os_file *file;
+        char path[256];
+        unsigned i;
+
+        fixture_init(&f, 1);
+        fixture_open(&f);
+        fixture_append(&f, 0);
+        fixture_append(&f, 0);
+        fixture_write(&f, true);
+        f.term = 5;
+        for (i = 0; i < 6; i++)
+                fixture_append(&f, 0);
+        fixture_write(&f, true);
+        snprintf(path, sizeof path, "%s/log/%020d.seg", persistence_store_path(f.p), 1);
+        os_sim_kill(f.os);
+        assert_int_equal(os_file_open(f.os, path, OS_OPEN_WRITE, &file), 0);
+        assert_int_equal(
+                os_file_write(file, bytes_of(zeros, sizeof zeros), 4096 + 2 * RECORD_HEADER_SIZE), 0);
+        assert_int_equal(os_file_sync(file), 0);
+        os_file_close(&file);
+        f.acknowledged = 2; /* as if the sync of the second group had not ended */
+        fixture_open(&f);
+        assert_int_equal(persistence_last_index(f.p), 2);
+        f.entry_count = 2;
+        f.term = 2;
+        fixture_append(&f, 0);
+        fixture_write(&f, true);
+        os_sim_kill(f.os);
+        fixture_open(&f);
+        assert_int_equal(persistence_last_index(f.p), 3);
+        check_mark(&f, 3);
+        fixture_fini(&f);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 TEST_ROW(follower, that_replaces_entries_and_crashes_has_a_prefix_and_never_a_mixture_G2),
+                TEST_ROW(follower, after_a_torn_write_never_finds_what_stood_behind_it_G13),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
