@@ -135,9 +135,9 @@ static int take_run(struct store *s, uint64_t first, unsigned count)
         if (first + same <=
                 s->catch_up.verified_index) /* a committed entry of ours is another's: two histories */
                 return fault_raise(-EPROTO);
-        s->receiving = r->incoming;
+        s->is_receiving = true;
         result = replica_store(s, first + same, r->entries + same, count - same);
-        s->receiving = NULL;
+        s->is_receiving = false;
         return fault_fold(result);
 }
 

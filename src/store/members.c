@@ -13,6 +13,8 @@ struct member_change {
         struct store *store;
         enum store_change change;
         uint64_t node_id;
+        uint64_t node_ids[CLUSTER_VOTERS_MAX - 1]; /* of those that are to vote, for STORE_GROW */
+        unsigned node_count;
         char address[CLUSTER_ADDRESS_SIZE];
         uint64_t deadline_us;
         uint64_t index; /* of its entry in the log; 0: not submitted yet */
@@ -29,6 +31,7 @@ static void finish(struct store *s, enum store_verdict verdict, const char *prob
 
         s->member_change = NULL;
         os_timer_stop(&c->timer);
+        grow_let_go(s);
         c->done(c->arg, verdict, problem);
         free(c);
 }
@@ -59,7 +62,8 @@ static void publish_members(struct store *s, const struct member_change *c)
         static const char *const actions[] = {[STORE_ADD] = "added",
                 [STORE_PROMOTE] = "promoted",
                 [STORE_DEMOTE] = "demoted",
-                [STORE_REMOVE] = "removed"};
+                [STORE_REMOVE] = "removed",
+                [STORE_GROW] = "joined by voters"};
         struct cluster_configuration configuration;
         struct fact_payload payload = {.node_id = c->node_id};
         uint64_t index;
@@ -100,6 +104,8 @@ static int submit(struct store *s, struct member_change *c, struct cluster_updat
                 return cluster_raft_remove(s->raft, now, c->node_id, u);
         case STORE_TRANSFER:
                 return cluster_raft_transfer(s->raft, now, c->node_id, u);
+        case STORE_GROW:
+                return grow_submit(s, c->node_ids, c->node_count, u);
         }
         return CLUSTER_REFUSED;
 }
@@ -134,6 +140,8 @@ static void try(struct store *s)
         } else if (!r) {
                 cluster_raft_configuration(s->raft, &configuration, &c->index, &is_committed);
         }
+        if (!r)
+                grow_let_go(s); /* what was held goes behind the entry */
         replica_stepped(s, r);
 }
 
@@ -183,30 +191,59 @@ static void on_timer(struct os_timer *timer)
         replication_flush(s);
 }
 
-void store_change_members(struct store *s, enum store_change change, uint64_t node_id, const char *address,
-        uint64_t deadline_us, store_change_done *done, void *arg)
+/* NULL, and it was answered, when none can be begun. */
+static struct member_change *begin(
+        struct store *s, enum store_change change, uint64_t deadline_us, store_change_done *done, void *arg)
 {
         struct member_change *c;
 
         if (!s->is_leading) {
                 done(arg, STORE_NOT_LEADER, "another node leads");
-                return;
+                return NULL;
         }
         if (s->member_change) {
                 done(arg, STORE_BUSY, "another change of members is under way");
-                return;
+                return NULL;
         }
         c = MEMORY_NEW(struct member_change);
         c->store = s;
         c->change = change;
-        c->node_id = node_id;
-        snprintf(c->address, sizeof(c->address), "%s", address ? address : "");
         c->deadline_us = deadline_us ? deadline_us : os_monotonic_us(s->os) + DEADLINE_DEFAULT_US;
         c->done = done;
         c->arg = arg;
         c->timer = (struct os_timer){.fn = on_timer, .arg = c};
         s->member_change = c;
         os_timer_start(s->os, &c->timer, 0);
+        return c;
+}
+
+void store_change_members(struct store *s, enum store_change change, uint64_t node_id, const char *address,
+        uint64_t deadline_us, store_change_done *done, void *arg)
+{
+        struct member_change *c = begin(s, change, deadline_us, done, arg);
+
+        assert(change != STORE_GROW);
+        if (!c)
+                return;
+        c->node_id = node_id;
+        snprintf(c->address, sizeof(c->address), "%s", address ? address : "");
+}
+
+void store_grow(struct store *s, const uint64_t *node_ids, unsigned count, uint64_t deadline_us,
+        store_change_done *done, void *arg)
+{
+        struct member_change *c;
+
+        if (count != 2 && count != 4) {
+                done(arg, STORE_INVALID, "one voter becomes three or five: it takes two or four stand-bys");
+                return;
+        }
+        c = begin(s, STORE_GROW, deadline_us, done, arg);
+        if (!c)
+                return;
+        c->node_id = s->node_id;
+        c->node_count = count;
+        memcpy(c->node_ids, node_ids, count * sizeof(*node_ids));
 }
 
 /* ---- status ---- */

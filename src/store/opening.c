@@ -296,6 +296,7 @@ int store_open(const struct store_options *options, struct store **ret)
         head_map_init(&s->heads, s->options.memory_size / 4);
         pendings_init(s);
         catch_up_init(s);
+        grow_init(s);
         waits_init(s);
         s->engine_timer.fn = replica_on_timer;
         s->engine_timer.arg = s;
@@ -343,6 +344,7 @@ static void release(struct store *s)
         members_fini(s);
         forward_fini(s);
         catch_up_fini(s);
+        grow_fini(s);
         pendings_fini(s);
         head_map_fini(&s->heads);
         flying_ids_fini(&s->ids);

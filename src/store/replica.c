@@ -119,7 +119,7 @@ static int store_entry(struct store *s, uint64_t index, const struct cluster_ent
         };
 
         /* What comes by a message may also make this node leader, whose barrier is its own. */
-        if (s->receiving && e->cookie) {
+        if (s->is_receiving && e->cookie) {
                 const struct incoming *in = e->cookie;
 
                 if (in->first_position != entry.first_position)
@@ -289,8 +289,10 @@ void replica_stepped(struct store *s, int r)
                 store_fail(s, "consensus");
                 return;
         }
+        replication_open_dam(s);
         push_commit(s);
         office_look(s);
+        grow_look(s);
         waits_go_on(s);
         members_go_on(s);
 }
@@ -384,7 +386,7 @@ void replica_flush(struct store *s)
         choice = choose_sync(s);
         if (choice == SYNC_LATER)
                 return;
-        if (s->gathered_count) {
+        if (s->gathered_count && !s->grow.is_holding) {
                 int r = submit_gathered(s);
 
                 /* Leadership is being handed over: until it is, or until that has failed, appends wait. */
@@ -441,7 +443,7 @@ void replica_on_turn_end(struct os_turn_hook *hook)
         replication_flush(s);
         opening_post_close(s);
         /* Answers may have appended again: that is the next turn's group. */
-        if (s->state != STORE_FAILED && !s->is_held && !list_is_empty(&s->gathering) &&
+        if (s->state != STORE_FAILED && !s->is_held && !s->grow.is_holding && !list_is_empty(&s->gathering) &&
                 !persistence_writes(s->persistence))
                 os_turn_again(s->os);
 }

@@ -175,6 +175,8 @@ static void fetch(struct store *s, struct follower *f)
 /* Sends what the link has room for. */
 static void pump(struct store *s, struct follower *f)
 {
+        if (s->replication.dam_index)
+                return;
         while (!f->is_fetching && is_promised(s, f)) {
                 struct persistence_entries run;
                 int r = persistence_entries_read(
@@ -221,6 +223,17 @@ static void send_empty(struct store *s, const struct cluster_message *m)
                 told.append.previous_term = cluster_raft_term_of(s->raft, f->next - 1);
         }
         send_message(s, &told);
+}
+
+void replication_open_dam(struct store *s)
+{
+        struct replication *r = &s->replication;
+
+        if (!r->dam_index || persistence_synced_index(s->persistence) < r->dam_index)
+                return;
+        r->dam_index = 0;
+        for (unsigned i = 0; i < r->count; i++)
+                pump(s, &r->followers[i]);
 }
 
 void replication_send(struct store *s, const struct cluster_update *u)
@@ -349,11 +362,20 @@ static int receive(struct store *s, const struct cluster_message *m)
         return fault_fold(r);
 }
 
+void replication_take(struct store *s, const struct cluster_message *m)
+{
+        int r;
+
+        s->is_receiving = true;
+        r = receive(s, m);
+        s->is_receiving = false;
+        replica_stepped(s, r);
+}
+
 static void on_raft(struct store *s, uint64_t from, struct bytes body)
 {
         struct cluster_message m;
         struct bytes rest;
-        int r;
 
         if (cluster_message_decode(body, &m, &rest)) {
                 s->replication.dropped++;
@@ -367,10 +389,7 @@ static void on_raft(struct store *s, uint64_t from, struct bytes body)
                 }
                 m.append.entries = s->replication.entries;
         }
-        s->receiving = s->replication.incoming;
-        r = receive(s, &m);
-        s->receiving = NULL;
-        replica_stepped(s, r);
+        replication_take(s, &m);
 }
 
 void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_t type, struct bytes body)
@@ -401,6 +420,9 @@ void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_
                 return;
         case MESSAGE_READ_INDEX_RESULT:
                 waits_on_read_index_result(s, from, body);
+                return;
+        case MESSAGE_OFFER:
+                grow_on_offer(s, from, body);
                 return;
         }
         s->replication.dropped++;

@@ -8,6 +8,7 @@
  *   forward.c   appends and deletes for the leader, and theirs for us
  *   waits.c     reads that wait
  *   members.c   who belongs to the cluster, and changes of that
+ *   grow.c      one voter becomes three
  *   head_map.c  which stream stands where: committed and with what is in flight; bounded memory
  *   heads.c     decides expectations, idempotence and revisions; nobody else does
  *   ids.c       ids of events in flight
@@ -293,6 +294,7 @@ enum store_message {
         MESSAGE_FORWARDED,  /* its outcome */
         MESSAGE_READ_INDEX, /* which index must a linearizable read have? */
         MESSAGE_READ_INDEX_RESULT,
+        MESSAGE_OFFER, /* of the entry that makes three voters of one */
 };
 enum { ENTRY_HEAD_SIZE = 32, RUN_ENTRIES_MAX = 512, RUN_SIZE_MAX = 1024 * 1024 };
 
@@ -309,6 +311,7 @@ struct replication {
         struct follower followers[CLUSTER_MEMBERS_MAX];
         unsigned count;
         bool has_sent; /* something waits for a flush */
+        uint64_t dam_index; /* no entry is sent before this one is durable here; 0: none */
         struct buffer head;
         struct buffer entry_heads;
         struct bytes *pieces; /* of one message */
@@ -326,6 +329,10 @@ void replication_flush(struct store *s);
 /* Sends one message of the store's. False: it was dropped. */
 bool store_send(struct store *s, uint64_t node_id, enum store_link link, enum store_message type,
         const struct bytes *pieces, unsigned count);
+/* What was held back by the dam, once its entry is durable. */
+void replication_open_dam(struct store *s);
+/* Feeds the engine with a message; its entries and their cookies are the caller's. */
+void replication_take(struct store *s, const struct cluster_message *m);
 /* Entries in the form that goes to other nodes: fills s->replication.entry_heads and .pieces, of which the first is
  * left for the message's own head. Gives the number of pieces. */
 unsigned entries_to_pieces(struct store *s, const struct persistence_entries *run);
@@ -354,6 +361,21 @@ MUST_CHECK int catch_up_begin(struct store *s, const struct cluster_update *u);
 MUST_CHECK int catch_up_go_on(struct store *s, bool *ret_has_moved);
 void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
 void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
+
+/* ---- grow.c ---- */
+
+struct grow {
+        bool is_holding; /* appends wait */
+        struct os_timer timer;
+};
+void grow_init(struct store *s);
+void grow_fini(struct store *s);
+/* As a step of the engine; appends are held from here to grow_let_go. 0 with an update, CLUSTER_NOT_NOW, CLUSTER_REFUSED,
+ * CLUSTER_NOT_LEADER or a fault. */
+MUST_CHECK int grow_submit(struct store *s, const uint64_t *node_ids, unsigned count, struct cluster_update *u);
+void grow_let_go(struct store *s);
+void grow_look(struct store *s);
+void grow_on_offer(struct store *s, uint64_t from, struct bytes body);
 
 /* ---- office.c ---- */
 
@@ -427,7 +449,7 @@ struct store {
         unsigned change_count, change_capacity;
         uint64_t told_members;    /* index of the configuration that on_members was told */
         uint64_t foreign_through; /* no entry behind this was written by another leader, or found at the start */
-        const struct incoming *receiving; /* the entries of this update came from another node */
+        bool is_receiving; /* entries with a cookie are another node's */
         struct cluster_entry *entries; /* of one submit */
         unsigned entry_capacity;
         bool is_leading;  /* can write */
@@ -441,6 +463,7 @@ struct store {
         struct os_timer patience; /* of an opening that finds no leader */
         struct replication replication;
         struct catch_up catch_up;
+        struct grow grow;
         struct waits waits;
         struct forwarding *forwarding; /* NULL: nothing was forwarded yet */
         struct member_change *member_change; /* NULL: none is waiting */

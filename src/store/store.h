@@ -299,10 +299,14 @@ bool store_is_leading(const struct store *store);
 /* A change of members, at the leader: begins, waits until it is allowed (a change before it, a catch-up), and is done when it
  * is committed. STORE_OK; STORE_NOT_LEADER; STORE_INVALID (it would leave the envelope: `problem` says why); STORE_UNKNOWN
  * (the deadline passed: it may still come); STORE_BUSY (another change is waiting here). */
-enum store_change { STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_REMOVE, STORE_TRANSFER };
+enum store_change { STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_REMOVE, STORE_TRANSFER, STORE_GROW };
 typedef void store_change_done(void *arg, enum store_verdict verdict, const char *problem);
 void store_change_members(struct store *store, enum store_change change, uint64_t node_id, const char *address,
         uint64_t deadline_us, store_change_done *done, void *arg);
+/* The only voter is joined by two or four stand-bys that have everything, in one step; appends wait for that moment. Answers
+ * as above. */
+void store_grow(struct store *store, const uint64_t *node_ids, unsigned count, uint64_t deadline_us, store_change_done *done,
+        void *arg);
 
 struct store_stats {
         uint64_t appends;           /* acknowledged */

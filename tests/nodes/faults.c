@@ -15,7 +15,9 @@ void faults_choose_rates(struct world *w)
                 .crash = rate(w, 60),
                 .cut = rate(w, 80),
                 .pause = rate(w, 40),
-                .change = w->count > w->founders ? rate(w, 120) : 0,
+                .change = w->founders == 1         ? 300
+                          : w->count > w->founders ? rate(w, 120)
+                                                   : 0,
                 .transfer = rate(w, 40),
                 .all_off = rate(w, 12)};
 }
@@ -159,6 +161,22 @@ static void on_transferred(void *arg, enum store_verdict verdict, const char *pr
         w->totals->transfers += verdict == STORE_OK;
 }
 
+static void on_grown(void *arg, enum store_verdict verdict, const char *problem)
+{
+        struct world *w = arg;
+
+        world_tell(w, "grow: %d %s", verdict, problem);
+        w->totals->grown += verdict == STORE_OK;
+}
+
+static void grow(struct world *w, struct node *leader)
+{
+        const uint64_t node_ids[] = {2, 3};
+
+        world_tell(w, "node %u: grow", leader->number + 1);
+        store_grow(leader->store, node_ids, 2, os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_grown, w);
+}
+
 static void change(struct world *w)
 {
         struct node *leader = find_leader(w);
@@ -171,6 +189,10 @@ static void change(struct world *w)
 
         if (!leader || leader->is_paused)
                 return;
+        if (w->founders == 1 && one_in(w, 3)) {
+                grow(w, leader);
+                return;
+        }
         now = os_monotonic_us(leader->os);
         snprintf(address, sizeof address, "node-%u:2112", n->number + 1);
         world_tell(w, "node %u: change %d of node %u", leader->number + 1, which, n->number + 1);

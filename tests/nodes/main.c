@@ -95,10 +95,10 @@ static void print_totals(const struct run_totals *t)
                 (unsigned long long)t->acknowledged, (unsigned long long)t->duplicates,
                 (unsigned long long)t->unknown, (unsigned long long)t->refused, (unsigned long long)t->reads);
         printf("  messages %llu (dropped %llu), histories fetched %llu, changes of members %llu, transfers "
-               "%llu\n",
+               "%llu, one to three %llu\n",
                 (unsigned long long)t->messages, (unsigned long long)t->dropped,
                 (unsigned long long)t->catch_ups, (unsigned long long)t->changes,
-                (unsigned long long)t->transfers);
+                (unsigned long long)t->transfers, (unsigned long long)t->grown);
 }
 
 int main(int argc, char **argv)

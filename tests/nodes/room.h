@@ -35,7 +35,7 @@ struct run_options {
 };
 
 struct run_totals {
-        uint64_t runs, crashes, power_cuts, kills, pauses, partitions, changes, transfers;
+        uint64_t runs, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
         uint64_t acknowledged, unknown, refused, duplicates, reads, catch_ups, leaders, messages, dropped, forwarded;
 };
 

@@ -148,8 +148,10 @@ static void world_init(struct world *w)
         list_init(&w->ops);
         list_init(&w->tries);
         list_init(&w->readings);
-        w->founders = one_in(w, 4) ? 5 : 3;
-        w->count = w->founders + (w->founders == 3 ? (unsigned)choose(w, 3) : 0);
+        w->founders = one_in(w, 4) ? 5 : one_in(w, 3) ? 1 : 3;
+        w->count = w->founders == 3   ? 3 + (unsigned)choose(w, 3)
+                   : w->founders == 1 ? 3 + (unsigned)choose(w, 2)
+                                      : 5;
         w->first.count = w->founders;
         for (unsigned i = 0; i < w->founders; i++) {
                 w->first.servers[i].node_id = i + 1;

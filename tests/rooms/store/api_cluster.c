@@ -134,6 +134,43 @@ TEST(a_node_that_joins, fetches_sealed_history_and_can_be_promoted)
         trio_end(&t);
 }
 
+static int grow(struct trio *t, struct member *leader)
+{
+        const uint64_t node_ids[] = {2, 3};
+        int verdict = -1;
+
+        store_grow(
+                leader->store, node_ids, 2, os_monotonic_us(t->os) + 30 * 1000 * 1000, on_change, &verdict);
+        for (unsigned n = 0; n < 4000 && verdict < 0; n++)
+                trio_run(t, 10 * 1000);
+        return verdict;
+}
+
+TEST(one_node_with_data, becomes_three_that_survive_its_end)
+{
+        struct trio t;
+        struct member *leader;
+
+        trio_new(&t, 7, 1, 2);
+        leader = trio_leader(&t);
+        for (uint64_t i = 0; i < 100; i++)
+                assert_int_equal(
+                        member_put(leader, "a", (struct expected){.kind = EXPECTED_ANY}, i + 1, 8000, true)
+                                .verdict,
+                        STORE_OK);
+        assert_int_equal(change(&t, leader, STORE_ADD, 2, "node-2:2112"), STORE_OK);
+        assert_int_equal(change(&t, leader, STORE_PROMOTE, 2, NULL), STORE_INVALID); /* never two */
+        assert_int_equal(change(&t, leader, STORE_ADD, 3, "node-3:2112"), STORE_OK);
+        assert_int_equal(grow(&t, leader), STORE_OK);
+        assert_int_equal(member_put(leader, "a", EXACT(99), 1000, 100, true).verdict, STORE_OK);
+        member_stop(leader);
+        leader = trio_leader(&t);
+        assert_int_not_equal(leader->node_id, 1);
+        assert_int_equal(member_put(leader, "a", EXACT(100), 1001, 100, true).verdict, STORE_OK);
+        assert_int_equal(member_next(leader), 103);
+        trio_end(&t);
+}
+
 TEST(a_leader, hands_its_office_over)
 {
         struct trio t;
@@ -196,6 +233,7 @@ int main(void)
                 TEST_ROW(three_nodes, go_on_without_their_leader_and_take_it_back),
                 TEST_ROW(three_nodes, a_leader_that_is_cut_off_answers_unknown_and_its_entries_give_way),
                 TEST_ROW(a_node_that_joins, fetches_sealed_history_and_can_be_promoted),
+                TEST_ROW(one_node_with_data, becomes_three_that_survive_its_end),
                 TEST_ROW(a_leader, hands_its_office_over),
                 TEST_ROW(a_follower, reads_what_was_acknowledged_before_it_asked_G7),
         };
