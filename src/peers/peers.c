@@ -72,6 +72,7 @@ int peers_open(const struct peers_options *options, struct peers **ret)
         p->handler = options->handler;
         p->arg = options->arg;
         p->hello.identity = options->identity;
+        p->hello.identity.name[PEERS_NAME_SIZE - 1] = 0;
         os_random(p->os, &p->hello.instance, sizeof p->hello.instance);
         list_init(&p->links);
         p->tick = (struct os_timer){.fn = members_tick, .arg = p};

@@ -2,6 +2,8 @@
  * bounded. */
 #include "support.h"
 
+#include <openssl/ssl.h>
+
 #include "peers/room.h"
 
 /* ---- an attacker: raw bytes over a connection, by TLS or not ---- */
@@ -431,6 +433,90 @@ TEST(hostile, strangers_are_bounded_in_number_bytes_and_time)
         world_close(&w);
 }
 
+/* A stranger with a TLS engine of its own that is not as well-behaved as ours. */
+struct chatter {
+        struct os *os;
+        struct os_conn *conn;
+        SSL *ssl;
+        bool is_closed;
+        uint64_t sent;
+        struct os_timer again;
+};
+
+static void chatter_flush(struct chatter *c)
+{
+        char *data;
+        long size = BIO_get_mem_data(SSL_get_wbio(c->ssl), &data);
+        struct bytes piece = bytes_of(data, (size_t)size);
+
+        if (size > 0)
+                os_conn_send(c->conn, &piece, 1);
+        c->sent += (uint64_t)size;
+        (void)BIO_reset(SSL_get_wbio(c->ssl));
+}
+
+static void chatter_talk(struct os_timer *timer)
+{
+        struct chatter *c = timer->arg;
+        char heard[256];
+        unsigned i;
+
+        if (c->is_closed)
+                return;
+        if (SSL_do_handshake(c->ssl) == 1) {
+                (void)SSL_read(c->ssl, heard, sizeof heard);
+                for (i = 0; i < 50; i++) { /* says nothing, by new keys each time */
+                        SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+                        (void)SSL_do_handshake(c->ssl);
+                }
+        }
+        chatter_flush(c);
+        os_timer_start(c->os, timer, 1000);
+}
+
+static void chatter_data(void *arg, struct bytes data)
+{
+        struct chatter *c = arg;
+
+        BIO_write(SSL_get_rbio(c->ssl), data.data, (int)data.size);
+}
+
+static void chatter_closed(void *arg)
+{
+        ((struct chatter *)arg)->is_closed = true;
+}
+
+static bool is_chatter_closed(void *arg)
+{
+        return ((struct chatter *)arg)->is_closed;
+}
+
+TEST(hostile, a_handshake_that_is_over_and_no_hello_is_bounded_in_bytes)
+{
+        static const struct os_conn_handler handler = {.on_data = chatter_data, .on_close = chatter_closed};
+        SSL_CTX *engine = SSL_CTX_new(TLS_client_method());
+        struct chatter c = {0};
+        struct world w;
+
+        world_open(&w, true);
+        SSL_CTX_set_verify(engine, SSL_VERIFY_NONE, NULL);
+        c.os = w.os;
+        c.ssl = SSL_new(engine);
+        SSL_set_bio(c.ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+        SSL_set_connect_state(c.ssl);
+        c.again = (struct os_timer){.fn = chatter_talk, .arg = &c};
+        assert_int_equal(os_connect(w.os, "127.0.0.1", peers_port(w.one.peers), &handler, &c, &c.conn), 0);
+        os_timer_start(w.os, &c.again, 0);
+        assert_true(run_until(w.os, is_chatter_closed, &c, 4000)); /* long before its time is over */
+        assert_true(c.sent > WIRE_STRANGER_SIZE_MAX / 2);          /* it did get to say something */
+        assert_non_null(strstr(w.one.stranger, "sent too much before it said who it is"));
+        assert_int_equal(w.one.ups, 0);
+        os_timer_stop(&c.again);
+        SSL_free(c.ssl);
+        SSL_CTX_free(engine);
+        world_close(&w);
+}
+
 TEST(hostile, an_ask_is_one_and_small)
 {
         struct hello hello = hello_of(0);
@@ -516,6 +602,7 @@ int main(void)
                 TEST_ROW(hostile, a_member_that_breaks_a_frame_loses_its_link_only),
                 TEST_ROW(hostile, a_recorded_conversation_opens_nothing),
                 TEST_ROW(hostile, strangers_are_bounded_in_number_bytes_and_time),
+                TEST_ROW(hostile, a_handshake_that_is_over_and_no_hello_is_bounded_in_bytes),
                 TEST_ROW(hostile, an_ask_is_one_and_small),
                 TEST_ROW(hostile, the_same_node_twice_is_refused),
         };
