@@ -276,6 +276,7 @@ MUST_CHECK int cluster_raft_grow(struct cluster_raft *raft, uint64_t now_us, con
  * before; 0: none. While there is no leader, it is offered to the others. */
 uint64_t cluster_raft_growing(const struct cluster_raft *raft);
 bool cluster_raft_is_voter(const struct cluster_raft *raft); /* in the configuration in use */
+bool cluster_raft_is_only_voter(const struct cluster_raft *raft);
 /* Hands leadership to a voter that has everything (RG12); submits are refused meanwhile: the caller pauses them. 0,
  * CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (it lags), CLUSTER_REFUSED (no other voter of that id) or a fault. */
 MUST_CHECK int cluster_raft_transfer(struct cluster_raft *raft, uint64_t now_us, uint64_t node_id, struct cluster_update *ret);

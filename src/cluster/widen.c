@@ -75,6 +75,11 @@ uint64_t cluster_raft_growing(const struct cluster_raft *c)
         return guard_sole_voter(c->raft.id, &committed) ? c->raft.configuration_uncommitted_index : 0;
 }
 
+bool cluster_raft_is_only_voter(const struct cluster_raft *c)
+{
+        return count_voters(&c->raft.configuration) == 1 && cluster_raft_is_voter(c);
+}
+
 bool cluster_raft_is_voter(const struct cluster_raft *c)
 {
         for (unsigned i = 0; i < c->raft.configuration.n; i++)

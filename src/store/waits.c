@@ -74,7 +74,7 @@ static void begin(struct store *s, struct store_wait *w, enum wait_state state, 
 bool store_wait_linearizable(struct store *s, struct store_wait *w, uint64_t deadline_us)
 {
         assert(w->state == WAIT_OFF);
-        if (!s->options.cluster.is_member && s->is_leading)
+        if (s->is_leading && cluster_raft_is_only_voter(s->raft))
                 return true;
         begin(s, w, WAIT_NEW, deadline_us);
         return false;
