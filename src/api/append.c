@@ -328,8 +328,12 @@ void call_refuse_write(
                         "themselves",
                         "the disk has less free space than its reserve");
                 return;
-        case STORE_NOT_READY:
         case STORE_NOT_LEADER:
+                if (cluster_check_leader(c->api, c->request))
+                        call_refuse(c, 503, "not-ready", "The store takes no writes now",
+                                "Try again in a second; nothing was written", "a leader is being elected");
+                return;
+        case STORE_NOT_READY:
                 call_refuse(c, 503, "not-ready", "The store takes no writes now",
                         "Try again in a second; nothing was written", "the store is opening or closing");
                 return;
@@ -369,6 +373,7 @@ static void append(struct appending *a)
                 .events = a->in.events,
                 .event_count = a->in.event_count,
                 .deadline_us = c->deadline_us,
+                .requires_leader = write_requires_leader(c),
         };
 
         append.write_id = call_write_requested(

@@ -163,6 +163,11 @@ static void post_replace(void *arg, struct gateway_request *r)
         post_named(arg, r, "replace");
 }
 
+static void post_grow(void *arg, struct gateway_request *r)
+{
+        post_named(arg, r, "grow");
+}
+
 static void get_tokens(void *arg, struct gateway_request *r)
 {
         command(arg, r, json_pack("{ss}", "do", "tokens"));
@@ -265,6 +270,14 @@ bool cluster_check_leader(struct api *api, struct gateway_request *r)
         return false;
 }
 
+bool write_requires_leader(const struct call *c)
+{
+        struct bytes value;
+
+        return gateway_header(c->request, "requires-leader", &value) && value.size == 4 &&
+               strncasecmp((const char *)value.data, "true", 4) == 0;
+}
+
 /* ---- the routes ---- */
 
 void cluster_open(struct api *api)
@@ -287,6 +300,8 @@ void cluster_open(struct api *api)
                         .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
                 {"POST", "/v1/cluster/replace", "replace a node by another: {\"node\": old, \"with\": new}",
                         post_replace, .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
+                {"POST", "/v1/cluster/grow", "make one voter three: {\"voters\": 3} or {\"nodes\": [2, 3]}",
+                        post_grow, .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
         };
 
         api->cluster_routes = memory_new_array(COUNT_OF(routes), sizeof routes[0]);

@@ -105,6 +105,8 @@ static inline struct arena *call_arena(struct call *c)
         return gateway_arena(c->request);
 }
 
+/* The client wants to be sent to the leader, rather than that this node asks it. */
+bool write_requires_leader(const struct call *c);
 /* Answers with a problem and ends the call. */
 void call_refuse(struct call *c, int status, const char *code, const char *title, const char *next, const char *format,
         ...) PRINTF_LIKE(6, 7);

@@ -26,6 +26,10 @@ enum { OUTPUT_SIZE = 64 * 1024 };
         {"settings", "JSON", "any settings, as the HTTP API takes them"},                             \
         {"secret", "TEXT", "signs webhooks; or @FILE"}
 
+#define FLAGS_OF_CHANGES                                             \
+        {"dry-run", NULL, "say what would be done and whether it is allowed, do nothing"}, \
+        {"timeout", "SECONDS", "give up after so long (default 600); said again, it goes on"}
+
 static const struct cli_command commands[] = {
         {"stream", "ls", "[PREFIX]", "list streams, categories or types", command_stream_ls, {
                 {"categories", NULL, "categories (text before the first '-')"},
@@ -98,6 +102,35 @@ static const struct cli_command commands[] = {
                 {"window", "N", "events on their way at one time (default 100)"},
                 {"nack", "ACTION", "refuse them instead: retry, park, skip or stop"},
                 {"reason", "TEXT", "why, with --nack"}}},
+        {"cluster", "status", "", "members, leader, lag, links, and how many may fail", command_cluster_status, {
+                {"watch", NULL, "again every second"}}},
+        {"cluster", "init", "", "make a cluster of this node, that others can join", command_cluster_init, {
+                {"address", "IP:PORT", "where it listens for other nodes (default 127.0.0.1:2112)"},
+                {"advertise", "HOST:PORT", "where other nodes reach it (default: the address)"},
+                {"insecure", NULL, "no TLS between nodes: everybody on the network can read and write"},
+                {"voters", "3", "become three voters by itself, once two stand-bys have everything"},
+                FLAGS_OF_CHANGES}},
+        {"cluster", "token", "", "make a token to join with", command_cluster_token, {
+                {"uses", "N", "nodes that it lets in (default 1)"},
+                {"expires", "TIME", "90s, 15m, 2h (default 1h)"}}},
+        {"cluster", "tokens", "", "list tokens, without their secrets", command_cluster_tokens, {{0}}},
+        {"cluster", "revoke", "ID", "a token lets nobody in any more", command_cluster_revoke, {{0}}},
+        {"cluster", "join", "HOST:PORT", "start a server on an empty directory that joins: --token TOKEN --data DIRECTORY, and its other flags",
+                command_cluster_join, {{0}}},
+        {"cluster", "add", "NODE [HOST:PORT]", "add a node that was one of this cluster, or give a member another address", command_cluster_change, {
+                FLAGS_OF_CHANGES}},
+        {"cluster", "promote", "NODE", "make a stand-by a voter, once it has caught up", command_cluster_change, {FLAGS_OF_CHANGES}},
+        {"cluster", "demote", "NODE", "make a voter a stand-by", command_cluster_change, {FLAGS_OF_CHANGES}},
+        {"cluster", "remove", "NODE", "remove a node", command_cluster_remove, {
+                {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
+        {"cluster", "grow", "[NODE NODE [NODE NODE]]", "make one voter three (or five) with its stand-bys, in one step", command_cluster_grow, {
+                {"voters", "N", "3 (default) or 5, with whichever stand-bys have caught up"},
+                FLAGS_OF_CHANGES}},
+        {"cluster", "transfer", "NODE", "hand leadership to a voter", command_cluster_change, {FLAGS_OF_CHANGES}},
+        {"cluster", "leave", "", "remove the node at --url", command_cluster_leave, {
+                {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
+        {"cluster", "replace", "OLD NEW", "put a node in the place of another", command_cluster_replace, {
+                {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
         {"fact", "watch", "", "what the server does, live", command_fact_watch, {
                 {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},

@@ -24,6 +24,7 @@ enum {
         LINE_SIZE_MAX = 64 << 20,  /* of one line */
         RECEIVE_SIZE = 256 * 1024,
         CONNECT_TIMEOUT_MS = 3000,
+        REDIRECTS_MAX = 3,
         /* Without a byte for so long a reply is given up: the server answers a write that it cannot finish
          * after 10 s, and sends a sign of life on a stream of events every 15 s. */
         REPLY_SILENCE_SECONDS_MAX = 30,
@@ -262,6 +263,10 @@ static void set_options(struct nilo_client *c, struct reply *r)
         curl_easy_setopt(c->curl, CURLOPT_BUFFERSIZE, (long)RECEIVE_SIZE);
         curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
         curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+        /* To the leader, of what only it does: 307 keeps the method and the body. */
+        curl_easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_MAXREDIRS, (long)REDIRECTS_MAX);
+        curl_easy_setopt(c->curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
         curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, r);
         curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);

@@ -206,7 +206,7 @@ static void on_half_close(void *arg, struct gateway_request *call)
          */
         gateway_call_hold(call);
         gateway_call_hold(call);
-        drafts_append(&a->drafts, a->stream, a->expected, deadline_of(k, call), on_done, a);
+        drafts_append(&a->drafts, call, a->stream, a->expected, deadline_of(k, call), on_done, a);
         forget_drafts(a);
         gateway_call_release(call);
 }

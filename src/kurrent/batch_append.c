@@ -96,7 +96,7 @@ static void end_call(struct batch_call *b, const struct refusal *refusal)
 static void send_refusal(struct batch_call *b, const struct wire_asked *asked, const struct refusal *refusal)
 {
         /* That this node takes no writes concerns the whole call: the client looks for another node. */
-        if (refusal->kind == REFUSAL_NOT_READY) {
+        if (refusal->kind == REFUSAL_NOT_READY || refusal->kind == REFUSAL_NOT_LEADER) {
                 end_call(b, refusal);
                 return;
         }
@@ -234,7 +234,7 @@ static void submit(
         b->at_hand = f;
         b->at_hand_events = drafts_events(drafts);
         gateway_call_hold(b->call);
-        drafts_append(drafts, f->asked.stream, asked->expected, deadline_us, on_done, f);
+        drafts_append(drafts, b->call, f->asked.stream, asked->expected, deadline_us, on_done, f);
         b->at_hand = NULL;
         balance(b);
 }

@@ -66,6 +66,7 @@ static void take(struct kurrent *k, struct gateway_request *call, struct bytes m
         del.expected = d->expected;
         del.write_id = control_next_write_id(k->control);
         del.deadline_us = os_turn_time(k->os).monotonic_us + WRITE_TIMEOUT_US;
+        del.requires_leader = call_requires_leader(call);
         if (asked)
                 del.deadline_us = MIN(del.deadline_us, asked);
         publish_write_requested(k, del.write_id, d->stream, 1);

@@ -220,8 +220,8 @@ bool drafts_add_copy(struct drafts *d, struct bytes proposed, struct refusal *re
         return true;
 }
 
-void drafts_append(struct drafts *d, struct bytes stream, struct expected expected, uint64_t deadline_us,
-        store_append_done *done, void *arg)
+void drafts_append(struct drafts *d, const struct gateway_request *call, struct bytes stream,
+        struct expected expected, uint64_t deadline_us, store_append_done *done, void *arg)
 {
         struct kurrent *k = d->kurrent;
         struct store_append_stream named = {.stream = stream, .expected = expected};
@@ -232,6 +232,7 @@ void drafts_append(struct drafts *d, struct bytes stream, struct expected expect
                 .event_count = d->count,
                 .write_id = control_next_write_id(k->control),
                 .deadline_us = deadline_us,
+                .requires_leader = call_requires_leader(call),
         };
 
         publish_write_requested(k, append.write_id, stream, d->count);

@@ -45,6 +45,10 @@ static const struct refusal_description {
                 "too much is in flight; nothing was done, try again"},
         [REFUSAL_NOT_READY] = {GRPC_UNAVAILABLE, GRPC_UNAVAILABLE, NULL,
                 "the server takes no requests now; try again"},
+        /* The client for Python compares the whole text. */
+        [REFUSAL_NOT_LEADER] = {GRPC_NOT_FOUND, GRPC_NOT_FOUND, "not-leader", "Leader info available"},
+        [REFUSAL_NO_LEADER] = {GRPC_UNKNOWN, GRPC_UNKNOWN, NULL,
+                "this node does not lead, and no leader is known"},
         [REFUSAL_TIMEOUT] = {GRPC_ABORTED, GRPC_DEADLINE_EXCEEDED, NULL,
                 "Operation timed out: it may or may not have been carried out; ask again with the same ids"},
         [REFUSAL_CORRUPT] = {GRPC_DATA_LOSS, GRPC_DATA_LOSS, NULL, "stored bytes are damaged"},
@@ -89,8 +93,9 @@ static enum refusal_kind kind_of(const struct store_append_result *result, struc
         case STORE_FULL:
                 return REFUSAL_EXHAUSTED;
         case STORE_NOT_READY:
-        case STORE_NOT_LEADER:
                 return REFUSAL_NOT_READY;
+        case STORE_NOT_LEADER:
+                return REFUSAL_NOT_LEADER;
         case STORE_CORRUPT:
                 return REFUSAL_CORRUPT;
         default:
@@ -115,7 +120,7 @@ struct refusal refusal_of(const struct store_append_result *result, struct bytes
                 refusal.actual = result->streams[0];
         if (refusal.kind == REFUSAL_EVENT_TOO_LARGE && events)
                 refusal.event = events[result->event].draft.id;
-        if (refusal.kind == REFUSAL_TIMEOUT)
+        if (refusal.kind == REFUSAL_TIMEOUT || refusal.kind == REFUSAL_NOT_LEADER)
                 refusal.problem = NULL;
         return refusal;
 }
@@ -288,11 +293,37 @@ static void publish_failure(struct kurrent *k, struct gateway_request *call, con
         control_publish(k->control, FACT_request_failed, &payload);
 }
 
+/* With a leader whose address is known, clients go there. This node, before it may write, is none: who is
+ * sent to where he is would come again at once. */
+static void end_not_leader(struct kurrent *k, struct gateway_request *call)
+{
+        struct refusal refusal = {.kind = REFUSAL_NO_LEADER};
+        struct membership_node leader;
+
+        if (!k->membership || !membership_leader(k->membership, &leader)) {
+                refusal_end_call(k, call, &refusal);
+                return;
+        }
+        if (leader.is_self) {
+                refusal.kind = REFUSAL_NOT_READY;
+                refusal_end_call(k, call, &refusal);
+                return;
+        }
+        trail(call, "exception", refusals[REFUSAL_NOT_LEADER].exception);
+        trail(call, "leader-endpoint-host", leader.host);
+        trail_number(call, "leader-endpoint-port", leader.port);
+        gateway_call_end(call, refusals[REFUSAL_NOT_LEADER].status, refusals[REFUSAL_NOT_LEADER].text);
+}
+
 void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal)
 {
         char text[TEXT_SIZE_MAX];
 
         assert(refusal->kind > REFUSAL_NONE && refusal->kind < REFUSALS);
+        if (refusal->kind == REFUSAL_NOT_LEADER) {
+                end_not_leader(k, call);
+                return;
+        }
         say(refusal, text);
         if (refusal->kind == REFUSAL_FAULT || refusal->kind == REFUSAL_CORRUPT)
                 publish_failure(k, call, text);

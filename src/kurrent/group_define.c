@@ -53,7 +53,7 @@ static enum refusal_kind kind_of(struct kurrent *k, const struct group *g, enum 
         case EMITTER_BUSY:
                 return REFUSAL_EXHAUSTED;
         case EMITTER_NOT_LEADER:
-                return REFUSAL_NOT_READY;
+                return REFUSAL_NOT_LEADER;
         case EMITTER_UNKNOWN:
                 return REFUSAL_TIMEOUT;
         case EMITTER_GONE:

@@ -2,7 +2,54 @@
 
 #include <stdlib.h>
 
+#include "kurrent/group.h"
 #include "kurrent/room.h"
+
+/* ---- what only the leader does ---- */
+
+bool call_requires_leader(const struct gateway_request *call)
+{
+        struct bytes value;
+
+        return gateway_header(call, "requires-leader", &value) && value.size == 4 &&
+               strncasecmp((const char *)value.data, "true", 4) == 0;
+}
+
+static bool is_method(const struct gateway_method *method, struct bytes path)
+{
+        size_t service = strlen(method->service);
+
+        return path.size == service + strlen(method->name) + 2 &&
+               memcmp(path.data + 1, method->service, service) == 0 &&
+               memcmp(path.data + service + 2, method->name, strlen(method->name)) == 0;
+}
+
+/* Groups are served where the leader's duties are; also a call that was begun there ends when they are no
+ * more. */
+static void on_message_of_leader(void *arg, struct gateway_request *call, struct bytes message)
+{
+        struct kurrent *k = arg;
+        struct refusal refusal = {.kind = REFUSAL_NOT_LEADER};
+        unsigned i = 0;
+
+        if (k->membership && !membership_is_leading(k->membership)) {
+                refusal_end_call(k, call, &refusal);
+                return;
+        }
+        while (!k->on_message[i] || !is_method(&k->methods[i], gateway_path(call)))
+                i++;
+        k->on_message[i](arg, call, message);
+}
+
+static void keep_for_leader(struct kurrent *k, unsigned i)
+{
+        if (strcmp(k->methods[i].service, GROUP_SERVICE) != 0)
+                return;
+        k->on_message[i] = k->methods[i].on_message;
+        k->methods[i].on_message = on_message_of_leader;
+}
+
+/* ---- life ---- */
 
 void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
 {
@@ -35,6 +82,7 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         for (unsigned i = 0; i < METHODS_MAX; i++) {
                 methods[i](k, &k->methods[i]);
                 k->methods[i].arg = k;
+                keep_for_leader(k, i);
         }
         gateway_add_methods(k->gateway, k->methods, METHODS_MAX);
         *ret = k;

@@ -38,6 +38,8 @@ struct kurrent {
         char *host;
         uint8_t node_uuid[16];
         struct gateway_method methods[METHODS_MAX];
+        void (*on_message[METHODS_MAX])(void *arg, struct gateway_request *call, struct bytes message); /* of those that are only the
+                                                                                                           leader's; else NULL */
         struct buffer scratch;    /* drafts of an append that came in one message */
         struct arena spare_arena; /* of the drafts that were given up last, for the next ones: warm memory */
         struct buffer spare_events;
@@ -66,6 +68,8 @@ enum refusal_kind {
         REFUSAL_GROUP_FULL, /* of consumers */
         REFUSAL_EXHAUSTED, /* too much in flight or held, disk full: definite, try again */
         REFUSAL_NOT_READY,
+        REFUSAL_NOT_LEADER, /* nothing was done: the leader does it */
+        REFUSAL_NO_LEADER,  /* the same, and none is known */
         REFUSAL_TIMEOUT,
         REFUSAL_CORRUPT,
         REFUSAL_FAULT,
@@ -91,6 +95,7 @@ static inline struct refusal refusal_invalid(const char *problem)
 struct refusal refusal_of(const struct store_append_result *result, struct bytes stream, struct expected expected,
         const struct store_append_event *events);
 /* Ends the call with the status, trailers and text by which clients know the refusal. */
+/* REFUSAL_NOT_LEADER asks `k` who leads; none is REFUSAL_NO_LEADER. */
 void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal);
 /* Answers within a BatchAppend call. */
 void refusal_send_batch(struct gateway_request *call, const struct wire_asked *asked, const struct refusal *refusal);
@@ -147,8 +152,8 @@ static inline const struct store_append_event *drafts_events(const struct drafts
         return (const struct store_append_event *)d->events->data;
 }
 /* Hands an append to the store, with its fact. `stream` is borrowed for the call. */
-void drafts_append(struct drafts *d, struct bytes stream, struct expected expected, uint64_t deadline_us,
-        store_append_done *done, void *arg);
+void drafts_append(struct drafts *d, const struct gateway_request *call, struct bytes stream, struct expected expected,
+        uint64_t deadline_us, store_append_done *done, void *arg);
 
 /* ---- methods ---- */
 
@@ -168,6 +173,8 @@ void group_read_method(struct kurrent *k, struct gateway_method *ret);
 void group_info_method(struct kurrent *k, struct gateway_method *ret);
 void group_list_method(struct kurrent *k, struct gateway_method *ret);
 
+/* The client asks that only the leader answers. */
+bool call_requires_leader(const struct gateway_request *call);
 void publish_write_requested(struct kurrent *k, uint64_t write_id, struct bytes stream, unsigned count);
 /* The stream and the expectation of an append or delete are there and can be used; else why not. */
 bool options_are_complete(const struct wire_options *options, struct refusal *ret);

@@ -126,12 +126,19 @@ static void go_on(struct command *c)
         const struct plan_step *step;
         struct plan plan;
 
-        if (!store || !store_is_leading(store)) {
+        if (!store || !store_persistence(store)) {
                 command_run(c);
                 return;
         }
         store_cluster_status(store, &status);
         make_plan(c, &status, &plan);
+        if (!store_is_leading(store)) {
+                if (state->plan.count && status.leader_id && !plan.count && !*plan.problem)
+                        answer_done(c); /* that was the last step */
+                else
+                        command_run(c);
+                return;
+        }
         if (*plan.problem) {
                 command_refuse(c, 409, "refused", "It cannot be done", NULL, "%s", plan.problem);
                 return;

@@ -33,6 +33,7 @@ static const struct command_description {
         {"transfer", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
         {"leave", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
         {"replace", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
+        {"grow", PLACE_LEADER, FROM_CLIENT | FROM_NODE, grow_run},
         {"sign", PLACE_AUTHORITY, FROM_NODE, sign_run},
 };
 

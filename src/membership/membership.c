@@ -513,6 +513,7 @@ static void on_tick(struct os_timer *timer)
         commands_tick(m);
         let_go(m);
         look_for_moved(m);
+        grow_tick(m);
         certificates_tick(m);
         nodes_tell(m, false);
 }

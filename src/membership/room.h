@@ -8,6 +8,7 @@
  * commands.c      commands: where they are carried out, and their answers
  * plans.c         what a command does to the members, step by step
  * changes.c       changes of members, carried out at the leader
+ * grow.c          one voter becomes three
  * ledger.c        the stream $nilo-cluster: tokens, and who was let in
  * admission.c     tokens and joins, at the leader
  * certificates.c  making, signing and renewing */
@@ -204,6 +205,8 @@ command_handler init_run;                                        /* membership.c
 command_handler tokens_run, token_run, revoke_run, join_run;     /* admission.c */
 command_handler sign_run;                                        /* certificates.c */
 command_handler changes_run;                                     /* changes.c */
+command_handler grow_run;                                        /* grow.c */
+void grow_tick(struct membership *m);
 
 /* ---- certificates.c ---- */
 

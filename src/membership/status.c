@@ -55,6 +55,8 @@ static void fill_other(struct membership *m, const struct peers_node_stats *stat
                 if (!*ret->name)
                         text_copy(ret->name, sizeof ret->name, stats->name);
         }
+        if (!ret->is_alive)
+                ret->state = MEMBERSHIP_UNKNOWN; /* what it said last would make two leaders of one */
         ret->is_leader = member->is_leader;
         text_copy(ret->address, sizeof ret->address, member->server.address);
 }
@@ -225,14 +227,15 @@ static const struct peers_node_stats *add_link(
         json_field_bool(j, "failed", stats->is_failed);
         json_field_u64(j, "round_trip_us", stats->round_trip_us);
         if (stats->heard_us)
-                json_field_u64(j, "heard_ms", now > stats->heard_us ? (now - stats->heard_us) / 1000 : 0);
+                json_field_u64(
+                        j, "heard_ms", /* ago */ now > stats->heard_us ? (now - stats->heard_us) / 1000 : 0);
         json_field_u64(j, "sent_bytes",
                 stats->links[PEERS_CONTROL].sent_bytes + stats->links[PEERS_BULK].sent_bytes);
         json_field_u64(j, "received_bytes",
                 stats->links[PEERS_CONTROL].received_bytes + stats->links[PEERS_BULK].received_bytes);
         json_field_u64(j, "queued_bytes",
                 stats->links[PEERS_CONTROL].queued_bytes + stats->links[PEERS_BULK].queued_bytes);
-        if (*stats->problem)
+        if (*stats->problem && !stats->links[PEERS_CONTROL].is_up)
                 json_field_string(j, "problem", stats->problem);
         return stats;
 }

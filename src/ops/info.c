@@ -80,6 +80,42 @@ static void add_nilo(struct ops *ops, struct json_out *j)
         json_object_end(j);
 }
 
+/* Before the data directory is open, and where nobody else can be: this node. */
+static unsigned look_at_nodes(struct ops *ops, struct membership_node nodes[CLUSTER_MEMBERS_MAX])
+{
+        if (ops->membership)
+                return membership_nodes(ops->membership, nodes, CLUSTER_MEMBERS_MAX);
+        nodes[0] = (struct membership_node){.is_alive = true,
+                .is_self = true,
+                .state = ops_is_ready(ops) ? MEMBERSHIP_LEADER : MEMBERSHIP_INITIALIZING,
+                .port = gateway_port(ops->gateway)};
+        memcpy(nodes[0].instance, ops->node_uuid, sizeof nodes[0].instance);
+        snprintf(nodes[0].host, sizeof nodes[0].host, "%s", ops->host);
+        return 1;
+}
+
+/* In lower case, as KurrentDB writes it here. */
+static const char *state_of(struct ops *ops)
+{
+        static const char *const names[MEMBERSHIP_STATES] = {
+                [MEMBERSHIP_INITIALIZING] = "initializing",
+                [MEMBERSHIP_UNKNOWN] = "unknown",
+                [MEMBERSHIP_DISCOVER_LEADER] = "discoverleader",
+                [MEMBERSHIP_CATCHING_UP] = "catchingup",
+                [MEMBERSHIP_FOLLOWER] = "follower",
+                [MEMBERSHIP_LEADER] = "leader",
+                [MEMBERSHIP_READ_ONLY_LEADERLESS] = "readonlyleaderless",
+                [MEMBERSHIP_READ_ONLY_REPLICA] = "readonlyreplica",
+        };
+        struct membership_node nodes[CLUSTER_MEMBERS_MAX];
+        unsigned count = look_at_nodes(ops, nodes);
+
+        for (unsigned i = 0; i < count && ops_is_ready(ops); i++)
+                if (nodes[i].is_self)
+                        return names[nodes[i].state];
+        return names[MEMBERSHIP_INITIALIZING];
+}
+
 void info_get(void *arg, struct gateway_request *r)
 {
         struct ops *ops = arg;
@@ -89,7 +125,7 @@ void info_get(void *arg, struct gateway_request *r)
         json_object_begin(&j);
         json_field_string(&j, "dbVersion", OPS_KURRENTDB_VERSION);
         json_field_string(&j, "esVersion", OPS_KURRENTDB_VERSION);
-        json_field_string(&j, "state", ops_is_ready(ops) ? "leader" : "initializing");
+        json_field_string(&j, "state", state_of(ops));
         json_key(&j, "features");
         json_object_begin(&j);
         json_field_bool(&j, "projections", false);
@@ -166,52 +202,60 @@ static void add_uuid(struct json_out *j, const char *key, const uint8_t uuid[16]
         json_field_string(j, key, text);
 }
 
+static void add_member(struct ops *ops, const struct membership_node *n, uint64_t term, struct json_out *j)
+{
+        uint64_t last = n->next_position ? n->next_position - 1 : 0;
+        char now[OPS_TIME_SIZE];
+
+        ops_time(os_wall_us(ops->os), now);
+        json_object_begin(j);
+        add_uuid(j, "instanceId", n->instance);
+        json_field_string(j, "timeStamp", now);
+        json_field_string(j, "state", membership_state_name(n->state));
+        json_field_bool(j, "isAlive", n->is_alive);
+        json_field_string(j, "internalTcpIp", n->host);
+        json_field_u64(j, "internalTcpPort", 0);
+        json_field_u64(j, "internalSecureTcpPort", 0);
+        json_field_string(j, "externalTcpIp", n->host);
+        json_field_u64(j, "externalTcpPort", 0);
+        json_field_u64(j, "externalSecureTcpPort", 0);
+        json_field_string(j, "internalHttpEndPointIp", n->host);
+        json_field_u64(j, "internalHttpEndPointPort", n->port);
+        json_field_string(j, "httpEndPointIp", n->host);
+        json_field_u64(j, "httpEndPointPort", n->port);
+        json_field_u64(j, "lastCommitPosition", last);
+        json_field_u64(j, "writerCheckpoint", last);
+        json_field_u64(j, "chaserCheckpoint", last);
+        json_field_u64(j, "epochPosition", 0);
+        json_field_u64(j, "epochNumber", term);
+        add_uuid(j, "epochId", (const uint8_t[16]){0});
+        json_field_u64(j, "nodePriority", 0);
+        json_field_bool(j, "isReadOnlyReplica", n->is_standby);
+        json_field_string(j, "esVersion", OPS_KURRENTDB_VERSION);
+        json_object_end(j);
+}
+
 void info_get_gossip(void *arg, struct gateway_request *r)
 {
         struct ops *ops = arg;
+        struct membership_node nodes[CLUSTER_MEMBERS_MAX];
+        unsigned count = look_at_nodes(ops, nodes);
         struct buffer out = {0};
         struct json_out j = {.out = &out};
         struct store *store = gateway_store(ops->gateway);
-        uint16_t port = gateway_port(ops->gateway);
         struct store_stats stats = {0};
-        char now[OPS_TIME_SIZE];
-        uint64_t last;
 
-        ops_time(os_wall_us(ops->os), now);
         if (store)
                 store_stats(store, &stats);
-        last = store && store_next_position(store) ? store_next_position(store) - 1 : 0;
         json_object_begin(&j);
         json_key(&j, "members");
         json_array_begin(&j);
-        json_object_begin(&j);
-        add_uuid(&j, "instanceId", ops->node_uuid);
-        json_field_string(&j, "timeStamp", now);
-        json_field_string(&j, "state", ops_is_ready(ops) ? "Leader" : "Initializing");
-        json_field_bool(&j, "isAlive", true);
-        json_field_string(&j, "internalTcpIp", ops->host);
-        json_field_u64(&j, "internalTcpPort", 0);
-        json_field_u64(&j, "internalSecureTcpPort", 0);
-        json_field_string(&j, "externalTcpIp", ops->host);
-        json_field_u64(&j, "externalTcpPort", 0);
-        json_field_u64(&j, "externalSecureTcpPort", 0);
-        json_field_string(&j, "internalHttpEndPointIp", ops->host);
-        json_field_u64(&j, "internalHttpEndPointPort", port);
-        json_field_string(&j, "httpEndPointIp", ops->host);
-        json_field_u64(&j, "httpEndPointPort", port);
-        json_field_u64(&j, "lastCommitPosition", last);
-        json_field_u64(&j, "writerCheckpoint", last);
-        json_field_u64(&j, "chaserCheckpoint", last);
-        json_field_u64(&j, "epochPosition", 0);
-        json_field_u64(&j, "epochNumber", stats.term);
-        add_uuid(&j, "epochId", (const uint8_t[16]){0});
-        json_field_u64(&j, "nodePriority", 0);
-        json_field_bool(&j, "isReadOnlyReplica", false);
-        json_field_string(&j, "esVersion", OPS_KURRENTDB_VERSION);
-        json_object_end(&j);
+        for (unsigned i = 0; i < count; i++)
+                if (*nodes[i].host)
+                        add_member(ops, &nodes[i], stats.term, &j);
         json_array_end(&j);
         json_field_string(&j, "serverIp", ops->host);
-        json_field_u64(&j, "serverPort", port);
+        json_field_u64(&j, "serverPort", gateway_port(ops->gateway));
         json_object_end(&j);
         ops_reply_json(r, 200, &out);
 }

@@ -10,6 +10,10 @@ struct look {
         struct notification_stats notification;
         struct emitter_stats emitter;
         struct ops_process process;
+        struct membership_summary cluster;
+        struct membership_node nodes[CLUSTER_MEMBERS_MAX];
+        unsigned node_count;
+        enum membership_state state; /* of this node */
         double up_time_seconds;
         double ready_since;
         uint64_t next_position;
@@ -17,6 +21,18 @@ struct look {
         bool has_store;
         bool has_emitter;
 };
+
+static void look_at_cluster(struct ops *ops, struct look *l)
+{
+        l->state = l->is_ready ? MEMBERSHIP_LEADER : MEMBERSHIP_INITIALIZING;
+        if (!ops->membership)
+                return;
+        membership_summary(ops->membership, &l->cluster);
+        l->node_count = membership_nodes(ops->membership, l->nodes, CLUSTER_MEMBERS_MAX);
+        for (unsigned i = 0; i < l->node_count; i++)
+                if (l->nodes[i].is_self)
+                        l->state = l->nodes[i].state;
+}
 
 static void look_around(struct ops *ops, struct look *l)
 {
@@ -35,6 +51,7 @@ static void look_around(struct ops *ops, struct look *l)
         ops->process(ops->arg, &l->process);
         if (l->has_emitter)
                 emitter_stats(ops->emitter, &l->emitter);
+        look_at_cluster(ops, l);
         if (!l->has_store)
                 return;
         store_stats(store, &l->store);
@@ -66,6 +83,32 @@ static void add_facts(const struct look *l, struct buffer *out)
                         (unsigned long long)l->control.published_by_type[i]);
 }
 
+static void add_nodes(const struct look *l, struct buffer *out)
+{
+        static const struct {
+                const char *name;
+                const char *help;
+        } families[] = {
+                {"nilo_cluster_node_alive", "1 when the node is reached from here"},
+                {"nilo_cluster_node_lag_entries",
+                        "Entries of the log that the node is behind the leader, as far as is known here"},
+                {"nilo_cluster_node_round_trip_seconds",
+                        "Smoothed round trip to the node; 0: unknown, or this node"},
+        };
+
+        for (unsigned f = 0; f < COUNT_OF(families) && l->node_count; f++) {
+                metrics_add_family(out, families[f].name, GAUGE, families[f].help);
+                for (unsigned i = 0; i < l->node_count; i++) {
+                        const struct membership_node *n = &l->nodes[i];
+                        double values[] = {
+                                n->is_alive, (double)n->lag_entries, (double)n->round_trip_us / 1e6};
+
+                        buffer_format(out, "%s{node=\"%llu\"} %.17g\n", families[f].name,
+                                (unsigned long long)n->node_id, values[f]);
+                }
+        }
+}
+
 void metrics_get(void *arg, struct gateway_request *r)
 {
         struct look all;
@@ -87,6 +130,7 @@ void metrics_get(void *arg, struct gateway_request *r)
 #undef METRIC
         if (l->has_emitter)
                 subscriptions_add(arg, l->emitter.subscriptions, &out);
+        add_nodes(l, &out);
         add_facts(l, &out);
         gateway_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", buffer_bytes(&out), NULL, 0);
         buffer_fini(&out);

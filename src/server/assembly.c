@@ -273,6 +273,9 @@ static void on_store_open(void *arg, int result, const char *problem)
         ops_serve(s->ops, s->emitter);
         gateway_serve(s->gateway, s->store, s->notification);
         control_ready(s->control, SUBSYSTEM_GATEWAY);
+        /* Who does not lead has no duties to take up, and is ready for everything else. */
+        if (!store_is_leading(s->store))
+                control_ready(s->control, SUBSYSTEM_NOTIFICATION);
 }
 
 static int open_store(struct server *s)

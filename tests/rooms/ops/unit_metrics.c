@@ -421,6 +421,9 @@ TEST(metrics, the_documentation_has_each_with_its_kind_and_nothing_else)
 #undef SUBSCRIPTION_METRIC
                 {"nilo_subscription_left_out", "GAUGE"},
                 {"nilo_facts_total", "COUNTER"},
+                {"nilo_cluster_node_alive", "GAUGE"},
+                {"nilo_cluster_node_lag_entries", "GAUGE"},
+                {"nilo_cluster_node_round_trip_seconds", "GAUGE"},
         };
         FILE *file = open_documentation();
         bool is_documented[COUNT_OF(metrics)] = {0};
