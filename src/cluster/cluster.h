@@ -3,7 +3,7 @@
  * The engine is libraft 0.22.1, driven only by raft_step(), behind this event/update interface, so that the simulator
  * drives the same code. It does no I/O: the caller (store/replica.c) carries out each update in this order: term and
  * vote durable, entries written, messages sent; then says what is durable by CLUSTER_PERSISTED.
- * The engine's known faults are fenced by guards RG1-RG17, each in guards.c with its reason.
+ * The engine's known faults are fenced by guards RG1-RG18, each in guards.c with its reason.
  *
  * An update must be carried out before the next step (RG14). A message may need several steps (RG5, RG6): as long as
  * `has_more` is set, cluster_raft_more follows each update before anything else.

@@ -48,6 +48,9 @@ bool guard_install(uint64_t sealed_index, uint64_t sealed_term, const struct raf
 /* RG17 */
 bool guard_version(int version);
 
+/* RG18 */
+bool guard_first_seal(uint64_t index);
+
 /* The term of an entry that the library still knows; 0: it does not. */
 uint64_t guard_term_of(const struct raft *raft, uint64_t index);
 

@@ -439,7 +439,7 @@ static void note_changes(struct cluster_raft *c, const struct cluster_start *sta
         }
 }
 
-int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct cluster_start *start,
+static int start_library(struct cluster_raft *c, uint64_t now_us, const struct cluster_start *start,
         struct cluster_update *ret)
 {
         struct raft_snapshot_metadata base = {.index = start->base_index,
@@ -484,6 +484,32 @@ int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct clu
         ret->has_commit_index = c->commit_index > 0;
         ret->commit_index = c->commit_index;
         return fault_fold(cluster_finish(c, now_us, ret));
+}
+
+int cluster_raft_start(struct cluster_raft *c, uint64_t now_us, const struct cluster_start *start,
+        struct cluster_update *ret)
+{
+        struct cluster_start unsealed = *start;
+        struct cluster_entry *entries;
+        int r;
+
+        if (!start->base_index || guard_first_seal(start->base_index) || !cluster_has_guard(c, 18))
+                return start_library(c, now_us, start, ret);
+        /* What is sealed is entry 1, a configuration: it becomes an entry again (RG18). */
+        entries = memory_new_array(start->entry_count + 1, sizeof(*entries));
+        entries[0] = (struct cluster_entry){
+                .term = start->base_term, .type = CLUSTER_CHANGE, .payload = start->base_configuration};
+        if (start->entry_count)
+                memcpy(entries + 1, start->entries, start->entry_count * sizeof(*entries));
+        unsealed.base_index = 0;
+        unsealed.base_term = 0;
+        unsealed.base_configuration = BYTES_EMPTY;
+        unsealed.base_configuration_index = 0;
+        unsealed.entries = entries;
+        unsealed.entry_count++;
+        r = start_library(c, now_us, &unsealed, ret);
+        free(entries);
+        return r;
 }
 
 static void reserve_batch(struct cluster_raft *c, unsigned count)
@@ -592,7 +618,7 @@ int cluster_raft_sealed(struct cluster_raft *c, uint64_t now_us, uint64_t index,
         assert(!c->has_incoming);
         assert(configuration_index <= index);
         cluster_begin(c, ret);
-        if (guard_sealed(&c->raft, index, term)) {
+        if (guard_sealed(&c->raft, index, term) && (guard_first_seal(index) || !cluster_has_guard(c, 18))) {
                 event.snapshot.metadata.index = index;
                 event.snapshot.metadata.term = term;
                 event.snapshot.metadata.configuration_index = configuration_index;

@@ -201,7 +201,7 @@ static bool parse_guards(const char *text, uint32_t *ret)
                 char *end;
                 unsigned long n = strtoul(text, &end, 10);
 
-                if (end == text || n > 17 || (*end && *end != ','))
+                if (end == text || n > 18 || (*end && *end != ','))
                         return false;
                 *ret |= 1u << n;
                 text = *end ? end + 1 : end;
@@ -282,7 +282,7 @@ int main(int argc, char **argv)
                 fprintf(stderr, "\nmutants:");
                 for (unsigned i = 0; i < MUTANTS; i++)
                         fprintf(stderr, " %s", mutant_names[i]);
-                fprintf(stderr, "\nguards: 1 to 17; 0 is the second half of 1\n");
+                fprintf(stderr, "\nguards: 1 to 18; 0 is the second half of 1\n");
                 return 2;
         }
         clock_gettime(CLOCK_MONOTONIC, &begin);

@@ -141,8 +141,8 @@ static void answer(struct world *w, struct node *n, enum packet_kind kind, uint6
         world_send(w, p);
 }
 
-/* A stand-by has its entries from the engine, which may lack some and may have some that the old voter has lost; only the engine
- * may set that right, since the old voter counts on what was acknowledged. */
+/* A stand-by has its entries from the engine, which may lack some and may have some that the old voter has
+ * lost; only the engine may set that right, since the old voter counts on what was acknowledged. */
 static bool is_member(const struct world *w, const struct node *n)
 {
         struct cluster_configuration c;

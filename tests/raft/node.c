@@ -5,7 +5,12 @@
 
 #include "base/memory.h"
 
-enum { FETCH_ENTRIES_MAX = 32, READ_EVERY = 150, CRASH_INSIDE_PER_MILLION = 300 };
+enum {
+        FETCH_ENTRIES_MAX = 32,
+        READ_EVERY = 150,
+        CRASH_INSIDE_PER_MILLION = 300,
+        CRASH_AT_VOTE_PER_MILLION = 30000
+};
 
 /* A node's own clock runs a little fast or slow. */
 uint64_t node_clock(const struct world *w, const struct node *n)
@@ -228,14 +233,14 @@ static void begin_install(struct world *w, struct node *n, const struct cluster_
         node_fetch(w, n, cluster_raft_leader(n->raft));
 }
 
-/* Now and then the power goes in the middle of an update. */
-static bool is_cut_off(struct world *w, struct node *n)
+/* Now and then the power goes in the middle of an update; more often where a vote has just been given. */
+static bool is_cut_off(struct world *w, struct node *n, const struct cluster_update *u)
 {
-        if (w->is_healed || !w->rates.crash_every_us || world_random(w, 1000000) >= CRASH_INSIDE_PER_MILLION)
+        uint64_t per_million = u->has_term_or_vote ? CRASH_AT_VOTE_PER_MILLION : CRASH_INSIDE_PER_MILLION;
+
+        if (w->is_healed || !w->rates.crash_every_us || world_random(w, 1000000) >= per_million)
                 return false;
-        node_crash(w, n);
-        world_at(w, w->now + world_random(w, 800 * MS), EVENT_RESTART, (unsigned)n->id - 1, n->incarnation,
-                NULL);
+        world_crash(w, n);
         return true;
 }
 
@@ -244,7 +249,7 @@ static bool carry_out_part(struct world *w, struct node *n, const struct cluster
 {
         if (u->has_term_or_vote)
                 node_save_vote(n, u->term, u->voted_for);
-        if (is_cut_off(w, n))
+        if (is_cut_off(w, n, u))
                 return false;
         if (u->entry_count) {
                 struct entry *entries = memory_new_array(u->entry_count, sizeof(*entries));
@@ -256,9 +261,11 @@ static bool carry_out_part(struct world *w, struct node *n, const struct cluster
         }
         if (u->has_install)
                 begin_install(w, n, u);
-        if (is_cut_off(w, n))
+        if (is_cut_off(w, n, u))
                 return false;
         send_messages(w, n, u);
+        if (u->has_term_or_vote && is_cut_off(w, n, u))
+                return false;
         if (u->has_state) {
                 world_say(w, "n%llu %s in term %llu, leader %llu", (unsigned long long)n->id,
                         u->state == CLUSTER_LEADER      ? "leads"
@@ -595,8 +602,8 @@ static void take_fetched(struct world *w, struct node *n, const struct packet *p
                 return;
         if (p->c != log_chain(&n->log, n->log.count)) {
                 if (n->is_installing)
-                        world_fail(w, "node %llu has committed what node %llu has not", (unsigned long long)n->id,
-                                (unsigned long long)p->from);
+                        world_fail(w, "node %llu has committed what node %llu has not",
+                                (unsigned long long)n->id, (unsigned long long)p->from);
                 node_write(w, n, 1, NULL, 0); /* a copy of another time */
                 return;
         }

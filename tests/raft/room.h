@@ -16,7 +16,7 @@
 enum { NODES_MAX = 8, MS = 1000, SECOND = 1000 * 1000 };
 
 /* What a seed simulates. The first ones are drawn by the seed when none is asked for. */
-enum schedule { BASE, MEMBERSHIP, EVERYTHING, HARSH, MINORITY_DOWN, STALLS, SOLE, GROW, SCHEDULES };
+enum schedule { BASE, MEMBERSHIP, EVERYTHING, HARSH, MINORITY_DOWN, STALLS, ELECTIONS, SOLE, GROW, SCHEDULES };
 
 /* Faults of our own side, on order. Guards that are off are bits of cluster_options.mutants. */
 enum mutant {
@@ -222,6 +222,7 @@ bool world_chance(struct world *w, uint64_t per_mille);
 void world_hash(struct world *w, uint64_t n);
 void world_at(struct world *w, uint64_t at, enum event_kind kind, unsigned node, uint64_t generation, struct packet *packet);
 struct packet *world_packet(uint64_t from, uint64_t to, enum packet_kind kind);
+void world_crash(struct world *w, struct node *n); /* and a restart later */
 void world_send(struct world *w, struct packet *packet); /* takes it */
 /* The number of a configuration, the same for the same bytes. */
 uint64_t world_configuration(struct world *w, struct bytes payload);

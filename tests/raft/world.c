@@ -9,7 +9,7 @@
 #include "base/memory.h"
 
 const char *const schedule_names[SCHEDULES] = {
-        "base", "membership", "everything", "harsh", "minority-down", "stalls", "sole", "grow"};
+        "base", "membership", "everything", "harsh", "minority-down", "stalls", "elections", "sole", "grow"};
 
 /* ---- chance, sayings ---- */
 
@@ -237,13 +237,14 @@ static bool comes(struct world *w, uint64_t every_us)
         return every_us && world_random(w, every_us) < 10 * MS;
 }
 
-static void crash(struct world *w, struct node *n)
+/* Some are back so soon that the others have not noticed. */
+void world_crash(struct world *w, struct node *n)
 {
-        if (!n->is_up)
-                return;
+        static const uint64_t most[] = {20 * MS, 20 * MS, 600 * MS, 600 * MS, 4 * SECOND};
+        uint64_t back = w->now + world_random(w, most[world_random(w, COUNT_OF(most))]);
+
         node_crash(w, n);
-        world_at(w, w->now + world_random(w, world_chance(w, 300) ? 4 * SECOND : 600 * MS), EVENT_RESTART,
-                (unsigned)n->id - 1, n->incarnation, NULL);
+        world_at(w, back, EVENT_RESTART, (unsigned)n->id - 1, n->incarnation, NULL);
 }
 
 static void chaos(struct world *w)
@@ -252,8 +253,8 @@ static void chaos(struct world *w)
 
         if (w->is_healed)
                 return;
-        if (comes(w, w->rates.crash_every_us))
-                crash(w, n);
+        if (comes(w, w->rates.crash_every_us) && n->is_up)
+                world_crash(w, n);
         if (w->cut_until && w->now > w->cut_until) {
                 memset(w->is_cut, 0, sizeof(w->is_cut));
                 w->cut_until = 0;
@@ -317,6 +318,7 @@ static uint64_t every(struct world *w, uint64_t least_us, uint64_t most_us)
 static void draw_rates(struct world *w)
 {
         bool has_members = w->schedule == MEMBERSHIP || w->schedule == EVERYTHING || w->schedule == HARSH;
+        bool is_harsh = w->schedule == HARSH || (w->schedule == MINORITY_DOWN && world_chance(w, 500));
         bool has_seals = w->schedule == EVERYTHING || w->schedule == HARSH || w->schedule == SOLE ||
                          w->schedule == STALLS;
         struct rates *r = &w->rates;
@@ -325,7 +327,7 @@ static void draw_rates(struct world *w)
                 .drop = rate(w, 100),
                 .duplicate = rate(w, 80),
                 .slow = rate(w, 150),
-                .old = world_chance(w, w->schedule == HARSH ? 1000 : 333) ? 5 + world_random(w, 60) : 0,
+                .old = world_chance(w, is_harsh ? 1000 : 333) ? 5 + world_random(w, 60) : 0,
                 .old_us = 6 * SECOND,
                 .crash_every_us = every(w, 600 * MS, 5 * SECOND),
                 .cut_every_us = every(w, 800 * MS, 5 * SECOND),
@@ -333,7 +335,8 @@ static void draw_rates(struct world *w)
                 .stall = rate(w, w->schedule == STALLS ? 8 : 60),
                 .stall_us = w->schedule == STALLS ? 4 * SECOND : 400 * MS,
                 .write_us = 200 + world_random(w, 5 * MS),
-                .client_us = 30 * MS + world_random(w, 120 * MS),
+                .client_us = world_chance(w, 200) ? 5 * MS + world_random(w, 15 * MS)
+                                                  : 30 * MS + world_random(w, 120 * MS),
                 .pushes_commit = world_chance(w, 600),
                 .reads = true,
         };
@@ -343,12 +346,20 @@ static void draw_rates(struct world *w)
         } else if (w->schedule == SOLE) {
                 r->change_every_us = 200 * MS + world_random(w, SECOND);
         }
+        if (w->schedule == ELECTIONS) {
+                r->crash_every_us = 100 * MS + world_random(w, 300 * MS);
+                r->cut_every_us = 500 * MS + world_random(w, SECOND);
+                r->client_us = 200 * MS + world_random(w, 300 * MS);
+        }
         if (has_seals)
                 r->seal_every_us = every(w, 200 * MS, 2 * SECOND);
-        if (w->schedule == HARSH && !r->crash_every_us)
-                r->crash_every_us = SECOND;
+        if (is_harsh)
+                r->crash_every_us = 300 * MS + world_random(w, SECOND);
         w->trailing = 1 + (uint32_t)world_random(w, 30);
-        w->in_flight = world_chance(w, 300) ? 256 : 4 + (uint32_t)world_random(w, 40);
+        /* A small window carries about its entries per write of the follower's disk: not what busy clients
+         * write. */
+        w->in_flight =
+                world_chance(w, 300) || r->client_us < 30 * MS ? 256 : 4 + (uint32_t)world_random(w, 40);
 }
 
 static void first_configuration(struct world *w, unsigned voters, unsigned standbys)
@@ -473,7 +484,7 @@ static void free_world(struct world *w)
 void world_run(const struct world_options *options, struct result *ret)
 {
         static const enum schedule drawn[] = {
-                BASE, MEMBERSHIP, EVERYTHING, HARSH, HARSH, MINORITY_DOWN, STALLS, SOLE, GROW};
+                BASE, MEMBERSHIP, EVERYTHING, HARSH, HARSH, MINORITY_DOWN, STALLS, ELECTIONS, SOLE, GROW};
         struct world *w = MEMORY_NEW(struct world);
         uint64_t extended = 0;
 

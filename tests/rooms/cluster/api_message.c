@@ -1,4 +1,5 @@
-/* What travels and what is stored, as bytes: messages, configurations; and what a joiner concludes from a message. */
+/* What travels and what is stored, as bytes: messages, configurations; and what a joiner concludes from a
+ * message. */
 #include "test.h"
 
 #include <stdlib.h>
@@ -12,7 +13,10 @@
 static const struct cluster_message examples[] = {
         {.type = CLUSTER_REQUEST_VOTE,
                 .term = 7,
-                .request_vote = {.candidate_id = 3, .last_index = 1000000007, .last_term = 6, .disrupts_leader = true}},
+                .request_vote = {.candidate_id = 3,
+                        .last_index = 1000000007,
+                        .last_term = 6,
+                        .disrupts_leader = true}},
         {.type = CLUSTER_REQUEST_VOTE,
                 .term = UINT64_MAX / 8,
                 .request_vote = {.candidate_id = 4, .last_index = 0, .last_term = 0, .is_pre_vote = true}},
@@ -24,7 +28,9 @@ static const struct cluster_message examples[] = {
         {.type = CLUSTER_APPEND_RESULT, .term = 9, .append_result = {.rejected = 41, .last_index = 12}},
         {.type = CLUSTER_INSTALL,
                 .term = 9,
-                .install = {.last_index = 90, .last_term = 8, .configuration = BYTES_LITERAL("whatever"),
+                .install = {.last_index = 90,
+                        .last_term = 8,
+                        .configuration = BYTES_LITERAL("whatever"),
                         .configuration_index = 70}},
         {.type = CLUSTER_TIMEOUT_NOW, .term = 9, .timeout_now = {.last_index = 91, .last_term = 9}},
         {.type = CLUSTER_PROBE, .term = 9, .probe = {.nonce = 123}},
@@ -74,7 +80,8 @@ TEST(message, that_is_cut_off_anywhere_is_refused)
 
                         memcpy(part, bytes.data, size);
                         part = memory_resize(part, size ? size : 1);
-                        assert_int_equal(cluster_message_decode(bytes_of(part, size), &m, &rest), CLUSTER_INVALID);
+                        assert_int_equal(
+                                cluster_message_decode(bytes_of(part, size), &m, &rest), CLUSTER_INVALID);
                         free(part);
                 }
                 buffer_fini(&bytes);
@@ -92,7 +99,8 @@ TEST(message, with_unknown_types_flags_or_sizes_is_refused)
 
                 if (type >= CLUSTER_REQUEST_VOTE && type <= CLUSTER_PROBE_RESULT)
                         continue;
-                assert_int_equal(cluster_message_decode(bytes_of(data, sizeof(data)), &m, &rest), CLUSTER_INVALID);
+                assert_int_equal(
+                        cluster_message_decode(bytes_of(data, sizeof(data)), &m, &rest), CLUSTER_INVALID);
         }
         cluster_message_encode(&examples[2], &bytes);
         bytes.data[bytes.size - 1] |= 4;
@@ -194,7 +202,8 @@ TEST(configuration, that_makes_no_sense_is_refused)
 
                 memcpy(part, bytes.data, size);
                 part = memory_resize(part, size ? size : 1);
-                assert_int_equal(cluster_configuration_decode(bytes_of(part, size), &ignored), CLUSTER_INVALID);
+                assert_int_equal(
+                        cluster_configuration_decode(bytes_of(part, size), &ignored), CLUSTER_INVALID);
                 free(part);
         }
         bytes.data[0] = 2;
@@ -232,7 +241,7 @@ TEST(grow, starts_only_with_a_message_that_shows_the_entry)
         m = (struct cluster_message){.type = CLUSTER_VOTE, .node_id = 4, .term = 9};
         assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
         assert_int_equal(judge_append(8, 100, 7, 0, &answer), CLUSTER_GROW_DONE);
-        assert_int_equal(judge_append(8, 98, 6, 3, &answer), CLUSTER_GROW_DONE);  /* it sends entry 100 */
+        assert_int_equal(judge_append(8, 98, 6, 3, &answer), CLUSTER_GROW_DONE); /* it sends entry 100 */
         assert_int_equal(judge_append(7, 98, 6, 3, &answer), CLUSTER_GROW_UNKNOWN);
         assert_int_equal(judge_append(8, 100, 8, 0, &answer), CLUSTER_GROW_ABANDONED);
         assert_int_equal(judge_append(8, 97, 6, 3, &answer), CLUSTER_GROW_ABANDONED); /* another entry 100 */

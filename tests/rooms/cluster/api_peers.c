@@ -1,4 +1,5 @@
-/* Several engines: they elect, replicate, change their members, hand leadership over, and know what they may read. */
+/* Several engines: they elect, replicate, change their members, hand leadership over, and know what they may
+ * read. */
 #include "support.h"
 
 TEST(election, ends_with_one_leader_whose_own_entry_is_committed)
@@ -22,7 +23,8 @@ TEST(election, ends_with_one_leader_whose_own_entry_is_committed)
         peers_end(&p);
 }
 
-/* G9: where everything was committed the library appends nothing by itself; the leader must still have an entry of its term. */
+/* G9: where everything was committed the library appends nothing by itself; the leader must still have an
+ * entry of its term. */
 TEST(election, of_a_leader_with_nothing_uncommitted_writes_a_barrier_too)
 {
         struct peers p = {0};
@@ -53,7 +55,8 @@ TEST(leader, that_is_cut_off_is_replaced_and_follows_when_it_is_back)
         assert_int_not_equal(leader->id, old->id);
         peer_submit(&p, leader, 2);
         peers_wait(&p, 2000);
-        assert_int_not_equal(cluster_raft_state(old->raft), CLUSTER_LEADER); /* it noticed that it has no majority */
+        assert_int_not_equal(
+                cluster_raft_state(old->raft), CLUSTER_LEADER); /* it noticed that it has no majority */
         old->is_cut = false;
         peers_wait(&p, 2000);
         leader = peers_leader(&p);
@@ -195,7 +198,8 @@ TEST(members, a_stand_by_that_lags_is_not_promoted)
         peers_end(&p);
 }
 
-/* F11: whoever does not know that it is a voter does not vote; the next change waits for it, or takes it back. */
+/* F11: whoever does not know that it is a voter does not vote; the next change waits for it, or takes it
+ * back. */
 TEST(members, nothing_changes_before_the_promoted_one_knows_it)
 {
         struct peers p = {0};

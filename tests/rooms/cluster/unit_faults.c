@@ -1,5 +1,5 @@
-/* The faults of the library (F1 ..), each shown with its guard off, and gone with the guard on. A single engine that hears what
- * a test wants it to hear; the guards' bits are those of cluster_options.mutants. */
+/* The faults of the library (F1 ..), each shown with its guard off, and gone with the guard on. A single
+ * engine that hears what a test wants it to hear; the guards' bits are those of cluster_options.mutants. */
 #include "support.h"
 
 #include "cluster/room.h"
@@ -49,7 +49,8 @@ static void end(struct hearing *h)
 enum { ALL_ON = 32 };
 
 /* An append of sent[previous + 1 ..] by `from`. */
-static int hear_append(struct hearing *h, uint64_t from, uint64_t term, uint64_t previous, unsigned count, uint64_t commit)
+static int hear_append(
+        struct hearing *h, uint64_t from, uint64_t term, uint64_t previous, unsigned count, uint64_t commit)
 {
         struct cluster_message m = {.type = CLUSTER_APPEND,
                 .node_id = from,
@@ -73,8 +74,10 @@ static void send_commands(struct hearing *h, uint64_t first, unsigned count, uin
 /* 200 entries are committed and sealed; then an append from the beginning comes late. */
 static void hear_late_append(struct hearing *h, struct cluster_update *ret)
 {
-        struct cluster_message m = {.type = CLUSTER_APPEND, .node_id = 2, .term = 2, .append = {.entry_count = 2}};
-        struct cluster_entry two[2] = {{.term = 1, .type = CLUSTER_CHANGE, .payload = buffer_bytes(&h->three)},
+        struct cluster_message m = {
+                .type = CLUSTER_APPEND, .node_id = 2, .term = 2, .append = {.entry_count = 2}};
+        struct cluster_entry two[2] = {
+                {.term = 1, .type = CLUSTER_CHANGE, .payload = buffer_bytes(&h->three)},
                 {.term = 2, .type = CLUSTER_COMMAND}};
         struct cluster_update u;
 
@@ -139,7 +142,8 @@ TEST(F7, a_commit_index_goes_back)
         send_commands(&h, 2, 30, 2);
         assert_int_equal(hear_append(&h, 2, 2, 1, 20, 15), 0);
         assert_int_equal(h.n->commit, 15);
-        assert_int_equal(hear_append(&h, 2, 2, 5, 0, 18), 0); /* an old one that came with a newer commit index */
+        assert_int_equal(
+                hear_append(&h, 2, 2, 5, 0, 18), 0); /* an old one that came with a newer commit index */
         assert_int_equal(h.n->commit, 5);
         end(&h);
 }
@@ -276,7 +280,8 @@ TEST(RG6, a_rollback_goes_one_configuration_back)
 /* Node 1 wins the election of the next term with the vote of node 2. */
 static void become_leader(struct hearing *h)
 {
-        struct cluster_message vote = {.type = CLUSTER_VOTE, .node_id = 2, .vote = {.is_granted = true, .is_pre_vote = true}};
+        struct cluster_message vote = {
+                .type = CLUSTER_VOTE, .node_id = 2, .vote = {.is_granted = true, .is_pre_vote = true}};
         struct cluster_update u;
 
         while (cluster_raft_state(h->n->raft) != CLUSTER_CANDIDATE) {
@@ -505,7 +510,8 @@ static int hear(struct hearing *h, const struct cluster_message *m)
 TEST(RG13, messages_that_make_no_sense_are_refused)
 {
         struct hearing h = {0};
-        struct cluster_entry entries[2] = {{.term = 2, .type = CLUSTER_COMMAND}, {.term = 2, .type = CLUSTER_COMMAND}};
+        struct cluster_entry entries[2] = {
+                {.term = 2, .type = CLUSTER_COMMAND}, {.term = 2, .type = CLUSTER_COMMAND}};
         const struct cluster_message append = {.type = CLUSTER_APPEND,
                 .node_id = 2,
                 .term = 2,
@@ -533,7 +539,8 @@ TEST(RG13, messages_that_make_no_sense_are_refused)
         m = append;
         entries[1].term = 1; /* terms go down */
         assert_int_equal(hear(&h, &m), CLUSTER_INVALID);
-        entries[1] = (struct cluster_entry){.term = 2, .type = CLUSTER_CHANGE, .payload = BYTES_LITERAL("nonsense")};
+        entries[1] = (struct cluster_entry){
+                .term = 2, .type = CLUSTER_CHANGE, .payload = BYTES_LITERAL("nonsense")};
         assert_int_equal(hear(&h, &m), CLUSTER_INVALID);
         entries[1].type = (enum cluster_entry_type)9;
         assert_int_equal(hear(&h, &m), CLUSTER_INVALID);
@@ -581,6 +588,61 @@ TEST(RG11, who_does_not_vote_has_no_timer)
         end(&h);
 }
 
+/* ---- RG18: a member that has nothing, and a leader that has sealed just the first entry ---- */
+
+static bool is_anything_sent_to_an_empty_member(unsigned guard_off)
+{
+        struct cluster_options options = {.node_id = 1, .address = "self", .mutants = 1u << guard_off};
+        struct cluster_entry command = {.type = CLUSTER_COMMAND};
+        struct cluster_raft *raft = NULL;
+        struct buffer payload = {0};
+        struct cluster_update u;
+        uint64_t now_us = 1000000;
+        bool is_sent = false;
+
+        payload_of(&payload, 1, 1);
+        struct cluster_start start = {.term = 3,
+                .voted_for = 1,
+                .base_index = 1,
+                .base_term = 1,
+                .base_configuration = buffer_bytes(&payload),
+                .base_configuration_index = 1};
+        struct cluster_message nothing = {
+                .type = CLUSTER_APPEND_RESULT, .node_id = 2, .term = 3, .append_result = {.rejected = 1}};
+
+        if (guard_off == ALL_ON)
+                options.mutants = 0;
+        assert_int_equal(cluster_raft_new(&options, &raft), 0);
+        assert_int_equal(cluster_raft_start(raft, now_us, &start, &u), 0);
+        assert_int_equal(u.commit_index, 1);
+        assert_int_equal(u.first_index, 2);
+        assert_int_equal(cluster_raft_persisted(raft, now_us, 2, &u), 0);
+        assert_int_equal(cluster_raft_submit(raft, now_us, &command, 1, &u), 0);
+        assert_int_equal(cluster_raft_receive(raft, now_us, &nothing, &u), 0);
+        for (unsigned i = 0; i < 10; i++) {
+                nothing.append_result.rejected = 0;
+                for (unsigned j = 0; j < u.message_count; j++)
+                        is_sent |=
+                                u.messages[j].type == CLUSTER_INSTALL || u.messages[j].append.entry_count > 0;
+                now_us += 110000;
+                assert_int_equal(cluster_raft_receive(raft, now_us, &nothing, &u), 0);
+                assert_int_equal(cluster_raft_timeout(raft, now_us, &u), 0);
+        }
+        cluster_raft_free(&raft);
+        buffer_fini(&payload);
+        return is_sent;
+}
+
+TEST(F15, who_has_nothing_gets_nothing_from_a_seal_of_one_entry)
+{
+        assert_false(is_anything_sent_to_an_empty_member(18));
+}
+
+TEST(RG18, one_entry_alone_is_never_sealed)
+{
+        assert_true(is_anything_sent_to_an_empty_member(ALL_ON));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -606,6 +668,8 @@ int main(void)
                 TEST_ROW(RG11, who_does_not_vote_has_no_timer),
                 TEST_ROW(F13, a_transfer_to_who_lags_stops_all_writes),
                 TEST_ROW(RG12, a_transfer_waits_for_who_lags),
+                TEST_ROW(F15, who_has_nothing_gets_nothing_from_a_seal_of_one_entry),
+                TEST_ROW(RG18, one_entry_alone_is_never_sealed),
                 TEST_ROW(RG13, messages_that_make_no_sense_are_refused),
         };
 
