@@ -63,6 +63,7 @@ suite fuzz           300 tests/fuzz/fuzz.sh 10
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
 suite sim            300 env SIM_BUILD=build tests/sim/run.sh
 suite raft           300 env SIM_BUILD=build tests/raft/run.sh
+suite nodes          300 env SIM_BUILD=build tests/nodes/run.sh
 suite interop        400 tests/interop/run.sh
 suite cli            240 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh

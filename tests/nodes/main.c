@@ -1,123 +1,298 @@
-/* Runs seeds: `nodes --seeds N [--from S] [--mutant NAME] [--until-killed] [--replay-every N] [--loud]
- * [--quiet]`. */
+/* Runs seeds, spread over processes: what a crash abandons is given back only with its process, and a seed
+ * that ends one is told like any other that fails.
+ *
+ *     nodes [--seeds N] [--from S] [--jobs N] [--mutant NAME] [--until-killed] [--replay-every N] [--loud]
+ *           [--quiet]
+ *
+ * Exits with 1 if a seed failed (with --until-killed: if none did). */
+#include <errno.h>
+#include <malloc.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "room.h"
+#include "store/room.h"
 
-static const char *const mutant_names[MUTANTS] = {
-        [MUTANT_NONE] = "none",
-        [MUTANT_SKIP_SYNC] = "skip-sync",
-        [MUTANT_ACK_BEFORE_SYNC] = "ack-before-sync",
-        [MUTANT_UNCHECKED_READ] = "unchecked-read",
+/* A crash gives no memory back. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+        return "detect_leaks=0";
+}
+
+enum { JOBS_MAX = 16, FAILURES_SHOWN = 20 };
+
+struct mutant_kind {
+        const char *name;
+        enum mutant mutant;
+        unsigned of_store;
+};
+static const struct mutant_kind mutants[] = {
+        {"none", MUTANT_NONE, 0},
+        {"skip-sync", MUTANT_SKIP_SYNC, 0},
+        {"ack-before-sync", MUTANT_ACK_BEFORE_SYNC, 0},
+        {"unchecked-read", MUTANT_UNCHECKED_READ, 0},
 };
 
 struct arguments {
-        uint64_t seeds, from, replay_every;
-        enum mutant mutant;
+        uint64_t seeds, from, replay_every, jobs;
+        const struct mutant_kind *mutant;
         bool until_killed, is_loud, is_quiet;
+};
+
+/* Runs every jobs-th seed. */
+struct worker {
+        pid_t pid;
+        int pipe;
+        uint64_t next; /* the seed that it is at */
+};
+
+/* What a process tells of a seed. */
+struct report {
+        uint64_t seed;
+        struct run_result result;
+        struct run_totals totals;
+};
+
+struct sums {
+        struct run_totals totals;
+        uint64_t failed, first_failed;
+        uint64_t hash; /* of all hashes, in any order */
 };
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: nodes [--seeds N] [--from S] [--mutant ");
-        for (unsigned i = 0; i < MUTANTS; i++)
-                fprintf(stderr, "%s%s", i ? "|" : "", mutant_names[i]);
+        fprintf(stderr, "usage: nodes [--seeds N] [--from S] [--jobs N] [--mutant ");
+        for (unsigned i = 0; i < COUNT_OF(mutants); i++)
+                fprintf(stderr, "%s%s", i ? "|" : "", mutants[i].name);
         fprintf(stderr, "] [--until-killed] [--replay-every N] [--loud] [--quiet]\n");
         return 2;
 }
 
-static bool take_mutant(const char *name, enum mutant *ret)
+static bool take_mutant(const char *name, const struct mutant_kind **ret)
 {
-        for (unsigned i = 0; i < MUTANTS; i++) {
-                if (strcmp(name, mutant_names[i]) != 0)
+        for (unsigned i = 0; i < COUNT_OF(mutants); i++) {
+                if (strcmp(name, mutants[i].name) != 0)
                         continue;
-                *ret = (enum mutant)i;
+                *ret = &mutants[i];
                 return true;
         }
         return false;
 }
 
+static bool take_number(const char *text, uint64_t *ret)
+{
+        char *end;
+
+        errno = 0;
+        *ret = strtoull(text, &end, 10);
+        return !errno && *text && !*end;
+}
+
+static bool take_value(struct arguments *a, const char *name, const char *value)
+{
+        if (!strcmp(name, "--seeds"))
+                return take_number(value, &a->seeds);
+        if (!strcmp(name, "--from"))
+                return take_number(value, &a->from);
+        if (!strcmp(name, "--replay-every"))
+                return take_number(value, &a->replay_every);
+        if (!strcmp(name, "--jobs"))
+                return take_number(value, &a->jobs) && a->jobs > 0 && a->jobs <= JOBS_MAX;
+        return !strcmp(name, "--mutant") && take_mutant(value, &a->mutant);
+}
+
 static bool take_arguments(int argc, char **argv, struct arguments *a)
 {
-        *a = (struct arguments){.seeds = 100, .from = 1};
+        *a = (struct arguments){.seeds = 100, .from = 1, .jobs = 1, .mutant = &mutants[0]};
         for (int i = 1; i < argc; i++) {
-                const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-
                 if (!strcmp(argv[i], "--until-killed"))
                         a->until_killed = true;
                 else if (!strcmp(argv[i], "--loud"))
                         a->is_loud = true;
                 else if (!strcmp(argv[i], "--quiet"))
                         a->is_quiet = true;
-                else if (!value)
-                        return false;
-                else if (!strcmp(argv[i], "--seeds"))
-                        a->seeds = strtoull(argv[++i], NULL, 10);
-                else if (!strcmp(argv[i], "--from"))
-                        a->from = strtoull(argv[++i], NULL, 10);
-                else if (!strcmp(argv[i], "--replay-every"))
-                        a->replay_every = strtoull(argv[++i], NULL, 10);
-                else if (!strcmp(argv[i], "--mutant") && take_mutant(value, &a->mutant))
+                else if (i + 1 < argc && take_value(a, argv[i], argv[i + 1]))
                         i++;
                 else
                         return false;
         }
+        return a->seeds > 0;
+}
+
+/* ---- a process ---- */
+
+static void run_seed(const struct arguments *a, uint64_t seed, struct report *report)
+{
+        struct run_options options = {.seed = seed,
+                .mutant = a->mutant->mutant,
+                .of_store = a->mutant->of_store,
+                .is_loud = a->is_loud};
+        struct run_result again = {0};
+
+        *report = (struct report){.seed = seed};
+        run(&options, &report->totals, &report->result);
+        if (!a->replay_every || seed % a->replay_every || report->result.has_failed)
+                return;
+        run(&options, &report->totals, &again);
+        report->totals.replays++;
+        if (again.hash == report->result.hash)
+                return;
+        report->result.has_failed = true;
+        snprintf(report->result.what, sizeof report->result.what, "the second run was another one");
+}
+
+static void work(const struct arguments *a, uint64_t first, int to)
+{
+        /* What runs give back is what runs take: the system need not be asked each time. */
+        mallopt(M_MMAP_THRESHOLD, 1 << 30);
+        mallopt(M_TRIM_THRESHOLD, 1 << 30);
+        mallopt(M_TOP_PAD, 1 << 26);
+        for (uint64_t seed = first; seed < a->from + a->seeds; seed += a->jobs) {
+                struct report report;
+
+                run_seed(a, seed, &report);
+                fflush(stdout);
+                if (write(to, &report, sizeof report) != (ssize_t)sizeof report)
+                        _exit(3);
+        }
+        _exit(0);
+}
+
+static void start(const struct arguments *a, struct worker *w, uint64_t first)
+{
+        int ends[2];
+
+        *w = (struct worker){.pipe = -1, .next = first};
+        if (first >= a->from + a->seeds)
+                return;
+        fflush(stdout);
+        if (pipe(ends) || (w->pid = fork()) < 0) {
+                perror("nodes");
+                exit(2);
+        }
+        if (w->pid == 0) {
+                close(ends[0]);
+                work(a, first, ends[1]);
+        }
+        close(ends[1]);
+        w->pipe = ends[0];
+}
+
+/* ---- all of them ---- */
+
+static void note_failure(const struct arguments *a, struct sums *sums, uint64_t seed, const char *what)
+{
+        if (!sums->failed || seed < sums->first_failed)
+                sums->first_failed = seed;
+        if (sums->failed++ < FAILURES_SHOWN && !a->is_quiet)
+                printf("seed %llu: %s\n", (unsigned long long)seed, what);
+        fflush(stdout);
+}
+
+static void take_report(const struct arguments *a, struct sums *sums, const struct report *r)
+{
+        const uint64_t *add = (const uint64_t *)&r->totals;
+        uint64_t *to = (uint64_t *)&sums->totals;
+
+        for (size_t i = 0; i < sizeof r->totals / sizeof *add; i++)
+                to[i] += add[i];
+        sums->hash += r->result.hash * (r->seed * 2 + 1);
+        if (r->result.has_failed)
+                note_failure(a, sums, r->seed, r->result.what);
+}
+
+/* Its pipe has something, or it ended: then the seed that it was at has ended it, and the rest is another's.
+ */
+static void listen_to(const struct arguments *a, struct sums *sums, struct worker *w)
+{
+        struct report report;
+        char what[64];
+        int status = 0;
+
+        if (read(w->pipe, &report, sizeof report) == (ssize_t)sizeof report) {
+                take_report(a, sums, &report);
+                w->next = report.seed + a->jobs;
+                return;
+        }
+        close(w->pipe);
+        w->pipe = -1;
+        while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+                continue;
+        if (w->next >= a->from + a->seeds)
+                return;
+        snprintf(what, sizeof what, "the process ended with status 0x%x", (unsigned)status);
+        note_failure(a, sums, w->next, what);
+        start(a, w, w->next + a->jobs);
+}
+
+static bool is_over(const struct arguments *a, const struct sums *sums, const struct worker *workers)
+{
+        for (unsigned i = 0; i < a->jobs; i++)
+                if (workers[i].pipe >= 0)
+                        return a->until_killed && sums->failed;
         return true;
 }
 
-static bool run_seed(const struct arguments *a, uint64_t seed, struct run_totals *totals)
+static void run_all(const struct arguments *a, struct sums *sums)
 {
-        struct run_options options = {.seed = seed, .mutant = a->mutant, .is_loud = a->is_loud};
-        struct run_result result = {0}, again = {0};
+        struct worker workers[JOBS_MAX];
+        struct pollfd polls[JOBS_MAX];
 
-        run(&options, totals, &result);
-        if (result.has_failed && !a->is_quiet)
-                printf("seed %llu: %s\n", (unsigned long long)seed, result.what);
-        if (!a->replay_every || seed % a->replay_every || result.has_failed)
-                return !result.has_failed;
-        run(&options, totals, &again);
-        if (again.hash == result.hash)
-                return true;
-        printf("seed %llu: the second run was another one\n", (unsigned long long)seed);
-        return false;
+        for (unsigned i = 0; i < a->jobs; i++)
+                start(a, &workers[i], a->from + i);
+        while (!is_over(a, sums, workers)) {
+                for (unsigned i = 0; i < a->jobs; i++)
+                        polls[i] = (struct pollfd){.fd = workers[i].pipe, .events = POLLIN};
+                (void)poll(polls, (nfds_t)a->jobs, -1);
+                for (unsigned i = 0; i < a->jobs; i++)
+                        if (polls[i].revents)
+                                listen_to(a, sums, &workers[i]);
+        }
+        for (unsigned i = 0; i < a->jobs; i++)
+                if (workers[i].pipe >= 0)
+                        kill(workers[i].pid, SIGKILL);
 }
 
 static void print_totals(const struct run_totals *t)
 {
-        printf("runs %llu: crashes %llu (power cuts %llu, kills %llu), pauses %llu, partitions %llu, leaders "
-               "%llu\n",
-                (unsigned long long)t->runs, (unsigned long long)t->crashes,
-                (unsigned long long)t->power_cuts, (unsigned long long)t->kills,
-                (unsigned long long)t->pauses, (unsigned long long)t->partitions,
-                (unsigned long long)t->leaders);
+#define N(name) (unsigned long long)t->name
+        printf("runs %llu, replayed with equal hashes %llu: power cuts %llu, kills %llu, pauses %llu, "
+               "partitions "
+               "%llu, leaders %llu\n",
+                N(runs), N(replays), N(power_cuts), N(kills), N(pauses), N(partitions), N(leaders));
         printf("  appends acknowledged %llu (duplicates %llu), unknown %llu, refused %llu; linearizable "
                "reads %llu\n",
-                (unsigned long long)t->acknowledged, (unsigned long long)t->duplicates,
-                (unsigned long long)t->unknown, (unsigned long long)t->refused, (unsigned long long)t->reads);
+                N(acknowledged), N(duplicates), N(unknown), N(refused), N(reads));
         printf("  messages %llu (dropped %llu), histories fetched %llu, changes of members %llu, transfers "
                "%llu, one to three %llu\n",
-                (unsigned long long)t->messages, (unsigned long long)t->dropped,
-                (unsigned long long)t->catch_ups, (unsigned long long)t->changes,
-                (unsigned long long)t->transfers, (unsigned long long)t->grown);
+                N(messages), N(dropped), N(catch_ups), N(changes), N(transfers), N(grown));
+#undef N
 }
 
 int main(int argc, char **argv)
 {
-        struct run_totals totals = {0};
+        struct sums sums = {0};
         struct arguments a;
-        uint64_t failed = 0, n = 0;
 
         if (!take_arguments(argc, argv, &a))
                 return usage();
-        for (; n < a.seeds && !(a.until_killed && failed); n++)
-                failed += !run_seed(&a, a.from + n, &totals);
+        run_all(&a, &sums);
         if (a.until_killed) {
-                printf("mutant %s: %s after %llu seeds\n", mutant_names[a.mutant],
-                        failed ? "killed" : "NOT KILLED", (unsigned long long)n);
-                return failed ? 0 : 1;
+                if (sums.failed)
+                        printf("mutant %s: killed at seed %llu, after %llu seeds\n", a.mutant->name,
+                                (unsigned long long)sums.first_failed,
+                                (unsigned long long)(sums.first_failed - a.from + 1));
+                else
+                        printf("mutant %s: NOT KILLED within %llu seeds\n", a.mutant->name,
+                                (unsigned long long)a.seeds);
+                return sums.failed ? 0 : 1;
         }
         if (!a.is_quiet)
-                print_totals(&totals);
-        printf("%llu of %llu seeds failed\n", (unsigned long long)failed, (unsigned long long)a.seeds);
-        return failed ? 1 : 0;
+                print_totals(&sums.totals);
+        printf("hash of all %016llx\n", (unsigned long long)sums.hash);
+        printf("%llu of %llu seeds failed\n", (unsigned long long)sums.failed, (unsigned long long)a.seeds);
+        return sums.failed ? 1 : 0;
 }

@@ -6,16 +6,17 @@
  * said to be; what was refused is not; revisions have no gap. */
 #include "room.h"
 
-void oracles_init(struct world *w)
-{
-        w->chains = memory_new_array(LOG_MAX, sizeof *w->chains);
-        w->has_chain = memory_new_array(LOG_MAX, sizeof *w->has_chain);
-}
+/* By index, as first seen applied. What a run leaves behind is of an earlier run. */
+struct seen_entry {
+        uint64_t run;
+        struct record_chain chain;
+};
+static struct seen_entry seen_entries[LOG_MAX];
+static uint64_t run_number;
 
-void oracles_fini(struct world *w)
+void oracles_init(void)
 {
-        free(w->chains);
-        free(w->has_chain);
+        run_number++;
 }
 
 static void look_at_leader(struct world *w, const struct node *n, const struct store_cluster_status *status)
@@ -33,18 +34,20 @@ static void look_at_leader(struct world *w, const struct node *n, const struct s
         *leader = n->node_id;
 }
 
-static void look_at_log(struct world *w, const struct node *n, uint64_t index)
+static void look_at_log(struct world *w, struct node *n, uint64_t index)
 {
         struct record_chain chain;
+        struct seen_entry *seen;
         uint64_t term;
 
-        if (index == 0 || index >= LOG_MAX ||
+        if (index == 0 || index >= LOG_MAX || index == n->looked_at ||
                 persistence_entry_mark(store_persistence(n->store), index, &term, &chain))
                 return;
-        if (!w->has_chain[index]) {
-                w->has_chain[index] = true;
-                w->chains[index] = chain;
-        } else if (memcmp(&chain, &w->chains[index], sizeof chain) != 0) {
+        n->looked_at = index;
+        seen = &seen_entries[index];
+        if (seen->run != run_number) {
+                *seen = (struct seen_entry){run_number, chain};
+        } else if (memcmp(&chain, &seen->chain, sizeof chain) != 0) {
                 world_fail(w,
                         "node %u has applied another log than others: it differs at or before entry %llu",
                         n->number + 1, (unsigned long long)index);

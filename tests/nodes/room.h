@@ -31,11 +31,12 @@ enum mutant {
 struct run_options {
         uint64_t seed;
         enum mutant mutant;
+        unsigned of_store; /* mutants of the store: its options */
         bool is_loud;
 };
 
 struct run_totals {
-        uint64_t runs, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
+        uint64_t runs, replays, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
         uint64_t acknowledged, unknown, refused, duplicates, reads, catch_ups, leaders, messages, dropped, forwarded;
 };
 
@@ -63,6 +64,7 @@ struct node {
         unsigned life;
         uint64_t next_position; /* seen in this life */
         uint64_t catch_up_seen;
+        uint64_t looked_at; /* the oracles' last index */
 };
 
 /* A message on its way. */
@@ -95,7 +97,7 @@ struct op {
 struct fault_rates {
         unsigned drop, copy, late; /* of 1000 messages */
         uint64_t late_us;
-        unsigned crash, cut, pause, change, transfer, all_off; /* of 1000 chances, ten in a second */
+        unsigned crash, cut, pause, change, transfer, all_off; /* of 1000 chances, twenty in a second */
 };
 
 struct world {
@@ -116,8 +118,6 @@ struct world {
         uint64_t op_count, next_id;
         uint64_t acknowledged_position; /* one behind the highest that was acknowledged */
         /* oracles.c */
-        struct record_chain *chains; /* by index, as first seen applied */
-        bool *has_chain;
         uint64_t leader_of_term[TERMS_MAX];
 };
 
@@ -149,7 +149,7 @@ void bus_forget(struct world *w);
 
 /* ---- faults.c ---- */
 void faults_choose_rates(struct world *w);
-void faults_chance(struct world *w); /* ten times in a second */
+void faults_chance(struct world *w); /* twenty times in a second */
 void faults_heal(struct world *w);
 
 /* ---- clients.c ---- */
@@ -158,8 +158,7 @@ void clients_node_gone(struct world *w, struct node *n);
 void clients_fini(struct world *w);
 
 /* ---- oracles.c ---- */
-void oracles_init(struct world *w);
-void oracles_fini(struct world *w);
+void oracles_init(void);
 void oracles_look(struct world *w);
 /* Everything is healed: one leader, all have everything, and what was told is true. */
 bool oracles_have_converged(struct world *w);

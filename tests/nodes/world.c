@@ -6,7 +6,7 @@
 static const uint8_t CLUSTER_UUID[16] = {1, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 16};
 static const uint8_t STORE_UUID[16] = {9, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 99};
 
-enum { TICK_US = 5 * 1000, HEAL_US_MAX = 60 * 1000 * 1000 };
+enum { TICK_US = 5 * 1000, CHANCE_TICKS = 10, HEAL_US_MAX = 60 * 1000 * 1000 };
 
 void world_fail(struct world *w, const char *format, ...)
 {
@@ -64,7 +64,7 @@ static void on_members(void *arg, const struct cluster_configuration *configurat
 void node_start(struct node *n)
 {
         struct control_options control = {
-                .os = n->os, .node_name = "sim", .log_fd = -1, .log_level = LEVEL_ERROR};
+                .os = n->os, .node_name = "sim", .ring_facts = 256, .log_fd = -1, .log_level = LEVEL_ERROR};
         struct persistence_identity identity = {.node_id = n->node_id};
         int r = control_open(&control, &n->control);
 
@@ -77,6 +77,7 @@ void node_start(struct node *n)
         n->is_paused = false;
         n->life++;
         n->next_position = 0;
+        n->looked_at = 0;
         n->options.control = n->control;
         n->options.node = n->node;
         if (!r)
@@ -157,7 +158,7 @@ static void world_init(struct world *w)
                 w->first.servers[i].node_id = i + 1;
                 snprintf(w->first.servers[i].address, CLUSTER_ADDRESS_SIZE, "node-%u:2112", i + 1);
         }
-        oracles_init(w);
+        oracles_init();
         faults_choose_rates(w);
         for (unsigned i = 0; i < w->count; i++)
                 node_init(w, i);
@@ -176,7 +177,6 @@ static void world_fini(struct world *w)
         os_sim_world_free(&w->sim);
         bus_forget(w);
         clients_fini(w);
-        oracles_fini(w);
 }
 
 static void act_for(struct world *w, uint64_t us)
@@ -187,7 +187,7 @@ static void act_for(struct world *w, uint64_t us)
                 os_sim_world_run_for(w->sim, TICK_US);
                 clients_act(w);
                 oracles_look(w);
-                if (tick % 20 == 19)
+                if (tick % CHANCE_TICKS == CHANCE_TICKS - 1)
                         faults_chance(w);
         }
 }
@@ -216,7 +216,7 @@ void run(const struct run_options *options, struct run_totals *totals, struct ru
         w->totals = totals;
         w->result = result;
         world_init(w);
-        act_for(w, 3 * 1000 * 1000 + choose(w, 7 * 1000 * 1000));
+        act_for(w, 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000));
         if (!result->has_failed)
                 converge(w);
         if (!result->has_failed)
