@@ -344,8 +344,10 @@ static void answer_resting(const struct request *rq, struct pending *p, struct p
         p->size = APPEND_OVERHEAD;
         if (rests_on)
                 pending_wait_for(s, p, rests_on);
-        else
+        else if (p->result.is_duplicate) /* that it is committed stays true whoever leads */
                 pending_answer_now(s, p);
+        else
+                pending_confirm(s, p);
 }
 
 static struct pending *newest_of(struct pending *a, struct pending *b)
@@ -582,6 +584,18 @@ void appends_take(struct store *s, const struct store_append *append, store_appe
         write_append(&rq, targets, size);
 }
 
+/* What no leader would take is refused here. */
+static void append_elsewhere(const struct request *rq)
+{
+        struct store_append_result problem = {0};
+        uint64_t size;
+
+        if (!check_form(rq->append, &problem, &size))
+                refuse(rq, &problem);
+        else if (rq->append->requires_leader || !forward_append(rq->store, rq->append, rq->done, rq->arg))
+                refuse_without_leader(rq);
+}
+
 void store_append(struct store *s, const struct store_append *append, store_append_done *done, void *arg)
 {
         struct request rq = {.store = s, .append = append, .done = done, .arg = arg};
@@ -591,8 +605,7 @@ void store_append(struct store *s, const struct store_append *append, store_appe
                 return;
         }
         if (!s->is_leading) {
-                if (append->requires_leader || !forward_append(s, append, done, arg))
-                        refuse_without_leader(&rq);
+                append_elsewhere(&rq);
                 return;
         }
         appends_take(s, append, done, arg);

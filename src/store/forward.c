@@ -303,14 +303,6 @@ static bool refuse(struct question *q, const struct store_append_result *result)
         return true;
 }
 
-static bool is_linked(const struct store *s, uint64_t node_id)
-{
-        for (unsigned i = 0; i < s->replication.count; i++)
-                if (s->replication.followers[i].node_id == node_id)
-                        return s->replication.followers[i].is_linked;
-        return false;
-}
-
 /* One always fits, however small the limit. */
 static bool has_room(const struct store *s, const struct forwarding *f, uint64_t size)
 {
@@ -350,7 +342,7 @@ static bool ask(struct question *q)
                 return true;
         }
         slot_give(f, a);
-        if (!is_linked(s, q->leader_id))
+        if (!replication_is_linked(s, q->leader_id))
                 return false;
         return refuse(q, &(struct store_append_result){
                                  .verdict = STORE_BUSY, .problem = "the connection to the leader is full"});

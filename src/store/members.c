@@ -253,14 +253,6 @@ bool store_is_leading(const struct store *s)
         return s->is_leading;
 }
 
-static bool is_linked(const struct store *s, uint64_t node_id)
-{
-        for (unsigned i = 0; i < s->replication.count; i++)
-                if (s->replication.followers[i].node_id == node_id)
-                        return s->replication.followers[i].is_linked;
-        return false;
-}
-
 static void add_members(const struct store *s, struct store_cluster_status *ret)
 {
         struct cluster_configuration configuration;
@@ -276,7 +268,7 @@ static void add_members(const struct store *s, struct store_cluster_status *ret)
                 m->server = configuration.servers[i];
                 m->is_self = m->server.node_id == s->node_id;
                 m->is_leader = m->server.node_id == ret->leader_id;
-                m->is_linked = m->is_self || is_linked(s, m->server.node_id);
+                m->is_linked = m->is_self || replication_is_linked(s, m->server.node_id);
                 for (unsigned k = 0; k < MIN(known, CLUSTER_MEMBERS_MAX); k++)
                         if (members[k].node_id == m->server.node_id)
                                 m->match_index = members[k].match_index;

@@ -24,6 +24,7 @@ void pendings_init(struct store *s)
         list_init(&s->in_flight);
         list_init(&s->decided);
         list_init(&s->unused);
+        list_init(&s->confirming);
         flying_ids_init(&s->ids);
         s->deadline_timer.fn = on_deadline;
         s->deadline_timer.arg = s;
@@ -73,6 +74,8 @@ void pending_release(struct store *s, struct pending *p)
         s->unused_count++;
 }
 
+static void drop_confirmations(struct store *s);
+
 static void drop_all(struct store *s, struct list *list)
 {
         while (!list_is_empty(list)) {
@@ -90,6 +93,7 @@ void pendings_fini(struct store *s)
         drop_all(s, &s->gathering);
         drop_all(s, &s->in_flight);
         drop_all(s, &s->decided);
+        drop_confirmations(s);
         while (!list_is_empty(&s->unused)) {
                 struct pending *p = CONTAINER_OF(s->unused.next, struct pending, link);
 
@@ -101,7 +105,7 @@ void pendings_fini(struct store *s)
 
 bool pendings_can_be_left(const struct store *s)
 {
-        if (!list_is_empty(&s->gathering) || !list_is_empty(&s->decided))
+        if (!list_is_empty(&s->gathering) || !list_is_empty(&s->decided) || !list_is_empty(&s->confirming))
                 return false;
         if (!s->options.cluster.is_member)
                 return list_is_empty(&s->in_flight);
@@ -299,6 +303,71 @@ void pending_answer_now(struct store *s, struct pending *p)
         pending_release(s, p);
 }
 
+/* ---- refusals that must be true of whoever leads ---- */
+
+static void refuse_lost(struct store *s, struct pending *p)
+{
+        p->result = (struct store_append_result){.verdict = STORE_NOT_LEADER,
+                .streams = p->result.streams,
+                .problem = "another node was elected before this was committed: nothing was written",
+                .leader_id = cluster_raft_leader(s->raft)};
+}
+
+struct confirmation {
+        struct store_wait wait;
+        struct list link;
+        struct store *store;
+        struct pending *pending;
+};
+
+static void confirmation_free(struct confirmation *c)
+{
+        store_wait_end(&c->wait);
+        list_remove(&c->link);
+        free(c);
+}
+
+static void on_confirmed(struct store_wait *wait, enum store_verdict verdict)
+{
+        struct confirmation *c = CONTAINER_OF(wait, struct confirmation, wait);
+        struct store *s = c->store;
+        struct pending *p = c->pending;
+
+        confirmation_free(c);
+        if (verdict != STORE_OK)
+                refuse_lost(s, p);
+        pending_answer_now(s, p);
+}
+
+/* A leader that was replaced and does not know it yet would refuse by what was true before (G5). */
+void pending_confirm(struct store *s, struct pending *p)
+{
+        struct confirmation *c;
+
+        if (cluster_raft_is_only_voter(s->raft)) {
+                pending_answer_now(s, p);
+                return;
+        }
+        c = MEMORY_NEW(struct confirmation);
+        *c = (struct confirmation){.wait = {.done = on_confirmed}, .store = s, .pending = p};
+        list_init(&c->link);
+        list_add_last(&s->confirming, &c->link);
+        if (store_wait_linearizable(s, &c->wait,
+                    p->deadline_us ? p->deadline_us : os_turn_time(s->os).monotonic_us + GRACE_US))
+                on_confirmed(&c->wait, STORE_OK);
+}
+
+static void drop_confirmations(struct store *s)
+{
+        while (!list_is_empty(&s->confirming)) {
+                struct confirmation *c = CONTAINER_OF(s->confirming.next, struct confirmation, link);
+                struct pending *p = c->pending;
+
+                confirmation_free(c);
+                pending_release(s, p);
+        }
+}
+
 static void finish_waiters(struct store *s, struct pending *p)
 {
         while (!list_is_empty(&p->waiters)) {
@@ -334,14 +403,6 @@ static void finish_decided(struct store *s)
 }
 
 /* ---- what will never be committed ---- */
-
-static void refuse_lost(struct store *s, struct pending *p)
-{
-        p->result = (struct store_append_result){.verdict = STORE_NOT_LEADER,
-                .streams = p->result.streams,
-                .problem = "another node was elected before this was committed: nothing was written",
-                .leader_id = cluster_raft_leader(s->raft)};
-}
 
 /* Its place in the log was taken by another leader's entry, or it never got one: nothing of it was written,
  * and what was decided on top of it is as open. */

@@ -277,15 +277,39 @@ void store_link_has_room(struct store *s, uint64_t node_id, enum store_link link
         pump(s, f);
 }
 
+bool replication_is_linked(const struct store *s, uint64_t node_id)
+{
+        for (unsigned i = 0; i < LINKED_MAX; i++)
+                if (s->replication.linked[i] == node_id)
+                        return true;
+        return false;
+}
+
+/* Links are known before their nodes are members. */
+static void note_link(struct replication *r, uint64_t node_id, bool is_up)
+{
+        uint64_t *free_place = NULL;
+
+        for (unsigned i = 0; i < LINKED_MAX; i++) {
+                if (r->linked[i] == node_id) {
+                        r->linked[i] = is_up ? node_id : 0;
+                        return;
+                }
+                if (!r->linked[i])
+                        free_place = &r->linked[i];
+        }
+        if (is_up && free_place)
+                *free_place = node_id;
+}
+
 void store_link_changed(struct store *s, uint64_t node_id, bool is_up)
 {
         struct follower *f = find_follower(s, node_id);
 
-        if (f) {
-                f->is_linked = is_up;
-                /* What was promised may be lost on the way: the engine finds out where the member stands. */
+        note_link(&s->replication, node_id, is_up);
+        /* What was promised may be lost on the way: the engine finds out where the member stands. */
+        if (f)
                 forget_range(f);
-        }
         if (!is_up)
                 forward_link_lost(s, node_id);
 }

@@ -212,6 +212,8 @@ void pending_release(struct store *s, struct pending *p);
 void pending_gather(struct store *s, struct pending *p);
 void pending_wait_for(struct store *s, struct pending *p, struct pending *other);
 void pending_answer_now(struct store *s, struct pending *p);
+/* Answers a refusal, or a check, once it is sure that this node leads. */
+void pending_confirm(struct store *s, struct pending *p);
 /* Everything up to the log index is committed and visible: heads follow, then the answers go out. */
 void pendings_commit(struct store *s, uint64_t index);
 /* Answers all with STORE_UNKNOWN. */
@@ -298,10 +300,11 @@ enum store_message {
 };
 enum { ENTRY_HEAD_SIZE = 32, RUN_ENTRIES_MAX = 512, RUN_SIZE_MAX = 1024 * 1024 };
 
+enum { LINKED_MAX = 64 };
+
 /* What another member is still to be sent: as indexes, not bytes, so that a member that lags costs no memory. */
 struct follower {
         uint64_t node_id;
-        bool is_linked;
         bool is_fetching;
         uint64_t term; /* of the leadership that promised it */
         uint64_t next; /* the entries next ... last; next > last: none */
@@ -310,6 +313,7 @@ struct follower {
 struct replication {
         struct follower followers[CLUSTER_MEMBERS_MAX];
         unsigned count;
+        uint64_t linked[LINKED_MAX]; /* nodes whose link is up, members or not yet; 0: free */
         bool has_sent; /* something waits for a flush */
         uint64_t dam_index; /* no entry is sent before this one is durable here; 0: none */
         struct buffer head;
@@ -326,6 +330,7 @@ void replication_fini(struct store *s);
 void replication_send(struct store *s, const struct cluster_update *u);
 void replication_follow_members(struct store *s, const struct cluster_configuration *c);
 void replication_flush(struct store *s);
+bool replication_is_linked(const struct store *s, uint64_t node_id);
 /* Sends one message of the store's. False: it was dropped. */
 bool store_send(struct store *s, uint64_t node_id, enum store_link link, enum store_message type,
         const struct bytes *pieces, unsigned count);
@@ -481,6 +486,7 @@ struct store {
         struct list gathering;
         struct list in_flight;
         struct list decided;
+        struct list confirming;
         struct list unused;
         unsigned unused_count;
         unsigned gathered_count;
