@@ -187,7 +187,8 @@ MUST_CHECK int cluster_configuration_single(uint64_t node_id, const char *addres
 MUST_CHECK bool cluster_start_needs_term(const struct cluster_options *options, const struct cluster_start *start,
         uint64_t *ret_term, uint64_t *ret_voted_for);
 
-/* Starts the engine. A sole voter leads at once: the update has its barrier. 0, CLUSTER_INVALID or a fault. */
+/* Starts the engine with what is durable. A sole voter leads at once: the update has its barrier. The commit index of the update is
+ * at least the base. 0, CLUSTER_INVALID or a fault. */
 MUST_CHECK int cluster_raft_start(struct cluster_raft *raft, uint64_t now_us, const struct cluster_start *start,
         struct cluster_update *ret);
 /* Submits entries as leader; their terms are set here. 0, CLUSTER_NOT_LEADER or a fault. The update's `entries` are in
@@ -202,10 +203,12 @@ MUST_CHECK int cluster_raft_receive(struct cluster_raft *raft, uint64_t now_us, 
         struct cluster_update *ret);
 /* The next part of the message, after an update with `has_more`. */
 MUST_CHECK int cluster_raft_more(struct cluster_raft *raft, uint64_t now_us, struct cluster_update *ret);
-/* What `has_install` asked for is durable. */
+/* What `has_install` asked for is durable, with the term that it named. From here on this node may be installed from, as if sealed.
+ * What was fetched is committed, so it may be kept when a crash comes between; before each piece the fetcher compares the index
+ * and term of its own end with the other node's. */
 MUST_CHECK int cluster_raft_installed(struct cluster_raft *raft, uint64_t now_us, struct cluster_update *ret);
-/* An empty append to every member with the commit index as it is now, instead of at the next heartbeat (RG14). Empty when
- * this node does not lead or nothing was committed since the last one. No step of the engine. */
+/* An empty append to every member that is known to have committed entries of which it was not told so, instead of at the next
+ * heartbeat (RG14). Empty when this node does not lead or there is no such member. No step of the engine. */
 void cluster_raft_push_commit(struct cluster_raft *raft, struct cluster_update *ret);
 MUST_CHECK int cluster_raft_timeout(struct cluster_raft *raft, uint64_t now_us, struct cluster_update *ret);
 /* The configuration entry at `index` was applied. */
@@ -287,8 +290,8 @@ const char *cluster_raft_reason(const struct cluster_raft *raft);
 
 /* Begins to ask the voters whether this node still leads in its term; the update has the messages, *ret_nonce names the
  * question. Reads that arrived before may be served from what is applied at `*ret_index` (at least the commit index and the
- * first entry of the own term) once cluster_raft_probe_confirmed says so. A sole voter's is confirmed at once. 0,
- * CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (no entry of the own term is committed yet). No step of the engine. */
+ * first entry of the own term) once cluster_raft_probe_confirmed says so; the caller drops them when state or term change. A sole
+ * voter's is confirmed at once. 0, CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW (no entry of the own term is committed yet). No step. */
 MUST_CHECK int cluster_raft_probe(struct cluster_raft *raft, uint64_t *ret_nonce, uint64_t *ret_index, struct cluster_update *ret);
 /* The newest nonce such that it and all before it are confirmed by a majority in the present term of leadership; 0: none. Never
  * survives a change of term. */

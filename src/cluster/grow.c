@@ -30,6 +30,19 @@ static enum cluster_grow_verdict judge_append(
         return has == term ? CLUSTER_GROW_DONE : CLUSTER_GROW_ABANDONED;
 }
 
+/* A leader that has forgotten what stands at `index` says which members it had at its seal. */
+static enum cluster_grow_verdict judge_install(const struct cluster_message *m, uint64_t index)
+{
+        struct cluster_configuration sealed;
+        unsigned voters = 0;
+
+        if (m->install.last_index < index || cluster_configuration_decode(m->install.configuration, &sealed))
+                return CLUSTER_GROW_UNKNOWN;
+        for (unsigned i = 0; i < sealed.count; i++)
+                voters += sealed.servers[i].role == CLUSTER_VOTER;
+        return voters > 1 ? CLUSTER_GROW_DONE : CLUSTER_GROW_ABANDONED;
+}
+
 enum cluster_grow_verdict cluster_grow_judge(
         const struct cluster_message *m, uint64_t index, uint64_t term, struct cluster_message *ret_answer)
 {
@@ -40,6 +53,8 @@ enum cluster_grow_verdict cluster_grow_judge(
                 return CLUSTER_GROW_DONE; /* a sole voter asks nobody */
         case CLUSTER_APPEND:
                 return judge_append(m, index, term, ret_answer);
+        case CLUSTER_INSTALL:
+                return judge_install(m, index);
         default:
                 return CLUSTER_GROW_UNKNOWN;
         }

@@ -62,6 +62,8 @@ void node_write(struct world *w, struct node *n, uint64_t first, const struct en
                 w->result->totals.truncations++;
         oracle_truncation(w, n, first);
         log_cut(&n->log, first - 1);
+        if (first <= n->seal.index)
+                n->seal = (struct seal){0}; /* a copy that begins anew */
         while (n->change_index &&
                 (n->change_index >= first || log_at(&n->log, n->change_index)->type != CLUSTER_CHANGE))
                 n->change_index--;

@@ -319,8 +319,7 @@ static void draw_rates(struct world *w)
 {
         bool has_members = w->schedule == MEMBERSHIP || w->schedule == EVERYTHING || w->schedule == HARSH;
         bool is_harsh = w->schedule == HARSH || (w->schedule == MINORITY_DOWN && world_chance(w, 500));
-        bool has_seals = w->schedule == EVERYTHING || w->schedule == HARSH || w->schedule == SOLE ||
-                         w->schedule == STALLS;
+        bool has_seals = w->schedule != BASE && w->schedule != MEMBERSHIP && w->schedule != MINORITY_DOWN;
         struct rates *r = &w->rates;
 
         *r = (struct rates){
@@ -335,8 +334,9 @@ static void draw_rates(struct world *w)
                 .stall = rate(w, w->schedule == STALLS ? 8 : 60),
                 .stall_us = w->schedule == STALLS ? 4 * SECOND : 400 * MS,
                 .write_us = 200 + world_random(w, 5 * MS),
-                .client_us = world_chance(w, 200) ? 5 * MS + world_random(w, 15 * MS)
-                                                  : 30 * MS + world_random(w, 120 * MS),
+                .client_us = world_chance(w, w->schedule == STALLS ? 0 : 200)
+                                     ? 5 * MS + world_random(w, 15 * MS)
+                                     : 30 * MS + world_random(w, 120 * MS),
                 .pushes_commit = world_chance(w, 600),
                 .reads = true,
         };

@@ -247,6 +247,31 @@ TEST(grow, starts_only_with_a_message_that_shows_the_entry)
         assert_int_equal(judge_append(8, 97, 6, 3, &answer), CLUSTER_GROW_ABANDONED); /* another entry 100 */
 }
 
+/* A leader whose log begins behind the entry says whom it had there. */
+TEST(grow, an_installation_tells_by_its_members)
+{
+        struct cluster_configuration c = three();
+        struct buffer many = {0}, one = {0};
+        struct cluster_message answer, m = {.type = CLUSTER_INSTALL,
+                                               .node_id = 4,
+                                               .term = 9,
+                                               .install = {.last_index = 150, .last_term = 8}};
+
+        assert_int_equal(cluster_configuration_encode(&c, &many), 0);
+        assert_int_equal(cluster_configuration_single(4, "x:1", &one), 0);
+        m.install.configuration = buffer_bytes(&many);
+        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_DONE);
+        m.install.configuration = buffer_bytes(&one);
+        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_ABANDONED);
+        m.install.last_index = 99;
+        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
+        m.install.configuration = BYTES_LITERAL("nonsense");
+        m.install.last_index = 150;
+        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
+        buffer_fini(&many);
+        buffer_fini(&one);
+}
+
 TEST(grow, asks_where_a_message_does_not_tell)
 {
         struct cluster_message answer = {0};
@@ -272,6 +297,7 @@ int main(void)
                 TEST_ROW(configuration, has_the_bytes_of_the_library),
                 TEST_ROW(configuration, that_makes_no_sense_is_refused),
                 TEST_ROW(grow, starts_only_with_a_message_that_shows_the_entry),
+                TEST_ROW(grow, an_installation_tells_by_its_members),
                 TEST_ROW(grow, asks_where_a_message_does_not_tell),
         };
 
