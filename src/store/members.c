@@ -19,7 +19,8 @@ struct member_change {
         uint64_t deadline_us;
         uint64_t index; /* of its entry in the log; 0: not submitted yet */
         bool was_sent;  /* leadership is on its way */
-        char why[160];  /* it waits */
+        bool is_trying;
+        char why[160]; /* it waits */
         store_change_done *done;
         void *arg;
         struct os_timer timer;
@@ -103,6 +104,8 @@ static int submit(struct store *s, struct member_change *c, struct cluster_updat
         case STORE_REMOVE:
                 return cluster_raft_remove(s->raft, now, c->node_id, u);
         case STORE_TRANSFER:
+                /* Under load no member ever has everything, so appends wait until the other one leads. */
+                s->grow.is_holding = true;
                 return cluster_raft_transfer(s->raft, now, c->node_id, u);
         case STORE_GROW:
                 return grow_submit(s, c->node_ids, c->node_count, u);
@@ -118,8 +121,9 @@ static void try(struct store *s)
         struct cluster_configuration configuration;
         int r;
 
-        /* Appends that were gathered come before a transfer: it needs a member that has everything. */
+        c->is_trying = true;
         r = submit(s, c, &u);
+        c->is_trying = false;
         if (r == CLUSTER_NOT_NOW) {
                 snprintf(c->why, sizeof(c->why), "%s", cluster_raft_reason(s->raft));
                 return;
@@ -140,7 +144,7 @@ static void try(struct store *s)
         } else if (!r) {
                 cluster_raft_configuration(s->raft, &configuration, &c->index, &is_committed);
         }
-        if (!r)
+        if (!r && c->change != STORE_TRANSFER)
                 grow_let_go(s); /* what was held goes behind the entry */
         replica_stepped(s, r);
 }
@@ -169,6 +173,8 @@ void members_go_on(struct store *s)
         } else if (c->index && s->applied_index >= c->index) {
                 publish_members(s, c);
                 finish(s, STORE_OK, "");
+        } else if (!c->index && s->grow.is_holding && !c->is_trying && list_is_empty(&s->in_flight)) {
+                try(s); /* appends wait for it: at once, not when the timer comes */
         }
 }
 

@@ -370,7 +370,7 @@ void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
 /* ---- grow.c ---- */
 
 struct grow {
-        bool is_holding; /* appends wait */
+        bool is_holding; /* appends wait, for this or for a transfer */
         struct os_timer timer;
 };
 void grow_init(struct store *s);
