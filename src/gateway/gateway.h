@@ -82,6 +82,9 @@ struct gateway_header_field {
         const char *name; /* lower case */
         const char *value;
 };
+/* A header that the answer will have besides its own, whichever answer that is; one for a request, the last counts. Its
+ * value is borrowed until the answer begins. */
+void gateway_answer_header(struct gateway_request *r, struct gateway_header_field field);
 /* Answers with all of the body (copied) and ends the request. HEAD: headers only. */
 void gateway_reply(struct gateway_request *r, int status, const char *content_type, struct bytes body,
         const struct gateway_header_field *headers, unsigned header_count);

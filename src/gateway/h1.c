@@ -312,6 +312,14 @@ static void add_value(struct buffer *out, const char *value)
                 buffer_add_u8(out, (uint8_t)*value < 0x20 || *value == 0x7f ? '_' : (uint8_t)*value);
 }
 
+static void add_field(struct buffer *out, const struct gateway_header_field *field)
+{
+        buffer_add_string(out, field->name);
+        buffer_add_string(out, ": ");
+        add_value(out, field->value);
+        buffer_add_string(out, "\r\n");
+}
+
 void h1_send_head(struct gateway_request *r, int status, const char *content_type,
         const struct gateway_header_field *headers, unsigned header_count, const uint64_t *body_size)
 {
@@ -329,12 +337,10 @@ void h1_send_head(struct gateway_request *r, int status, const char *content_typ
                 add_value(out, content_type);
                 buffer_add_string(out, "\r\n");
         }
-        for (unsigned i = 0; i < header_count; i++) {
-                buffer_add_string(out, headers[i].name);
-                buffer_add_string(out, ": ");
-                add_value(out, headers[i].value);
-                buffer_add_string(out, "\r\n");
-        }
+        for (unsigned i = 0; i < header_count; i++)
+                add_field(out, &headers[i]);
+        if (r->answer_header.name)
+                add_field(out, &r->answer_header);
         h->is_chunked_out = false;
         if (!body_size && h->head.is_http10)
                 h->is_keep_alive = false; /* its end is the end of the body */

@@ -207,6 +207,8 @@ void h2_send_head(struct gateway_request *r, int status, const char *content_typ
         fields[n++] = field("date", bytes_of_string(gateway_date(r->gateway)));
         for (unsigned i = 0; i < header_count && n < ANSWER_FIELDS_MAX; i++)
                 fields[n++] = field(headers[i].name, clean_value(r, headers[i].value));
+        if (r->answer_header.name && n < ANSWER_FIELDS_MAX)
+                fields[n++] = field(r->answer_header.name, clean_value(r, r->answer_header.value));
         submit_answer(r, fields, n, has_body);
 }
 

@@ -405,6 +405,11 @@ void gateway_on_gone(
 
 /* ---- reply ---- */
 
+void gateway_answer_header(struct gateway_request *r, struct gateway_header_field field)
+{
+        r->answer_header = field;
+}
+
 static bool is_http2(const struct gateway_request *r)
 {
         return r->connection->state == CONNECTION_HTTP2;

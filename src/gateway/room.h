@@ -249,6 +249,7 @@ struct gateway_request {
         bool is_in_wake;
         bool is_closed;         /* the protocol is done with it */
         int status;
+        struct gateway_header_field answer_header; /* of the answer that will come; no name: none */
 
         /* The producer: asked for more while there is room. */
         void (*on_writable)(struct gateway_request *r);
