@@ -6,56 +6,63 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define READ_QUERIES   "from direction limit resolve-links timeout-ms last-event-id name"
+#define FRESH_QUERIES  "consistency after timeout-ms"
+#define READ_QUERIES   "from direction limit resolve-links last-event-id name " FRESH_QUERIES
 #define FILTER_QUERIES "stream-prefix stream-regex type-prefix type-regex"
 #define WRITE_QUERIES  "expect timeout-ms"
-#define NAMES_QUERIES  "prefix after limit system"
+#define NAMES_QUERIES  "prefix after limit system consistency timeout-ms"
 #define SUBSCRIPTION   "/subscriptions/{stream}/{group}"
 
 static const struct api_route api_routes[] = {
         {"POST", "/streams/{stream}/events", "append events to a stream", WRITE_QUERIES, API_BODY_SIZE_MAX,
-                handle_append_stream},
+                handle_append_stream, READS_NOTHING},
         {"POST", "/append", "append to several streams, all or nothing", "timeout-ms", API_BODY_SIZE_MAX,
-                handle_append_atomic},
-        {"GET", "/streams/{stream}/events", "read or follow a stream", READ_QUERIES, 0, handle_read},
-        {"GET", "/all/events", "read or follow all streams", READ_QUERIES " " FILTER_QUERIES, 0, handle_read},
-        {"GET", "/streams/{stream}/events/{revision}", "one event of a stream", "resolve-links", 0,
-                handle_event_of_stream},
-        {"GET", "/all/events/{position}", "the event at a position", "resolve-links", 0,
-                handle_event_at_position},
-        {"GET", "/streams/{stream}", "the state of a stream", "", 0, handle_stream},
+                handle_append_atomic, READS_NOTHING},
+        {"GET", "/streams/{stream}/events", "read or follow a stream", READ_QUERIES, 0, handle_read,
+                READS_EVENTS},
+        {"GET", "/all/events", "read or follow all streams", READ_QUERIES " " FILTER_QUERIES, 0, handle_read,
+                READS_EVENTS},
+        {"GET", "/streams/{stream}/events/{revision}", "one event of a stream",
+                "resolve-links " FRESH_QUERIES, 0, handle_event_of_stream, READS_EVENTS},
+        {"GET", "/all/events/{position}", "the event at a position", "resolve-links " FRESH_QUERIES, 0,
+                handle_event_at_position, READS_EVENTS},
+        {"GET", "/streams/{stream}", "the state of a stream", FRESH_QUERIES, 0, handle_stream, READS_EVENTS},
         {"DELETE", "/streams/{stream}", "delete a stream", WRITE_QUERIES " tombstone", SMALL_BODY_SIZE_MAX,
-                handle_delete},
-        {"GET", "/streams/{stream}/metadata", "the metadata of a stream", "", 0, handle_metadata_get},
+                handle_delete, READS_NOTHING},
+        {"GET", "/streams/{stream}/metadata", "the metadata of a stream", FRESH_QUERIES, 0,
+                handle_metadata_get, READS_EVENTS},
         {"PUT", "/streams/{stream}/metadata", "set the metadata of a stream", WRITE_QUERIES,
-                LIMIT_EVENT_SIZE_MAX, handle_metadata_put},
+                LIMIT_EVENT_SIZE_MAX, handle_metadata_put, READS_NOTHING},
         {"POST", "/streams/{stream}/truncate", "hide the events before a revision", "before timeout-ms",
-                SMALL_BODY_SIZE_MAX, handle_truncate},
-        {"GET", "/streams", "the names of streams", NAMES_QUERIES, 0, handle_streams},
-        {"GET", "/categories", "the names of categories", NAMES_QUERIES, 0, handle_categories},
-        {"GET", "/types", "the names of event types", NAMES_QUERIES, 0, handle_types},
-        {"GET", "/readers", "who follows the log now, with the lag", "skip limit", 0, handle_readers},
+                SMALL_BODY_SIZE_MAX, handle_truncate, READS_TO_CHANGE},
+        {"GET", "/streams", "the names of streams", NAMES_QUERIES, 0, handle_streams, READS_NAMES},
+        {"GET", "/categories", "the names of categories", NAMES_QUERIES, 0, handle_categories, READS_NAMES},
+        {"GET", "/types", "the names of event types", NAMES_QUERIES, 0, handle_types, READS_NAMES},
+        {"GET", "/readers", "who follows the log now, with the lag", "skip limit", 0, handle_readers,
+                READS_NOTHING},
         {"GET", "/subscriptions", "durable subscriptions, with their lag", "stream after limit", 0,
-                handle_subscriptions},
+                handle_subscriptions, READS_NOTHING},
         {"GET", SUBSCRIPTION, "a durable subscription: definition, state, lag, consumers", "", 0,
-                handle_subscription},
+                handle_subscription, READS_NOTHING},
         {"PUT", SUBSCRIPTION, "create a durable subscription, or change its settings", "replace",
-                SMALL_BODY_SIZE_MAX, handle_subscription_put},
+                SMALL_BODY_SIZE_MAX, handle_subscription_put, READS_NOTHING},
         {"DELETE", SUBSCRIPTION, "delete a durable subscription with its checkpoint and parked events", "",
-                SMALL_BODY_SIZE_MAX, handle_subscription_delete},
+                SMALL_BODY_SIZE_MAX, handle_subscription_delete, READS_NOTHING},
         {"POST", SUBSCRIPTION "/pause", "give out no more events", "", SMALL_BODY_SIZE_MAX,
-                handle_subscription_pause},
-        {"POST", SUBSCRIPTION "/resume", "undo a pause", "", SMALL_BODY_SIZE_MAX, handle_subscription_resume},
+                handle_subscription_pause, READS_NOTHING},
+        {"POST", SUBSCRIPTION "/resume", "undo a pause", "", SMALL_BODY_SIZE_MAX, handle_subscription_resume,
+                READS_NOTHING},
         {"POST", SUBSCRIPTION "/seek", "go on from another place", "to", SMALL_BODY_SIZE_MAX,
-                handle_subscription_seek},
+                handle_subscription_seek, READS_NOTHING},
         {"POST", SUBSCRIPTION "/replay", "deliver parked events again", "stop-at only", SMALL_BODY_SIZE_MAX,
-                handle_subscription_replay},
-        {"GET", SUBSCRIPTION "/parked", "parked events, with the reasons", "from limit", 0, handle_parked},
+                handle_subscription_replay, READS_NOTHING},
+        {"GET", SUBSCRIPTION "/parked", "parked events, with the reasons", "from limit", 0, handle_parked,
+                READS_NOTHING},
         {"GET", SUBSCRIPTION "/events", "consume: events that wait for acknowledgement", "window limit name",
-                0, handle_consume},
-        {"POST", SUBSCRIPTION "/ack", "acknowledge events", "", ACK_BODY_SIZE_MAX, handle_ack},
+                0, handle_consume, READS_NOTHING},
+        {"POST", SUBSCRIPTION "/ack", "acknowledge events", "", ACK_BODY_SIZE_MAX, handle_ack, READS_NOTHING},
         {"POST", SUBSCRIPTION "/nack", "refuse events: retry, park, skip or stop", "", ACK_BODY_SIZE_MAX,
-                handle_nack},
+                handle_nack, READS_NOTHING},
 };
 
 static const char *const prefixes[] = {"/v1", "/v1/stores/{store}"};
@@ -107,6 +114,8 @@ void call_reply_json(struct call *c, int status, struct buffer *body,
 
         *body = (struct buffer){0};
         buffer_add_u8(&taken, '\n'); /* for terminals */
+        if (*c->position)
+                freshness_tell(c); /* a page may show more than was there when it began */
         gateway_reply(c->request, status, "application/json", buffer_bytes(&taken), headers, header_count);
         buffer_fini(&taken);
 }
@@ -201,6 +210,7 @@ static void dispatch(void *arg, struct gateway_request *request)
 
         *c = (struct call){
                 .api = bound->api,
+                .route = route,
                 .request = request,
                 .store = gateway_store(bound->api->gateway),
                 .stream = gateway_path_parameter(request, "stream"),
@@ -219,7 +229,10 @@ static void dispatch(void *arg, struct gateway_request *request)
                 (strstr(route->path, "{group}") && !check_group(c)) || !query_known(c, route->queries) ||
                 !check_timeout(c))
                 return;
-        route->handler(c);
+        if (route->reads)
+                freshness_begin(c);
+        else
+                route->handler(c);
 }
 
 /* ---- the room ---- */

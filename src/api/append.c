@@ -373,7 +373,7 @@ static void append(struct appending *a)
                 .events = a->in.events,
                 .event_count = a->in.event_count,
                 .deadline_us = c->deadline_us,
-                .requires_leader = write_requires_leader(c),
+                .requires_leader = requires_leader(c),
         };
 
         append.write_id = call_write_requested(

@@ -270,7 +270,7 @@ bool cluster_check_leader(struct api *api, struct gateway_request *r)
         return false;
 }
 
-bool write_requires_leader(const struct call *c)
+bool requires_leader(const struct call *c)
 {
         struct bytes value;
 

@@ -6,6 +6,7 @@
  * events_in.c   bodies of appends
  * append.c      appending, and every refusal of the store as a problem
  * event_out.c   an event as JSON
+ * freshness.c   what a read must see before it begins
  * reading.c     a reader that may have to wait; one event fetched
  * page.c        reads as one JSON page
  * lines.c       reads as NDJSON
@@ -66,6 +67,12 @@ struct api_route {
         const char *queries; /* the parameters that it knows, separated by spaces */
         uint64_t body_size_max;
         void (*handler)(struct call *call);
+        enum reads {
+                READS_NOTHING,   /* of the log, or it is no read */
+                READS_EVENTS,
+                READS_NAMES,     /* lists, whose parameter `after` is a name */
+                READS_TO_CHANGE, /* and writes what follows from it: it must be the newest */
+        } reads;
 };
 
 struct api {
@@ -93,11 +100,19 @@ bool cluster_check_leader(struct api *api, struct gateway_request *request);
 /* One request. From its arena. */
 struct call {
         struct api *api;
+        const struct api_route *route;
         struct gateway_request *request;
         struct store *store;
         struct bytes stream;  /* from the path; empty: the path has none */
         struct bytes group;   /* the same, of a durable subscription */
         uint64_t deadline_us; /* monotonic */
+        /* Of reads (freshness.c). */
+        struct store_wait wait;
+        uint64_t wait_until_us;
+        uint64_t after;          /* with has_after: this event must be visible */
+        bool has_after;
+        bool wants_confirmation; /* of who leads, so that what is newest is visible */
+        char position[24];       /* what the answer says is visible */
 };
 
 static inline struct arena *call_arena(struct call *c)
@@ -106,7 +121,7 @@ static inline struct arena *call_arena(struct call *c)
 }
 
 /* The client wants to be sent to the leader, rather than that this node asks it. */
-bool write_requires_leader(const struct call *c);
+bool requires_leader(const struct call *c);
 /* Answers with a problem and ends the call. */
 void call_refuse(struct call *c, int status, const char *code, const char *title, const char *next, const char *format,
         ...) PRINTF_LIKE(6, 7);
@@ -120,6 +135,13 @@ void call_reply_json(struct call *c, int status, struct buffer *body, const stru
 
 /* Sends what was gathered of a streamed answer and empties `piece`, which keeps memory only if it is no larger than usual. */
 void call_send_piece(struct call *c, struct buffer *piece);
+
+/* ---- freshness (freshness.c) ---- */
+
+/* Runs the route's handler once what the read must see is visible, or refuses the call. */
+void freshness_begin(struct call *c);
+/* The answer says what is visible now. */
+void freshness_tell(struct call *c);
 
 /* ---- answers that go on (feed.c) ---- */
 

@@ -126,7 +126,7 @@ void handle_stream(struct call *c)
                 snprintf(revision, sizeof revision, "%llu", (unsigned long long)s->info.last_revision);
                 snprintf(position, sizeof position, "%llu", (unsigned long long)s->info.last_position);
                 headers[count++] = (struct gateway_header_field){"nilo-revision", revision};
-                headers[count++] = (struct gateway_header_field){"nilo-position", position};
+                headers[count++] = (struct gateway_header_field){"nilo-last-position", position};
         }
         json_object_begin(&j);
         state_fields(s, &j);
@@ -176,7 +176,7 @@ void handle_delete(struct call *c)
                 return;
         del.expected = d->stream.expected;
         del.is_tombstone = d->is_tombstone;
-        del.requires_leader = write_requires_leader(c);
+        del.requires_leader = requires_leader(c);
         del.write_id = call_write_requested(c, c->stream, 1);
         store_delete(c->store, &del, on_deleted, d);
 }
@@ -281,7 +281,7 @@ static void write_metadata(struct metadata_write *m, struct bytes body)
                 .events = &m->event,
                 .event_count = 1,
                 .deadline_us = c->deadline_us,
-                .requires_leader = write_requires_leader(c),
+                .requires_leader = requires_leader(c),
         };
 
         m->event.draft.type = EVENT_TYPE_METADATA;

@@ -292,10 +292,12 @@ TEST(one, head_answers_with_headers_and_no_body)
         assert_int_equal(r.body.size, 0);
         assert_non_null(strcasestr((char *)r.head.data, "nilo-revision: 24"));
         assert_non_null(strcasestr((char *)r.head.data, "nilo-state: live"));
+        assert_non_null(strcasestr((char *)r.head.data, "nilo-last-position: "));
         assert_non_null(strcasestr((char *)r.head.data, "nilo-position: "));
         reply_free(&r);
         call_bytes(server, "HEAD /v1/streams/nobody", "", BYTES_EMPTY, &r);
         assert_int_equal(r.status, 404);
+        assert_non_null(strcasestr((char *)r.head.data, "nilo-position: "));
         assert_int_equal(r.body.size, 0);
         reply_free(&r);
         for (unsigned i = 0; i < COUNT_OF(paths); i++) {
@@ -363,7 +365,7 @@ TEST(refusal, of_reads_name_the_mistake)
                 "", NULL);
         assert_non_null(strstr(text(json, "next"), "did you mean 'from'?"));
         json_decref(json);
-        json = refused(server, 400, "unknown-parameter", "'x'", "GET /v1/streams/order-1?x", "", NULL);
+        json = refused(server, 400, "unknown-parameter", "'x'", "GET /v1/subscriptions/a/b?x", "", NULL);
         assert_non_null(strstr(text(json, "next"), "takes no parameters"));
         json_decref(json);
 }
