@@ -105,7 +105,7 @@ static void command(struct api *api, struct gateway_request *r, json_t *request)
         if (gateway_query(r, "dry-run", &value))
                 json_object_set_new(request, "dry_run", json_boolean(!bytes_equal_string(value, "false")));
         if (gateway_query(r, "wait-ms", &value) &&
-                (!number_parse(value, &wait_ms) || wait_ms > WAIT_MS_MAX)) {
+                (!bytes_to_number(value, &wait_ms) || wait_ms > WAIT_MS_MAX)) {
                 json_decref(request);
                 refuse(r, 400, "invalid", "The request cannot be understood", NULL,
                         "wait-ms is a number from 0 to 600000");
@@ -213,7 +213,7 @@ static void post_node(void *arg, struct gateway_request *r)
                         "a node can be added, promoted, demoted, removed, and transferred to");
                 return;
         }
-        if (!number_parse(gateway_path_parameter(r, "node"), &node) || !node || node > INT64_MAX) {
+        if (!bytes_to_number(gateway_path_parameter(r, "node"), &node) || !node || node > INT64_MAX) {
                 refuse(r, 400, "invalid", "The request cannot be understood", NULL,
                         "a node is named by its number");
                 return;

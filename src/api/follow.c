@@ -218,7 +218,7 @@ static bool last_event_id(struct call *c, uint64_t *ret, bool *ret_is_refused)
                 return false;
         if (!text.size) /* a browser that has seen none */
                 return false;
-        if (number_parse(text, ret))
+        if (bytes_to_number(text, ret))
                 return true;
         call_refuse_bad(c, "send the id of the last event that you have seen",
                 "Last-Event-ID '%.*s' is no number", SHOWN(text));

@@ -52,7 +52,7 @@ static bool query_after(struct call *c)
                 return false;
         }
         c->has_after = has_header || has_query;
-        if (!c->has_after || number_parse(has_header ? header : query, &c->after))
+        if (!c->has_after || bytes_to_number(has_header ? header : query, &c->after))
                 return true;
         call_refuse_bad(c, "send the position of an event, as an append or Nilo-Position tells it",
                 "after=%.*s is no position", SHOWN(has_header ? header : query));
@@ -71,8 +71,8 @@ static void expect_what_was_seen(struct call *c)
         if ((gateway_header(c->request, "last-event-id", &text) ||
                     gateway_query(c->request, "last-event-id", &text)) &&
                 text.size) {
-                c->has_after = number_parse(text, &c->after);
-        } else if (gateway_query(c->request, "from", &text) && number_parse(text, &seen) && seen) {
+                c->has_after = bytes_to_number(text, &c->after);
+        } else if (gateway_query(c->request, "from", &text) && bytes_to_number(text, &seen) && seen) {
                 c->has_after = true;
                 c->after = seen - 1;
         }

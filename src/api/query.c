@@ -128,23 +128,6 @@ struct bytes call_client_name(const struct call *c)
 
 /* ---- values ---- */
 
-bool number_parse(struct bytes text, uint64_t *ret)
-{
-        uint64_t n = 0;
-
-        if (!text.size || text.size > 20)
-                return false;
-        for (size_t i = 0; i < text.size; i++) {
-                unsigned digit = (unsigned)text.data[i] - '0';
-
-                if (digit > 9 || n > (UINT64_MAX - digit) / 10)
-                        return false;
-                n = n * 10 + digit;
-        }
-        *ret = n;
-        return true;
-}
-
 bool expected_parse(struct bytes text, struct expected *ret)
 {
         *ret = (struct expected){.kind = EXPECTED_ANY};
@@ -157,7 +140,7 @@ bool expected_parse(struct bytes text, struct expected *ret)
         if (bytes_equal_string(text, "exists"))
                 return true;
         ret->kind = EXPECTED_EXACT;
-        return number_parse(text, &ret->revision) && ret->revision < REVISION_MAX;
+        return bytes_to_number(text, &ret->revision) && ret->revision < REVISION_MAX;
 }
 
 bool query_number(
@@ -168,7 +151,7 @@ bool query_number(
         *ret = otherwise;
         if (!gateway_query(c->request, name, &text))
                 return true;
-        if (number_parse(text, ret) && *ret >= min && *ret <= max)
+        if (bytes_to_number(text, ret) && *ret >= min && *ret <= max)
                 return true;
         if (max == UINT64_MAX)
                 call_refuse_bad(c, NULL, "%s=%.*s: a number from %llu on is expected", name, SHOWN(text),
@@ -287,7 +270,7 @@ static bool query_from(struct call *c, struct read_query *q)
                 return true;
         }
         q->from = FROM_NUMBER;
-        if (number_parse(text, &q->number))
+        if (bytes_to_number(text, &q->number))
                 return true;
         call_refuse_bad(c, "send start, end, or a number from 0", "from=%.*s is no %s", SHOWN(text),
                 c->stream.size ? "revision" : "position");

@@ -138,7 +138,8 @@ static void reply_event_of_stream(
         struct call *c = arg;
         struct bytes number = gateway_path_parameter(c->request, "revision");
         uint64_t revision = 0;
-        bool is_found = !outcome && number_parse(number, &revision) && item_place(item)->revision == revision;
+        bool is_found =
+                !outcome && bytes_to_number(number, &revision) && item_place(item)->revision == revision;
 
         if (is_found || (outcome && outcome != STORE_READ_END))
                 reply_event(c, outcome, item, problem);
@@ -155,7 +156,7 @@ static bool fetch_options(struct call *c, const char *what, struct store_read_op
         *ret = (struct store_read_options){.stream = c->stream, .from = FROM_NUMBER, .limit = 1};
         if (!query_switch(c, "resolve-links", &ret->resolve_links))
                 return false;
-        if (number_parse(text, &ret->number))
+        if (bytes_to_number(text, &ret->number))
                 return true;
         call_refuse_bad(c, "send a number from 0", "'%.*s' is no %s", SHOWN(text), what);
         return false;

@@ -175,7 +175,6 @@ bool query_switch(struct call *c, const char *name, bool *ret);
 bool query_expected(struct call *c, struct expected *ret); /* header Nilo-Expect or parameter expect; any if absent */
 /* "any", "none", "exists", or a revision. */
 MUST_CHECK bool expected_parse(struct bytes text, struct expected *ret);
-MUST_CHECK bool number_parse(struct bytes text, uint64_t *ret);
 
 void query_add_escaped(struct buffer *out, struct bytes text);
 /* The path and query of the call as a string, but with `name` set to `value`: where to go on. */

@@ -363,7 +363,7 @@ static bool query_before(struct call *c, const struct state *s, uint64_t *ret)
         *ret = next;
         if (bytes_equal_string(text, "end"))
                 return true;
-        if (!number_parse(text, ret)) {
+        if (!bytes_to_number(text, ret)) {
                 call_refuse_bad(c, "send a revision, or end", "before=%.*s is no revision", SHOWN(text));
                 return false;
         }

@@ -299,7 +299,7 @@ void handle_subscription_seek(struct call *c)
                 from = FROM_START;
         else if (bytes_equal_string(to, "end"))
                 from = FROM_END;
-        else if (!number_parse(to, &number)) {
+        else if (!bytes_to_number(to, &number)) {
                 call_refuse_bad(c, "send start, end, or a number from 0", "to=%.*s is no place", SHOWN(to));
                 return;
         }

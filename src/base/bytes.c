@@ -54,6 +54,23 @@ static size_t utf8_sequence(const uint8_t *p, size_t left)
         return n;
 }
 
+bool bytes_to_number(struct bytes text, uint64_t *ret)
+{
+        uint64_t n = 0;
+
+        if (!text.size || text.size > 20)
+                return false;
+        for (size_t i = 0; i < text.size; i++) {
+                unsigned digit = (unsigned)text.data[i] - '0';
+
+                if (digit > 9 || n > (UINT64_MAX - digit) / 10)
+                        return false;
+                n = n * 10 + digit;
+        }
+        *ret = n;
+        return true;
+}
+
 bool bytes_is_utf8(struct bytes b)
 {
         const uint64_t high_bits = 0x8080808080808080u;

@@ -55,6 +55,9 @@ static inline int bytes_compare(struct bytes a, struct bytes b)
 /* A copy with a NUL behind it, from malloc; the caller frees it. NULL only when memory is out. */
 char *bytes_to_string(struct bytes b);
 
+/* The number that the text is, in decimal digits alone; false: it is none, or too large. */
+MUST_CHECK bool bytes_to_number(struct bytes text, uint64_t *ret);
+
 /* True if the range is valid UTF-8 (RFC 3629: no surrogates, no overlong forms). */
 bool bytes_is_utf8(struct bytes b);
 

@@ -10,7 +10,7 @@ static bool parses(const char *text, uint64_t want)
 {
         uint64_t n;
 
-        return number_parse(bytes_of_string(text), &n) && n == want;
+        return bytes_to_number(bytes_of_string(text), &n) && n == want;
 }
 
 TEST(number, is_exact_to_64_bits_and_nothing_else_is_taken)
@@ -24,7 +24,7 @@ TEST(number, is_exact_to_64_bits_and_nothing_else_is_taken)
         assert_true(parses("9007199254740993", 9007199254740993u));
         assert_true(parses("18446744073709551615", UINT64_MAX));
         for (unsigned i = 0; i < COUNT_OF(bad); i++)
-                assert_false(number_parse(bytes_of_string(bad[i]), &n));
+                assert_false(bytes_to_number(bytes_of_string(bad[i]), &n));
 }
 
 TEST(expected, words_and_revisions)
