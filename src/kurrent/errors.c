@@ -49,6 +49,8 @@ static const struct refusal_description {
         [REFUSAL_NOT_LEADER] = {GRPC_NOT_FOUND, GRPC_NOT_FOUND, "not-leader", "Leader info available"},
         [REFUSAL_NO_LEADER] = {GRPC_UNKNOWN, GRPC_UNKNOWN, NULL,
                 "this node does not lead, and no leader is known"},
+        [REFUSAL_NOT_HERE_YET] = {GRPC_DEADLINE_EXCEEDED, GRPC_DEADLINE_EXCEEDED, NULL,
+                "the event is not here yet"},
         [REFUSAL_TIMEOUT] = {GRPC_ABORTED, GRPC_DEADLINE_EXCEEDED, NULL,
                 "Operation timed out: it may or may not have been carried out; ask again with the same ids"},
         [REFUSAL_CORRUPT] = {GRPC_DATA_LOSS, GRPC_DATA_LOSS, NULL, "stored bytes are damaged"},
@@ -262,6 +264,10 @@ static void say(const struct refusal *refusal, char text[TEXT_SIZE_MAX])
                 snprintf(text, TEXT_SIZE_MAX,
                         "event %s lacks the metadata property '%s'; type and content-type are required", id,
                         problem);
+                break;
+        case REFUSAL_NOT_HERE_YET:
+                snprintf(text, TEXT_SIZE_MAX, "position %llu is not here yet: ask again, or another node",
+                        (unsigned long long)refusal->position);
                 break;
         case REFUSAL_GROUP_EXISTS:
         case REFUSAL_GROUP_MISSING:

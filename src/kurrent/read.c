@@ -8,7 +8,12 @@
  * a count read gives events or stream_not_found, and the numbers of the stream's ends only to those who say
  * that they know them (control_option). And of all streams nobody is given what KurrentDB keeps to itself:
  * the bookkeeping of persistent subscriptions to all streams, which would otherwise be woken by their own
- * checkpoints. */
+ * checkpoints.
+ *
+ * What a read must see (G7, G8): at the leader everything that was acknowledged before it came, which a
+ * majority of the voters confirms first; the header nilo-after names a position that must be visible, on
+ * whichever node. Subscriptions only wait for what their client has seen. Where this node is the only voter
+ * all of it is true at once. */
 #include "kurrent/selection.h"
 
 enum {
@@ -17,10 +22,13 @@ enum {
            many. */
         MARKS_OF_TURN_MAX = 16,
         HIDDEN_OF_TURN_MAX = 1000, /* events passed over: others get their turn */
+        WAIT_US = 5 * 1000 * 1000, /* for what a read must see */
 };
 
 typedef EventStore__Client__Streams__ReadReq__Options request_options;
 typedef EventStore__Client__Streams__ReadReq__Options__FilterOptions filter_request;
+
+struct wish;
 
 struct reading {
         struct kurrent *kurrent;
@@ -36,6 +44,8 @@ struct reading {
         bool is_start_moved;
         uint64_t first_revision;
         uint64_t last_revision;
+        struct store_wait wait;
+        struct wish *waiting; /* what will be begun; NULL: nothing waits */
 };
 
 /* What was asked for, checked. */
@@ -49,6 +59,9 @@ struct wish {
         uint64_t limit;
         struct filter *filter;
         uint64_t checkpoint_after;
+        bool wants_confirmation; /* of who leads */
+        bool has_after;          /* `after` must be visible */
+        uint64_t after;
 };
 
 /* ---- the end ---- */
@@ -57,6 +70,10 @@ static void close_sources(struct reading *r)
 {
         store_reader_close(&r->reader);
         subscription_close(&r->subscription);
+        store_wait_end(&r->wait);
+        if (r->waiting)
+                filter_free(&r->waiting->filter);
+        r->waiting = NULL;
 }
 
 static void refuse(struct reading *r, enum refusal_kind kind, const char *problem)
@@ -533,6 +550,95 @@ static void begin_subscription(struct reading *r, struct wish *w)
         pump(r);
 }
 
+/* ---- what must be visible first ---- */
+
+static void begin(struct reading *r, struct wish *w);
+
+/* The wait that ended was for the first of what is still wanted. */
+static void refuse_stale(struct reading *r, const struct wish *w, enum store_verdict verdict)
+{
+        struct refusal refusal = {.kind = REFUSAL_NOT_READY};
+
+        if (verdict != STORE_NOT_READY && w->wants_confirmation)
+                refusal.problem = "no majority of the voters confirmed in time who leads: read again";
+        if (verdict != STORE_NOT_READY && !w->wants_confirmation) {
+                refusal.kind = REFUSAL_NOT_HERE_YET;
+                refusal.position = w->after;
+        }
+        refusal_end_call(r->kurrent, r->call, &refusal);
+}
+
+static void on_visible(struct store_wait *wait, enum store_verdict verdict)
+{
+        struct reading *r = wait->arg;
+        struct gateway_request *call = r->call;
+        struct wish *w = r->waiting;
+
+        gateway_call_hold(call); /* it may end in here */
+        if (verdict != STORE_OK) {
+                refuse_stale(r, w, verdict);
+                close_sources(r);
+        } else {
+                r->waiting = NULL;
+                if (w->wants_confirmation)
+                        w->wants_confirmation = false;
+                else
+                        w->has_after = false;
+                begin(r, w);
+        }
+        gateway_call_release(call);
+}
+
+/* True: all of it is visible. */
+static bool is_visible(struct reading *r, struct wish *w)
+{
+        struct store *store = gateway_store(r->kurrent->gateway);
+        uint64_t until_us = os_turn_time(r->kurrent->os).monotonic_us + WAIT_US;
+
+        r->wait = (struct store_wait){.done = on_visible, .arg = r};
+        return (!w->wants_confirmation || store_wait_linearizable(store, &r->wait, until_us)) &&
+               (!w->has_after || store_wait_position(store, &r->wait, w->after, until_us));
+}
+
+static void begin(struct reading *r, struct wish *w)
+{
+        if (!is_visible(r, w)) {
+                r->waiting = arena_get(gateway_arena(r->call), sizeof(*w));
+                *r->waiting = *w;
+        } else if (w->is_subscription) {
+                begin_subscription(r, w);
+        } else {
+                begin_read(r, w);
+        }
+}
+
+/* False: refused. */
+static bool take_freshness(
+        const struct gateway_request *call, struct store *store, struct wish *w, struct refusal *ret)
+{
+        bool is_leading = store_is_leading(store);
+        struct bytes text;
+
+        if (!is_leading && call_requires_leader(call)) {
+                *ret = (struct refusal){.kind = REFUSAL_NOT_LEADER};
+                return false;
+        }
+        w->wants_confirmation = is_leading && !w->is_subscription;
+        w->has_after = gateway_header(call, "nilo-after", &text);
+        if (w->has_after && !bytes_to_number(text, &w->after)) {
+                *ret = refusal_invalid("nilo-after is no position");
+                return false;
+        }
+        /* Who has followed another node has seen a position that exists, though perhaps not yet here (G10).
+         * At the leader a position behind the end was never given. */
+        if (!w->has_after && !is_leading && w->is_subscription && !w->at.stream.size &&
+                w->at.from == FROM_NUMBER) {
+                w->has_after = true;
+                w->after = w->at.number;
+        }
+        return true;
+}
+
 static void on_message(void *arg, struct gateway_request *call, struct bytes message)
 {
         struct kurrent *k = arg;
@@ -543,7 +649,9 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
         struct wish wish = {.limit = UINT64_MAX};
         struct reading *r;
 
-        if (!request || !request->options || !take_wish(request->options, arena, &wish, &refusal)) {
+        if (!request || !request->options || !take_wish(request->options, arena, &wish, &refusal) ||
+                !take_freshness(call, gateway_store(k->gateway), &wish, &refusal)) {
+                filter_free(&wish.filter);
                 refusal_end_call(k, call, &refusal);
                 return;
         }
@@ -554,10 +662,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                 .limit = wish.at.stream.size ? UINT64_MAX : wish.limit};
         r->events.is_uuid_text = wish.is_uuid_text;
         gateway_call_set_state(call, r);
-        if (wish.is_subscription)
-                begin_subscription(r, &wish);
-        else
-                begin_read(r, &wish);
+        begin(r, &wish);
 }
 
 void read_method(struct kurrent *k, struct gateway_method *ret)

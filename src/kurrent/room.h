@@ -70,6 +70,7 @@ enum refusal_kind {
         REFUSAL_NOT_READY,
         REFUSAL_NOT_LEADER, /* nothing was done: the leader does it */
         REFUSAL_NO_LEADER,  /* the same, and none is known */
+        REFUSAL_NOT_HERE_YET, /* `position` is not visible on this node */
         REFUSAL_TIMEOUT,
         REFUSAL_CORRUPT,
         REFUSAL_FAULT,
@@ -86,6 +87,7 @@ struct refusal {
         struct event_id event;              /* REFUSAL_EVENT_TOO_LARGE */
         uint64_t size;
         uint64_t limit;
+        uint64_t position;
 };
 static inline struct refusal refusal_invalid(const char *problem)
 {
