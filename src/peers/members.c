@@ -200,6 +200,8 @@ void member_up(struct member *m, struct link *l)
         member_heard(m, time_us(p));
         if (!m->was_up)
                 peers_fact(p, FACT_node_discovered, m->node, "\"%s\" at %s", m->name, wire_address(l->wire));
+        if (m->is_failed)
+                peers_fact(p, FACT_node_recovered, m->node, "\"%s\" at %s", m->name, wire_address(l->wire));
         m->was_up = true;
         m->is_failed = false;
         peers_fact(p, FACT_peer_link_up, m->node, "%s with \"%s\" at %s", link_names[l->kind], m->name,
