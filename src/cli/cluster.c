@@ -240,6 +240,14 @@ static int show_dry_run(const json_t *answer)
         return cli_problem(CLI_CONFLICT, "the cluster would not allow it: %s", text_at(answer, "reason"));
 }
 
+static int show_json(const struct cli_line *line, char *text, const json_t *answer)
+{
+        cli_show_object(line, text);
+        if (!flag_at(answer, "dry_run") || flag_at(answer, "allowed"))
+                return CLI_OK;
+        return cli_problem(CLI_CONFLICT, "the cluster would not allow it: %s", text_at(answer, "reason"));
+}
+
 static int show_changes(const struct cli_line *line, const json_t *answer)
 {
         const json_t *step;
@@ -272,11 +280,11 @@ static int run(const struct cli_line *line, const char *method, const char *path
         if (a.client && (!takes_flag(line, "timeout") ||
                                 cli_number_of(line, "timeout", TIMEOUT_S_DEFAULT, &a.timeout_s)))
                 code = ask(&a);
-        if (!code && line->is_json) {
-                cli_show_object(line, a.answer);
-        } else if (!code) {
+        if (!code) {
                 answer = json_loads(a.answer, 0, NULL);
-                if (flag_at(answer, "dry_run"))
+                if (line->is_json)
+                        code = show_json(line, a.answer, answer);
+                else if (flag_at(answer, "dry_run"))
                         code = show_dry_run(answer);
                 else if (show)
                         code = show(line, answer);

@@ -4,22 +4,37 @@
 
 #include "membership/room.h"
 
-#define LOOK_US  ((uint64_t)3600 * 1000 * 1000)
-#define RETRY_US ((uint64_t)60 * 1000 * 1000)
+#define LOOK_US      ((uint64_t)3600 * 1000 * 1000)
+#define RETRY_US     ((uint64_t)60 * 1000 * 1000)
+#define AUTHORITY_US ((uint64_t)5 * 1000 * 1000)
+
+static void path_of(const struct membership *m, const char *file, struct buffer *ret)
+{
+        buffer_format(ret, "%s/%s", m->certificates, file);
+        buffer_add_u8(ret, 0);
+}
+
+/* 0, OS_NOT_FOUND or a fault. The caller wipes it. */
+static int read_key(const struct membership *m, struct buffer *ret)
+{
+        CLEANUP(buffer_fini) struct buffer path = {0};
+
+        path_of(m, "ca.key", &path);
+        return os_read_whole(m->os, (const char *)path.data, TLS_PEM_SIZE_MAX, ret);
+}
+
+static void wipe(struct buffer *b)
+{
+        if (b->data)
+                explicit_bzero(b->data, b->capacity);
+        buffer_fini(b);
+}
 
 bool certificates_has_authority(struct membership *m)
 {
-        CLEANUP(buffer_fini) struct buffer key = {0};
-        CLEANUP(buffer_fini) struct buffer path = {0};
-        int r;
+        CLEANUP(wipe) struct buffer key = {0};
 
-        if (!m->tls)
-                return false;
-        buffer_format(&path, "%s/ca.key", m->certificates);
-        buffer_add_u8(&path, 0);
-        r = os_read_whole(m->os, (const char *)path.data, TLS_PEM_SIZE_MAX, &key);
-        explicit_bzero(key.data, key.size);
-        return r == 0;
+        return m->tls && read_key(m, &key) == 0;
 }
 
 /* The names under which a node is reached: where it listens for nodes, as others know it, and this machine.
@@ -121,6 +136,59 @@ void sign_run(struct command *c)
                 c, json_pack("{ss#}", "certificate", (const char *)certificate.data, (int)certificate.size));
 }
 
+/* ---- the CA's key ---- */
+
+/* Every voter has it, so that the loss of one node does not end what needs it; voters have all that it guards
+ * anyway. It goes from node to node over links with TLS only. */
+static bool is_voter(const struct membership *m, uint64_t node_id)
+{
+        for (unsigned i = 0; i < m->configuration.count; i++)
+                if (m->configuration.servers[i].node_id == node_id)
+                        return m->configuration.servers[i].role == CLUSTER_VOTER;
+        return false;
+}
+
+void authority_run(struct command *c)
+{
+        CLEANUP(wipe) struct buffer key = {0};
+
+        if (!c->m->tls || !is_voter(c->m, c->from_node)) {
+                command_refuse(c, 403, "denied", "Only voters have the CA's key", NULL,
+                        "node %llu is no voter", (unsigned long long)c->from_node);
+                return;
+        }
+        if (read_key(c->m, &key)) {
+                command_refuse(c, 500, "failed", "It failed", NULL, "the CA's key cannot be read");
+                return;
+        }
+        command_end_ok(c, json_pack("{ss#}", "key", (const char *)key.data, (int)key.size));
+}
+
+static void on_authority(struct command *c, json_t *answer)
+{
+        struct membership *m = c->m;
+        const char *key = json_string_value(json_object_get(json_object_get(answer, "body"), "key"));
+        CLEANUP(buffer_fini) struct buffer path = {0};
+
+        if (!key || m->is_closing)
+                return; /* it is asked for again */
+        path_of(m, "ca.key", &path);
+        if (os_replace_whole(m->os, (const char *)path.data, bytes_of_string(key)) == 0)
+                m->has_authority = true;
+}
+
+static void look_for_authority(struct membership *m)
+{
+        uint64_t now = os_monotonic_us(m->os);
+
+        if (m->has_authority || !is_voter(m, m->identity.node_id) || m->is_stopping ||
+                (m->asked_authority_us && now - m->asked_authority_us < AUTHORITY_US))
+                return;
+        m->asked_authority_us = now;
+        command_run(command_begin(
+                m, json_pack("{ss}", "do", "authority"), now + AUTHORITY_US / 2, on_authority, NULL));
+}
+
 /* ---- renewing ---- */
 
 static void reload(struct membership *m)
@@ -149,8 +217,7 @@ static void on_renewed(void *arg, const char *said, struct bytes certificate)
                 membership_fact(m, FACT_certificate_problem, m->identity.node_id, "%s", said);
                 return;
         }
-        buffer_format(&path, "%s/ca.pem", m->certificates);
-        buffer_add_u8(&path, 0);
+        path_of(m, "ca.pem", &path);
         r = os_read_whole(m->os, (const char *)path.data, TLS_PEM_SIZE_MAX, &ca);
         if (!r)
                 r = tls_certificate_install(m->os, m->certificates, buffer_bytes(&ca), certificate, &problem);
@@ -191,6 +258,8 @@ void certificates_tick(struct membership *m)
         struct tls_certificate_info info;
         struct tls_problem problem;
 
+        if (m->tls)
+                look_for_authority(m);
         if (!m->tls || m->is_renewing ||
                 (m->looked_at_certificate_us && now - m->looked_at_certificate_us < m->look_again_us))
                 return;

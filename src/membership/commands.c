@@ -10,7 +10,12 @@
 
 #include "membership/room.h"
 
-enum { RETRY_US = 200 * 1000, ANSWER_GRACE_US = 1000 * 1000, NUMBER_SIZE = 8 };
+enum {
+        RETRY_US = 200 * 1000,
+        ANSWER_GRACE_US = 1000 * 1000,
+        ASK_TIMEOUT_US = 10 * 1000 * 1000,
+        NUMBER_SIZE = 8
+};
 
 enum command_place { PLACE_HERE, PLACE_LEADER, PLACE_AUTHORITY };
 enum command_source { FROM_CLIENT = 1, FROM_NODE = 2, FROM_ASK = 4 };
@@ -35,6 +40,7 @@ static const struct command_description {
         {"replace", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
         {"grow", PLACE_LEADER, FROM_CLIENT | FROM_NODE, grow_run},
         {"sign", PLACE_AUTHORITY, FROM_NODE, sign_run},
+        {"authority", PLACE_AUTHORITY, FROM_NODE, authority_run},
 };
 
 static const struct command_description *describe(const struct command *c, unsigned source)
@@ -419,7 +425,7 @@ void commands_on_ask(void *arg, uint64_t ask, const char *address, const struct 
 
         (void)address;
         c->ask = ask;
-        c->deadline_us = os_monotonic_us(m->os) + COMMAND_TIMEOUT_US - 5 * 1000 * 1000;
+        c->deadline_us = os_monotonic_us(m->os) + ASK_TIMEOUT_US;
         if (identity)
                 c->proved = *identity;
         if (m->command_count > MEMBERSHIP_COMMANDS_MAX)

@@ -8,7 +8,8 @@
 #include "membership/room.h"
 
 enum { PAUSE_US = 500 * 1000, ASK_US = 20 * 1000 * 1000 };
-#define PATIENCE_US ((uint64_t)60 * 1000 * 1000)
+/* Whoever started it may want to know soon that an address is wrong, and can start it again. */
+#define PATIENCE_US ((uint64_t)20 * 1000 * 1000)
 
 struct join {
         struct membership *m;
@@ -145,8 +146,12 @@ static void try_next(struct join *j, const char *problem)
         struct membership *m = j->m;
         uint64_t waited_us = os_monotonic_us(m->os) - j->begun_us;
 
-        snprintf(j->problem, sizeof j->problem, "%s: %.400s", j->seeds[j->at], problem);
-        membership_fact(m, FACT_join_waits, 0, "%s", j->problem);
+        char said[WHY_SIZE_MAX];
+
+        snprintf(said, sizeof said, "%s: %.200s", j->seeds[j->at], problem);
+        if (strcmp(said, j->problem) != 0)
+                membership_fact(m, FACT_join_waits, 0, "%s", said);
+        memcpy(j->problem, said, sizeof said);
         j->at = (j->at + 1) % j->seed_count;
         if (waited_us > PATIENCE_US) {
                 char text[WHY_SIZE_MAX];

@@ -203,7 +203,7 @@ struct command_state *command_state(struct command *c); /* made at the first cal
 typedef void command_handler(struct command *c);
 command_handler init_run;                                        /* membership.c */
 command_handler tokens_run, token_run, revoke_run, join_run;     /* admission.c */
-command_handler sign_run;                                        /* certificates.c */
+command_handler sign_run, authority_run;                         /* certificates.c */
 command_handler changes_run;                                     /* changes.c */
 command_handler grow_run;                                        /* grow.c */
 void grow_tick(struct membership *m);
@@ -271,6 +271,7 @@ struct membership {
         struct os_timer tick;
         uint64_t looked_at_certificate_us;
         uint64_t look_again_us;
+        uint64_t asked_authority_us;
         uint64_t certificate_until_us;
         bool is_renewing;
         bool has_authority;
