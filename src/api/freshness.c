@@ -136,13 +136,19 @@ static void on_done(struct store_wait *wait, enum store_verdict verdict)
         go_on(c);
 }
 
+/* True: all of it is visible. */
+static bool is_visible(struct call *c)
+{
+        c->wait = (struct store_wait){.done = on_done, .arg = c};
+        if (c->wants_confirmation && !store_wait_linearizable(c->store, &c->wait, c->wait_until_us))
+                return false;
+        c->wants_confirmation = false;
+        return !c->has_after || store_wait_position(c->store, &c->wait, c->after, c->wait_until_us);
+}
+
 static void go_on(struct call *c)
 {
-        uint64_t deadline_us = c->wait_until_us;
-
-        c->wait = (struct store_wait){.done = on_done, .arg = c};
-        if ((c->wants_confirmation && !store_wait_linearizable(c->store, &c->wait, deadline_us)) ||
-                (c->has_after && !store_wait_position(c->store, &c->wait, c->after, deadline_us))) {
+        if (!is_visible(c)) {
                 gateway_on_gone(c->request, on_gone, c);
                 return;
         }

@@ -22,7 +22,10 @@ enum {
            many. */
         MARKS_OF_TURN_MAX = 16,
         HIDDEN_OF_TURN_MAX = 1000, /* events passed over: others get their turn */
-        WAIT_US = 5 * 1000 * 1000, /* for what a read must see */
+        /* For what a read must see. Who leads is clear after a second or two, or the client had better look
+           elsewhere. */
+        CONFIRM_US = 3 * 1000 * 1000,
+        WAIT_US = 5 * 1000 * 1000,
 };
 
 typedef EventStore__Client__Streams__ReadReq__Options request_options;
@@ -62,6 +65,7 @@ struct wish {
         bool wants_confirmation; /* of who leads */
         bool has_after;          /* `after` must be visible */
         uint64_t after;
+        uint64_t wait_until_us;
 };
 
 /* ---- the end ---- */
@@ -593,11 +597,12 @@ static void on_visible(struct store_wait *wait, enum store_verdict verdict)
 static bool is_visible(struct reading *r, struct wish *w)
 {
         struct store *store = gateway_store(r->kurrent->gateway);
-        uint64_t until_us = os_turn_time(r->kurrent->os).monotonic_us + WAIT_US;
 
         r->wait = (struct store_wait){.done = on_visible, .arg = r};
-        return (!w->wants_confirmation || store_wait_linearizable(store, &r->wait, until_us)) &&
-               (!w->has_after || store_wait_position(store, &r->wait, w->after, until_us));
+        if (w->wants_confirmation && !store_wait_linearizable(store, &r->wait, w->wait_until_us))
+                return false;
+        w->wants_confirmation = false;
+        return !w->has_after || store_wait_position(store, &r->wait, w->after, w->wait_until_us);
 }
 
 static void begin(struct reading *r, struct wish *w)
@@ -614,9 +619,9 @@ static void begin(struct reading *r, struct wish *w)
 
 /* False: refused. */
 static bool take_freshness(
-        const struct gateway_request *call, struct store *store, struct wish *w, struct refusal *ret)
+        struct kurrent *k, const struct gateway_request *call, struct wish *w, struct refusal *ret)
 {
-        bool is_leading = store_is_leading(store);
+        bool is_leading = store_is_leading(gateway_store(k->gateway));
         struct bytes text;
 
         if (!is_leading && call_requires_leader(call)) {
@@ -636,6 +641,7 @@ static bool take_freshness(
                 w->has_after = true;
                 w->after = w->at.number;
         }
+        w->wait_until_us = os_turn_time(k->os).monotonic_us + (w->has_after ? WAIT_US : CONFIRM_US);
         return true;
 }
 
@@ -650,7 +656,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
         struct reading *r;
 
         if (!request || !request->options || !take_wish(request->options, arena, &wish, &refusal) ||
-                !take_freshness(call, gateway_store(k->gateway), &wish, &refusal)) {
+                !take_freshness(k, call, &wish, &refusal)) {
                 filter_free(&wish.filter);
                 refusal_end_call(k, call, &refusal);
                 return;
