@@ -19,6 +19,10 @@ static_assert(RAFT_VERSION_NUMBER == CLUSTER_ENGINE_VERSION, "the header is of e
 enum {
         ELECTION_TIMEOUT_MS_DEFAULT = 500,
         HEARTBEAT_MS = 100,
+        /* Who was told to install, missed it, and was overtaken by another seal answers in a way that the
+         * library takes for stale, until this passes. To tell again costs a small message, which is dropped
+         * where an installation is under way. */
+        INSTALL_AGAIN_MS = 1000,
         IN_FLIGHT_MAX_DEFAULT = 4096,
         MESSAGES_AT_FIRST = 32,
 };
@@ -67,6 +71,7 @@ int cluster_raft_new(const struct cluster_options *options, struct cluster_raft 
         raft_set_election_timeout(&c->raft,
                 options->election_timeout_ms ? options->election_timeout_ms : ELECTION_TIMEOUT_MS_DEFAULT);
         raft_set_heartbeat_timeout(&c->raft, HEARTBEAT_MS);
+        raft_set_install_snapshot_timeout(&c->raft, INSTALL_AGAIN_MS);
         raft_set_pre_vote(&c->raft, true);
         raft_set_max_inflight_entries(
                 &c->raft, options->in_flight_max ? options->in_flight_max : IN_FLIGHT_MAX_DEFAULT);

@@ -62,6 +62,24 @@ static void promote_at_once(struct world *w, struct node *n, uint64_t id)
         carry_out(w, n, r, &u);
 }
 
+/* Mostly what can be done with the node as it is; now and then what cannot. */
+static unsigned choose(struct world *w, const struct node *n, uint64_t id)
+{
+        struct cluster_configuration in_use;
+        uint64_t at;
+        bool is_committed;
+
+        cluster_raft_configuration(n->raft, &in_use, &at, &is_committed);
+        for (unsigned i = 0; i < in_use.count && !world_chance(w, 100); i++) {
+                if (in_use.servers[i].node_id != id)
+                        continue;
+                if (in_use.servers[i].role == CLUSTER_STANDBY)
+                        return world_chance(w, 700) ? 3 : 2;
+                return 1 + (unsigned)world_random(w, 2);
+        }
+        return (unsigned)world_random(w, 4) * world_chance(w, 200);
+}
+
 static void change(struct world *w, struct node *n, uint64_t id)
 {
         char address[16] = "node0:1";
@@ -69,7 +87,7 @@ static void change(struct world *w, struct node *n, uint64_t id)
         int r;
 
         address[4] = (char)('0' + id);
-        switch (world_random(w, 5)) {
+        switch (choose(w, n, id)) {
         case 0:
                 r = cluster_raft_add(n->raft, node_clock(w, n), id, address, &u);
                 break;

@@ -9,7 +9,7 @@ enum {
         FETCH_ENTRIES_MAX = 32,
         READ_EVERY = 150,
         CRASH_INSIDE_PER_MILLION = 300,
-        CRASH_AT_VOTE_PER_MILLION = 30000
+        CRASH_AT_CHANGE_PER_MILLION = 10000
 };
 
 /* A node's own clock runs a little fast or slow. */
@@ -40,7 +40,7 @@ void node_step_begins(struct world *w, struct node *n)
         oracle_steps(w, n, false);
         for (unsigned i = 0; i < w->node_count; i++)
                 longest = MAX(longest, w->nodes[i].log.count);
-        poison_stack(w->poison++ % 4 ? longest : w->poison % 1000);
+        poison_stack(longest - w->poison++ % 4);
 }
 
 /* ---- disk ---- */
@@ -79,7 +79,10 @@ void node_write(struct world *w, struct node *n, uint64_t first, const struct en
                 n->write_count--;
                 return;
         }
-        if (world_chance(w, w->rates.stall))
+        /* What waits behind another write goes to the disk with it, nearly. */
+        if (n->write_count > 1)
+                takes /= 8;
+        else if (world_chance(w, w->rates.stall))
                 takes += world_random(w, w->rates.stall_us);
         n->disk_free_at = MAX(n->disk_free_at, w->now) + takes;
         *write = (struct write){.first = first, .count = count, .at = n->disk_free_at};
@@ -235,11 +238,15 @@ static void begin_install(struct world *w, struct node *n, const struct cluster_
         node_fetch(w, n, cluster_raft_leader(n->raft));
 }
 
-/* Now and then the power goes in the middle of an update; more often where a vote has just been given. */
+/* Now and then the power goes in the middle of an update; more often where a vote or a change has just been
+ * made. */
 static bool is_cut_off(struct world *w, struct node *n, const struct cluster_update *u)
 {
-        uint64_t per_million = u->has_term_or_vote ? CRASH_AT_VOTE_PER_MILLION : CRASH_INSIDE_PER_MILLION;
+        bool has_change = u->entry_count == 1 && n->change_index == u->first_index;
+        uint64_t per_million = CRASH_INSIDE_PER_MILLION;
 
+        if (u->has_term_or_vote || has_change)
+                per_million = CRASH_AT_CHANGE_PER_MILLION;
         if (w->is_healed || !w->rates.crash_every_us || world_random(w, 1000000) >= per_million)
                 return false;
         world_crash(w, n);
@@ -266,7 +273,7 @@ static bool carry_out_part(struct world *w, struct node *n, const struct cluster
         if (is_cut_off(w, n, u))
                 return false;
         send_messages(w, n, u);
-        if (u->has_term_or_vote && is_cut_off(w, n, u))
+        if (is_cut_off(w, n, u))
                 return false;
         if (u->has_state) {
                 world_say(w, "n%llu %s in term %llu, leader %llu", (unsigned long long)n->id,

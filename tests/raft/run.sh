@@ -30,7 +30,7 @@ else
 fi
 
 # schedule:guards:budget
-for off in harsh:0,1:50 harsh:1:800 sole:2:50 harsh:3:50 harsh:4:4000 harsh:5:50 harsh:6:6000 base:8:4000; do
+for off in harsh:0,1:50 harsh:1:1500 sole:2:50 harsh:3:50 harsh:5:50 harsh:6:3000 base:8:4000; do
         guards=${off#*:}
         "$sim" --schedule "${off%%:*}" --guard-off "${guards%:*}" --seeds "${off##*:}" --until-killed --quiet
         verdict 1 $?

@@ -327,16 +327,15 @@ static void draw_rates(struct world *w)
                 .duplicate = rate(w, 80),
                 .slow = rate(w, 150),
                 .old = world_chance(w, is_harsh ? 1000 : 333) ? 5 + world_random(w, 60) : 0,
-                .old_us = 6 * SECOND,
+                .old_us = world_chance(w, 500) ? 6 * SECOND : 1500 * MS,
                 .crash_every_us = every(w, 600 * MS, 5 * SECOND),
                 .cut_every_us = every(w, 800 * MS, 5 * SECOND),
                 .pause_every_us = every(w, 1 * SECOND, 8 * SECOND),
                 .stall = rate(w, w->schedule == STALLS ? 8 : 60),
                 .stall_us = w->schedule == STALLS ? 4 * SECOND : 400 * MS,
                 .write_us = 200 + world_random(w, 5 * MS),
-                .client_us = world_chance(w, w->schedule == STALLS ? 0 : 200)
-                                     ? 5 * MS + world_random(w, 15 * MS)
-                                     : 30 * MS + world_random(w, 120 * MS),
+                .client_us = world_chance(w, 200) ? 5 * MS + world_random(w, 15 * MS)
+                                                  : 30 * MS + world_random(w, 120 * MS),
                 .pushes_commit = world_chance(w, 600),
                 .reads = true,
         };
@@ -353,8 +352,12 @@ static void draw_rates(struct world *w)
         }
         if (has_seals)
                 r->seal_every_us = every(w, 200 * MS, 2 * SECOND);
+        if (w->schedule == HARSH) {
+                r->seal_every_us = 100 * MS + world_random(w, 600 * MS);
+                r->transfer_every_us = 100 * MS + world_random(w, 500 * MS);
+        }
         if (is_harsh)
-                r->crash_every_us = 300 * MS + world_random(w, SECOND);
+                r->crash_every_us = 500 * MS + world_random(w, 2 * SECOND);
         w->trailing = 1 + (uint32_t)world_random(w, 30);
         /* A small window carries about its entries per write of the follower's disk: not what busy clients
          * write. */

@@ -643,6 +643,37 @@ TEST(RG18, one_entry_alone_is_never_sealed)
         assert_true(is_anything_sent_to_an_empty_member(ALL_ON));
 }
 
+/* A member that missed an installation, and whose leader has sealed more since, is told again soon. */
+TEST(install, is_told_again_when_a_newer_seal_overtook_it)
+{
+        struct hearing h = {0};
+        struct cluster_update u;
+        uint64_t told = 0;
+
+        begin(&h, ALL_ON, 1);
+        h.n->raft->trailing = 1;
+        become_leader(&h);
+        peer_submit(&h.peers, h.n, 20);
+        hear_result(&h, 2, 0, 22);
+        assert_int_equal(
+                cluster_raft_sealed(h.n->raft, h.peers.now_us, 10, 2, buffer_bytes(&h.three), 1, &u), 0);
+        hear_result(&h, 3, 1, 0);
+        for (unsigned i = 0; i < 40; i++) {
+                peers_wait(&h.peers, 50);
+                hear_result(&h, 2, 0, 22);
+                if (h.peers.last_to[3].type == CLUSTER_INSTALL &&
+                        h.peers.last_to[3].install.last_index > told) {
+                        told = h.peers.last_to[3].install.last_index;
+                        assert_int_equal(cluster_raft_sealed(h.n->raft, h.peers.now_us, told + 5, 2,
+                                                 buffer_bytes(&h.three), 1, &u),
+                                0);
+                }
+                hear_result(&h, 3, cluster_raft_last_index(h.n->raft), 0);
+        }
+        assert_true(told > 10); /* not only of the first seal */
+        end(&h);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -668,6 +699,7 @@ int main(void)
                 TEST_ROW(RG11, who_does_not_vote_has_no_timer),
                 TEST_ROW(F13, a_transfer_to_who_lags_stops_all_writes),
                 TEST_ROW(RG12, a_transfer_waits_for_who_lags),
+                TEST_ROW(install, is_told_again_when_a_newer_seal_overtook_it),
                 TEST_ROW(F15, who_has_nothing_gets_nothing_from_a_seal_of_one_entry),
                 TEST_ROW(RG18, one_entry_alone_is_never_sealed),
                 TEST_ROW(RG13, messages_that_make_no_sense_are_refused),
