@@ -24,7 +24,7 @@ enum {
         HIDDEN_OF_TURN_MAX = 1000, /* events passed over: others get their turn */
         /* For what a read must see. Who leads is clear after a second or two, or the client had better look
            elsewhere. */
-        CONFIRM_US = 3 * 1000 * 1000,
+        CONFIRM_US = 2 * 1000 * 1000,
         WAIT_US = 5 * 1000 * 1000,
 };
 

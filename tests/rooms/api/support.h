@@ -19,6 +19,7 @@
 #include "api/api.h"
 #include "base/memory.h"
 #include "test.h"
+#include "three.h"
 
 enum { REPLY_TIMEOUT_S = 8 };
 
@@ -30,6 +31,8 @@ struct server_options {
         unsigned subscriptions_max;
         enum store_sync sync;
         bool is_never_ready; /* the gateway listens, the store never opens */
+        enum seat seat;      /* alone, or among three nodes, then without durable subscriptions */
+        struct membership *membership; /* what the routes are told; NULL: nothing */
 };
 
 struct server {
@@ -46,6 +49,7 @@ struct server {
         struct emitter *emitter;
         struct gateway *gateway;
         struct api *api;
+        struct three three;
 };
 
 static inline void on_store_closed(void *arg)
@@ -56,6 +60,11 @@ static inline void on_store_closed(void *arg)
         os_stop(s->os);
 }
 
+static inline void on_three_closed(void *arg)
+{
+        os_stop(((struct server *)arg)->os);
+}
+
 static inline void on_gateway_closed(void *arg)
 {
         struct server *s = arg;
@@ -63,7 +72,9 @@ static inline void on_gateway_closed(void *arg)
         api_close(&s->api);
         emitter_free(&s->emitter);
         notification_free(&s->notification);
-        if (s->store)
+        if (s->options.seat)
+                three_close(&s->three, on_three_closed);
+        else if (s->store)
                 store_close(&s->store, on_store_closed, s);
         else
                 on_store_closed(s);
@@ -111,6 +122,18 @@ static inline void on_store_open(void *arg, int result, const char *problem)
                 abort();
         gateway_serve(s->gateway, s->store, s->notification);
         api_serve(s->api, s->emitter);
+        sem_post(&s->is_up);
+}
+
+static inline void on_three_up(void *arg)
+{
+        struct server *s = arg;
+        struct notification_options options = {.os = s->os, .control = s->control};
+
+        s->store = options.store = three_seat(&s->three, s->options.seat)->store;
+        if (notification_open(&options, &s->notification))
+                abort();
+        gateway_serve(s->gateway, s->store, s->notification);
         sem_post(&s->is_up);
 }
 
@@ -162,8 +185,12 @@ static inline void *server_thread(void *arg)
         s->port = gateway_port(s->gateway);
         api = (struct api_options){.os = s->os, .control = s->control, .gateway = s->gateway};
         api_open(&api, &s->api);
+        if (s->options.membership)
+                api_join(s->api, s->options.membership);
         if (s->options.is_never_ready)
                 sem_post(&s->is_up);
+        else if (s->options.seat)
+                three_open(&s->three, s->os, s->control, on_three_up, s);
         else
                 open_store(s);
         if (os_run(s->os))

@@ -193,4 +193,58 @@ static inline int forget(void **state)
 
 #define ROW(noun, story) cmocka_unit_test_teardown(test_##noun##_##story, forget)
 
+/* ---- Read ---- */
+
+typedef EventStore__Client__Streams__ReadReq__Options read_options;
+typedef EventStore__Client__Streams__ReadResp read_resp;
+
+/* From the start; NULL: of all streams; count 0: a subscription. */
+static inline read_options *read_of(const char *stream, uint64_t count)
+{
+        read_options *o = MESSAGE(streams__read_req__options);
+
+        if (stream) {
+                o->stream_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_STREAM;
+                o->stream = MESSAGE(streams__read_req__options__stream_options);
+                o->stream->stream_identifier = stream_of(stream);
+                o->stream->revision_option_case =
+                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_START;
+                o->stream->start = &empty;
+        } else {
+                o->stream_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_ALL;
+                o->all = MESSAGE(streams__read_req__options__all_options);
+                o->all->all_option_case =
+                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_START;
+                o->all->start = &empty;
+        }
+        if (count) {
+                o->count_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_COUNT;
+                o->count = count;
+        } else {
+                o->count_option_case =
+                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_SUBSCRIPTION;
+                o->subscription = MESSAGE(streams__read_req__options__subscription_options);
+        }
+        o->uuid_option = MESSAGE(streams__read_req__options__uuidoption);
+        o->uuid_option->content_case =
+                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__UUIDOPTION__CONTENT_STRING;
+        o->uuid_option->string = &empty;
+        return o;
+}
+
+static inline void begin_read_with(struct rpc *r, struct client *c, read_options *o, const char *header, const char *value)
+{
+        EventStore__Client__Streams__ReadReq *m = MESSAGE(streams__read_req);
+
+        m->options = o;
+        rpc_open_with(r, c, STREAMS "Read", header, value);
+        r->has_no_more = true;
+        send_message(r, m);
+}
+
+static inline void begin_read(struct rpc *r, struct client *c, read_options *o)
+{
+        begin_read_with(r, c, o, "", "");
+}
+
 #endif

@@ -4,8 +4,6 @@
 #include "kurrent/server_features.pb-c.h"
 #include "messages.h"
 
-typedef EventStore__Client__Streams__ReadReq__Options read_options;
-typedef EventStore__Client__Streams__ReadResp read_resp;
 typedef EventStore__Client__Streams__BatchAppendReq batch_req;
 typedef EventStore__Client__Streams__BatchAppendResp batch_resp;
 
@@ -339,39 +337,6 @@ TEST(batch_append, what_cannot_be_answered_ends_the_call)
 
 /* ---- Read ---- */
 
-static read_options *read_of(const char *stream, uint64_t count)
-{
-        read_options *o = MESSAGE(streams__read_req__options);
-
-        if (stream) {
-                o->stream_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_STREAM;
-                o->stream = MESSAGE(streams__read_req__options__stream_options);
-                o->stream->stream_identifier = stream_of(stream);
-                o->stream->revision_option_case =
-                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTIONS__REVISION_OPTION_START;
-                o->stream->start = &empty;
-        } else {
-                o->stream_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__STREAM_OPTION_ALL;
-                o->all = MESSAGE(streams__read_req__options__all_options);
-                o->all->all_option_case =
-                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__ALL_OPTIONS__ALL_OPTION_START;
-                o->all->start = &empty;
-        }
-        if (count) {
-                o->count_option_case = EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_COUNT;
-                o->count = count;
-        } else {
-                o->count_option_case =
-                        EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__COUNT_OPTION_SUBSCRIPTION;
-                o->subscription = MESSAGE(streams__read_req__options__subscription_options);
-        }
-        o->uuid_option = MESSAGE(streams__read_req__options__uuidoption);
-        o->uuid_option->content_case =
-                EVENT_STORE__CLIENT__STREAMS__READ_REQ__OPTIONS__UUIDOPTION__CONTENT_STRING;
-        o->uuid_option->string = &empty;
-        return o;
-}
-
 static EventStore__Client__Streams__ReadReq__Options__FilterOptions *with_filter(
         read_options *o, const char *prefix)
 {
@@ -388,16 +353,6 @@ static EventStore__Client__Streams__ReadReq__Options__FilterOptions *with_filter
         o->filter->count = &empty;
         o->filter->checkpointintervalmultiplier = 1;
         return o->filter;
-}
-
-static void begin_read(struct rpc *r, struct client *c, read_options *o)
-{
-        EventStore__Client__Streams__ReadReq *m = MESSAGE(streams__read_req);
-
-        m->options = o;
-        rpc_open(r, c, STREAMS "Read");
-        send_message(r, m);
-        rpc_half_close(r);
 }
 
 static void set_compatible(read_options *o)
@@ -774,7 +729,7 @@ TEST(read, a_subscription_says_who_reads)
         world_open(&w);
         client_open(&c, w.port);
         m->options = read_of("r-1", 0);
-        rpc_open_named(&r, &c, STREAMS "Read", "billing");
+        rpc_open_with(&r, &c, STREAMS "Read", "connection-name", "billing");
         send_message(&r, m);
         rpc_half_close(&r);
         rpc_wait(&r, 2);

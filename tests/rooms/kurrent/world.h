@@ -18,11 +18,14 @@
 #include "base/memory.h"
 #include "kurrent/kurrent.h"
 #include "test.h"
+#include "three.h"
 
 /* ---- the server ---- */
 
 struct world {
         bool is_never_ready; /* the store does not open */
+        enum seat seat;      /* alone, or among three nodes, then without persistent subscriptions */
+        struct membership *membership; /* what the methods are told; NULL: nothing */
         uint16_t port;
         pthread_t thread;
         sem_t is_up;
@@ -35,6 +38,7 @@ struct world {
         struct notification *notification;
         struct emitter *emitter;
         struct kurrent *kurrent;
+        struct three three;
 };
 
 static void world_on_serving(void *arg)
@@ -77,6 +81,18 @@ static void world_open_store(struct world *w)
                 abort();
 }
 
+static void world_on_three_up(void *arg)
+{
+        struct world *w = arg;
+        struct notification_options options = {.os = w->os, .control = w->control};
+
+        w->store = options.store = three_seat(&w->three, w->seat)->store;
+        if (notification_open(&options, &w->notification))
+                abort();
+        gateway_serve(w->gateway, w->store, w->notification);
+        sem_post(&w->is_up);
+}
+
 static void *world_run(void *arg)
 {
         struct world *w = arg;
@@ -97,8 +113,12 @@ static void *world_run(void *arg)
         w->port = gateway_port(w->gateway);
         kurrent.gateway = w->gateway;
         kurrent_open(&kurrent, &w->kurrent);
+        if (w->membership)
+                kurrent_join(w->kurrent, w->membership);
         if (w->is_never_ready)
                 sem_post(&w->is_up);
+        else if (w->seat)
+                three_open(&w->three, w->os, w->control, world_on_three_up, w);
         else
                 world_open_store(w);
         if (os_run(w->os))
@@ -124,6 +144,11 @@ static void world_on_store_closed(void *arg)
         os_stop(w->os);
 }
 
+static void world_on_three_closed(void *arg)
+{
+        os_stop(((struct world *)arg)->os);
+}
+
 static void world_on_gateway_closed(void *arg)
 {
         struct world *w = arg;
@@ -131,7 +156,9 @@ static void world_on_gateway_closed(void *arg)
         kurrent_close(&w->kurrent);
         emitter_free(&w->emitter);
         notification_free(&w->notification);
-        if (w->store)
+        if (w->seat)
+                three_close(&w->three, world_on_three_closed);
+        else if (w->store)
                 store_close(&w->store, world_on_store_closed, w);
         else
                 os_stop(w->os);
@@ -165,7 +192,7 @@ static inline void world_close(struct world *w)
 
 /* ---- the client ---- */
 
-enum { ANSWERS_MAX = 4096, TRAILERS_MAX = 16, CALL_WAIT_MS = 5000 };
+enum { ANSWERS_MAX = 4096, TRAILERS_MAX = 16, CALL_WAIT_MS = 9000 };
 
 struct client {
         int fd;
@@ -337,7 +364,8 @@ static ssize_t rpc_read(nghttp2_session *session, int32_t stream, uint8_t *data,
                 (uint8_t *)(uintptr_t)(name), (uint8_t *)(uintptr_t)(value), strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE     \
         }
 
-static inline void rpc_open_named(struct rpc *r, struct client *c, const char *path, const char *name)
+/* With one more header, if its name is not empty. */
+static inline void rpc_open_with(struct rpc *r, struct client *c, const char *path, const char *name, const char *value)
 {
         const nghttp2_nv fields[] = {
                 FIELD(":method", "POST"),
@@ -346,7 +374,7 @@ static inline void rpc_open_named(struct rpc *r, struct client *c, const char *p
                 FIELD(":authority", "localhost"),
                 FIELD("content-type", "application/grpc"),
                 FIELD("te", "trailers"),
-                FIELD("connection-name", name),
+                FIELD(name, value),
         };
         nghttp2_data_provider provider = {.source.ptr = r, .read_callback = rpc_read};
 
@@ -359,7 +387,7 @@ static inline void rpc_open_named(struct rpc *r, struct client *c, const char *p
 
 static inline void rpc_open(struct rpc *r, struct client *c, const char *path)
 {
-        rpc_open_named(r, c, path, "");
+        rpc_open_with(r, c, path, "", "");
 }
 
 static inline void rpc_send(struct rpc *r, struct bytes message)
