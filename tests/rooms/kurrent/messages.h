@@ -196,7 +196,6 @@ static inline int forget(void **state)
 /* ---- Read ---- */
 
 typedef EventStore__Client__Streams__ReadReq__Options read_options;
-typedef EventStore__Client__Streams__ReadResp read_resp;
 
 /* From the start; NULL: of all streams; count 0: a subscription. */
 static inline read_options *read_of(const char *stream, uint64_t count)

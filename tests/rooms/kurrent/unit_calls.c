@@ -4,6 +4,7 @@
 #include "kurrent/server_features.pb-c.h"
 #include "messages.h"
 
+typedef EventStore__Client__Streams__ReadResp read_resp;
 typedef EventStore__Client__Streams__BatchAppendReq batch_req;
 typedef EventStore__Client__Streams__BatchAppendResp batch_resp;
 
