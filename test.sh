@@ -68,6 +68,7 @@ suite interop        400 tests/interop/run.sh
 suite cli            240 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
+suite cluster        240 tests/cluster/run.sh
 suite orderly        180 tests/crash/run.sh orderly --cycles 100
 # ---- end of the table ----
 
