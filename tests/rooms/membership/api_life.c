@@ -1,0 +1,262 @@
+/* Clusters of whole nodes in a simulated world, in good order: how they begin, grow, change and stop. */
+#include "world.h"
+
+static void life_of_three(bool is_insecure, uint64_t seed)
+{
+        struct world w;
+        struct membership_summary summary;
+
+        world_begin(&w, seed, is_insecure);
+        world_three(&w);
+        membership_summary(w.nodes[1].membership, &summary);
+        assert_int_equal(summary.voters, 3);
+        assert_int_equal(summary.voters_reachable, 3);
+        assert_true(summary.has_quorum);
+        world_end(&w);
+}
+
+TEST(life, one_node_becomes_three_without_tls)
+{
+        for (uint64_t seed = 1; seed <= 5; seed++)
+                life_of_three(true, seed);
+}
+
+TEST(life, one_node_becomes_three_with_tls)
+{
+        for (uint64_t seed = 1; seed <= 2; seed++)
+                life_of_three(false, seed);
+}
+
+/* `init --voters 3` needs no further command. */
+TEST(life, it_grows_by_itself_when_it_was_told_to)
+{
+        struct world w;
+        char token[TLS_TOKEN_TEXT_SIZE];
+
+        world_begin(&w, 7, true);
+        node_start(world_add(&w));
+        EXPECT_WITHIN(10, node_is_open, &w, 1);
+        ask_done(&w.nodes[0], "{\"do\":\"init\",\"voters\":3}");
+        make_token(&w.nodes[0], 2, token);
+        world_join(&w, token);
+        world_run(&w, 3 * SECOND);
+        assert_true(has_voters(&w, 1));
+        world_join(&w, token);
+        EXPECT_WITHIN(20, has_voters, &w, 3);
+        world_end(&w);
+}
+
+/* No flag says who they are. */
+TEST(life, members_restart_as_what_they_were)
+{
+        struct world w;
+        unsigned i;
+
+        world_begin(&w, 8, true);
+        world_three(&w);
+        for (i = 0; i < 3; i++)
+                node_stop(&w.nodes[i]);
+        for (i = 0; i < 3; i++) {
+                w.nodes[i].seeds[0] = w.nodes[i].token[0] = 0;
+                node_start(&w.nodes[i]);
+        }
+        EXPECT_WITHIN(20, all_see_members, &w, 3);
+        assert_true(has_voters(&w, 3));
+        world_end(&w);
+}
+
+TEST(life, what_a_token_does_not_allow_is_refused)
+{
+        struct world w;
+        struct node *late;
+        char token[TLS_TOKEN_TEXT_SIZE];
+        unsigned in = 0;
+
+        world_begin(&w, 9, true);
+        world_first(&w);
+        make_token(&w.nodes[0], 1, token);
+        /* Two ask at once, one may. */
+        world_join(&w, token);
+        world_join(&w, token);
+        EXPECT_WITHIN(30, node_is_ready, &w, 2);
+        EXPECT_WITHIN(30, node_is_ready, &w, 3);
+        for (unsigned i = 1; i < 3; i++) {
+                in += w.nodes[i].ready_result == 0;
+                if (w.nodes[i].ready_result)
+                        assert_non_null(strstr(w.nodes[i].problem, "used up"));
+        }
+        assert_int_equal(in, 1);
+        token[20] = token[20] == 'a' ? 'b' : 'a';
+        late = world_join(&w, token);
+        EXPECT_WITHIN(5, node_is_ready, &w, 4);
+        assert_int_equal(late->ready_result, MEMBERSHIP_REFUSED);
+        world_end(&w);
+}
+
+TEST(life, a_directory_with_data_does_not_join)
+{
+        struct world w;
+        struct node *lone;
+        char token[TLS_TOKEN_TEXT_SIZE];
+
+        world_begin(&w, 10, true);
+        world_first(&w);
+        make_token(&w.nodes[0], 1, token);
+        lone = world_add(&w);
+        node_start(lone);
+        EXPECT_WITHIN(10, node_is_open, &w, 2);
+        node_stop(lone);
+        snprintf(lone->seeds, sizeof lone->seeds, "10.0.0.1:2112");
+        snprintf(lone->token, sizeof lone->token, "%s", token);
+        node_start(lone);
+        EXPECT_WITHIN(5, node_is_ready, &w, 2);
+        assert_int_equal(lone->ready_result, MEMBERSHIP_REFUSED);
+        assert_non_null(strstr(lone->problem, "has data of its own"));
+        node_stop(lone);
+        /* It is what it was. */
+        lone->seeds[0] = 0;
+        node_start(lone);
+        EXPECT_WITHIN(10, node_is_open, &w, 2);
+        assert_int_equal(lone->open_result, 0);
+        world_end(&w);
+}
+
+TEST(life, any_node_takes_commands_and_the_leader_carries_them_out)
+{
+        struct world w;
+
+        world_begin(&w, 11, true);
+        world_three(&w);
+        ask_done(&w.nodes[2], "{\"do\":\"transfer\",\"node\":2}");
+        EXPECT_WITHIN(10, all_see_members, &w, 3);
+        assert_int_equal(id_of(leader_of(&w)), 2);
+        ask_refused(&w.nodes[0], "{\"do\":\"remove\",\"node\":3}", 409, "three voters are the fewest");
+        ask_refused(&w.nodes[0], "{\"do\":\"promote\",\"node\":9}", 409, "is no member");
+        ask_refused(&w.nodes[0], "{\"do\":\"promote\"}", 400, "which node");
+        ask_refused(&w.nodes[0], "{\"do\":\"sign\"}", 400, "no command");
+        ask_refused(&w.nodes[0], "[]", 400, "no command");
+        ask_refused(&w.nodes[0], "{\"do\":\"init\"}", 409, "already");
+        world_end(&w);
+}
+
+TEST(life, a_node_is_replaced_and_the_replaced_one_is_refused)
+{
+        struct world w;
+        struct node *old;
+        char token[TLS_TOKEN_TEXT_SIZE], request[80];
+        uint64_t old_id;
+
+        world_begin(&w, 12, true);
+        world_three(&w);
+        make_token(leader_of(&w), 1, token);
+        world_join(&w, token);
+        EXPECT_WITHIN(20, all_see_members, &w, 4);
+        old = leader_of(&w);
+        old_id = id_of(old);
+        snprintf(request, sizeof request, "{\"do\":\"replace\",\"node\":%u,\"with\":4}", (unsigned)old_id);
+        ask_done(&w.nodes[3], request);
+        world_run(&w, 5 * SECOND);
+        assert_true(leader_of(&w) != old);
+        assert_true(has_voters(&w, 3));
+        /* Nobody is linked with it any more, and it says so. */
+        {
+                struct membership_node nodes[CLUSTER_MEMBERS_MAX];
+                unsigned count = membership_nodes(old->membership, nodes, CLUSTER_MEMBERS_MAX);
+
+                for (unsigned i = 0; i < count; i++)
+                        assert_true(nodes[i].is_self || !nodes[i].is_alive);
+        }
+        world_end(&w);
+}
+
+TEST(life, a_member_that_moved_is_written_down)
+{
+        struct world w;
+        struct membership_node nodes[CLUSTER_MEMBERS_MAX];
+
+        world_begin(&w, 13, true);
+        world_three(&w);
+        node_stop(&w.nodes[1]);
+        os_sim_world_set_name(w.sim, "second.example", (const char *const[]){"10.0.0.2"}, 1);
+        snprintf(w.nodes[1].advertise, sizeof w.nodes[1].advertise, "second.example:2112");
+        node_start(&w.nodes[1]);
+        EXPECT_WITHIN(20, all_see_members, &w, 3);
+        world_run(&w, 3 * SECOND);
+        membership_nodes(leader_of(&w)->membership, nodes, CLUSTER_MEMBERS_MAX);
+        assert_string_equal(nodes[id_of(&w.nodes[1]) - 1].address, "second.example:2112");
+        world_end(&w);
+}
+
+/* Names are looked up, and every address of one is tried. */
+TEST(life, seeds_may_be_names)
+{
+        struct world w;
+        struct node *n;
+        char token[TLS_TOKEN_TEXT_SIZE];
+
+        world_begin(&w, 14, true);
+        world_first(&w);
+        make_token(&w.nodes[0], 1, token);
+        os_sim_world_set_name(w.sim, "nodes.example", (const char *const[]){"10.0.0.77", "10.0.0.1"}, 2);
+        n = world_add(&w);
+        snprintf(n->seeds, sizeof n->seeds, "nowhere.example:2112, nodes.example");
+        snprintf(n->token, sizeof n->token, "%s", token);
+        node_start(n);
+        EXPECT_WITHIN(30, node_is_open, &w, 2);
+        assert_int_equal(n->open_result, 0);
+        world_end(&w);
+}
+
+static void on_handed_over(void *arg)
+{
+        *(bool *)arg = true;
+}
+
+static void begin_hand_over(void *arg)
+{
+        struct {
+                struct node *node;
+                bool *is_done;
+        } *h = arg;
+
+        membership_hand_over(h->node->membership, on_handed_over, h->is_done);
+}
+
+TEST(life, a_leader_hands_over_before_it_stops)
+{
+        struct world w;
+        bool is_handed = false;
+        struct {
+                struct node *node;
+                bool *is_done;
+        } h = {NULL, &is_handed};
+
+        world_begin(&w, 15, true);
+        world_three(&w);
+        h.node = leader_of(&w);
+        os_post(h.node->os, begin_hand_over, &h);
+        world_run(&w, SECOND);
+        assert_true(is_handed);
+        assert_non_null(leader_of(&w));
+        assert_true(leader_of(&w) != h.node);
+        world_end(&w);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST_ROW(life, one_node_becomes_three_without_tls),
+                TEST_ROW(life, one_node_becomes_three_with_tls),
+                TEST_ROW(life, it_grows_by_itself_when_it_was_told_to),
+                TEST_ROW(life, members_restart_as_what_they_were),
+                TEST_ROW(life, what_a_token_does_not_allow_is_refused),
+                TEST_ROW(life, a_directory_with_data_does_not_join),
+                TEST_ROW(life, any_node_takes_commands_and_the_leader_carries_them_out),
+                TEST_ROW(life, a_node_is_replaced_and_the_replaced_one_is_refused),
+                TEST_ROW(life, a_member_that_moved_is_written_down),
+                TEST_ROW(life, seeds_may_be_names),
+                TEST_ROW(life, a_leader_hands_over_before_it_stops),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
