@@ -105,6 +105,14 @@ struct nilo_recorded {
         uint64_t time_us;    /* since 1970-01-01 UTC */
 };
 
+/* What a read sees, of a server that is one of several nodes; an embedded store is always the newest. */
+enum nilo_consistency {
+        NILO_CONSISTENCY_DEFAULT = 0, /* at the leader as NILO_LINEARIZABLE, at other nodes as NILO_STALE */
+        NILO_STALE,                   /* what the node has, at once */
+        NILO_LINEARIZABLE,            /* everything that was acknowledged anywhere before the call */
+        NILO_LEADER,                  /* the same, and given by the leader itself */
+};
+
 struct nilo_read_options {
         const char *stream;      /* NULL: all streams */
         bool is_backward;
@@ -115,6 +123,11 @@ struct nilo_read_options {
         const char *type_prefix;
         const char *stream_regex;
         const char *type_regex;
+        bool has_after;          /* the event at position `after` must be visible, as what was appended with it as position:
+                                    waited for, else NILO_UNAVAILABLE ("position 17 is not here yet") */
+        uint64_t after;
+        uint32_t wait_ms_max;    /* for that, and for who leads; 0: 5000 */
+        enum nilo_consistency consistency;
 };
 NILO_API enum nilo_result nilo_read(struct nilo *nilo, const struct nilo_read_options *options, struct nilo_reader **ret);
 /* The next event. NILO_END: no more now, or the limit is reached. NILO_NOT_FOUND: the stream does not exist (now). With

@@ -42,6 +42,9 @@ static const struct cli_command commands[] = {
                 {"from", "N", "first revision (of $all: position), or start, end"},
                 {"limit", "N", "at most N events"},
                 {"backward", NULL, "newest first"},
+                {"after", "POSITION", "wait until the event at this position is visible, as an append told it"},
+                {"consistency", "NAME", "stale, linearizable or leader; default: the newest at the leader, what there is elsewhere"},
+                {"timeout", "SECONDS", "for those two (default 5)"},
                 FLAGS_OF_FILTERS}},
         {"stream", "append", "STREAM TYPE [DATA]", "append an event; data as an argument, from @FILE or standard input",
                 command_stream_append, {
@@ -131,6 +134,9 @@ static const struct cli_command commands[] = {
                 {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
         {"cluster", "replace", "OLD NEW", "put a node in the place of another", command_cluster_replace, {
                 {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
+        {"cluster", "demo", "", "run three nodes on this machine, until Ctrl-C", command_cluster_demo, {
+                {"data", "DIRECTORY", "theirs; begun again on it, they go on (default: a temporary one)"},
+                {"port", "N", "of the first (default 2113); N + 100 and N + 200 of the others, and one below each for nodes"}}},
         {"fact", "watch", "", "what the server does, live", command_fact_watch, {
                 {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "cli/command.h"
 
-enum { TAIL_LAST_DEFAULT = 10, TAIL_LAST_MAX = 100000 };
+enum { TAIL_LAST_DEFAULT = 10, TAIL_LAST_MAX = 100000, TIMEOUT_SECONDS_MAX = 600 };
 
 /* NULL for "$all". */
 static const char *stream_of(const char *argument)
@@ -41,6 +41,30 @@ static bool read_from(const struct cli_line *line, struct nilo_read_options *o)
         return cli_number("--from", from, &o->from);
 }
 
+static bool read_freshness(const struct cli_line *line, struct nilo_read_options *o)
+{
+        static const char *const names[] = {
+                [NILO_STALE] = "stale", [NILO_LINEARIZABLE] = "linearizable", [NILO_LEADER] = "leader"};
+        const char *consistency = cli_value(line, "consistency");
+        uint64_t seconds;
+
+        o->has_after = cli_has(line, "after");
+        if (!cli_number_of(line, "after", 0, &o->after) || !cli_number_of(line, "timeout", 0, &seconds))
+                return false;
+        if (seconds > TIMEOUT_SECONDS_MAX || (!seconds && cli_has(line, "timeout"))) {
+                cli_problem(CLI_USAGE, "--timeout: 1 to %d seconds", TIMEOUT_SECONDS_MAX);
+                return false;
+        }
+        o->wait_ms_max = (uint32_t)seconds * 1000;
+        for (unsigned i = NILO_STALE; consistency && i < COUNT_OF(names); i++)
+                if (strcmp(consistency, names[i]) == 0)
+                        o->consistency = (enum nilo_consistency)i;
+        if (!consistency || o->consistency)
+                return true;
+        cli_problem(CLI_USAGE, "--consistency: stale, linearizable or leader, not '%s'", consistency);
+        return false;
+}
+
 int command_stream_read(const struct cli_line *line)
 {
         struct nilo_read_options options = {
@@ -50,7 +74,7 @@ int command_stream_read(const struct cli_line *line)
         enum nilo_result result;
         int code = CLI_OK;
 
-        if (!read_filters(line, &options) || !read_from(line, &options) ||
+        if (!read_filters(line, &options) || !read_from(line, &options) || !read_freshness(line, &options) ||
                 !cli_number_of(line, "limit", 0, &options.limit))
                 return CLI_USAGE;
         if (cli_has(line, "limit") && !options.limit)

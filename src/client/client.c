@@ -601,6 +601,8 @@ static void from_text(const struct nilo_read_options *o, char *to, size_t size)
 
 static char *read_path(const struct nilo_read_options *o, const char *from)
 {
+        static const char *const consistencies[] = {
+                [NILO_STALE] = "stale", [NILO_LINEARIZABLE] = "linearizable", [NILO_LEADER] = "leader"};
         struct buffer path = {0};
         char number[32];
 
@@ -622,6 +624,14 @@ static char *read_path(const struct nilo_read_options *o, const char *from)
         add_query(&path, "type-prefix", o->type_prefix);
         add_query(&path, "stream-regex", o->stream_regex);
         add_query(&path, "type-regex", o->type_regex);
+        if (o->consistency)
+                add_query(&path, "consistency", consistencies[o->consistency]);
+        snprintf(number, sizeof number, "%" PRIu64, o->after);
+        if (o->has_after)
+                add_query(&path, "after", number);
+        snprintf(number, sizeof number, "%" PRIu32, o->wait_ms_max);
+        if (o->wait_ms_max)
+                add_query(&path, "timeout-ms", number);
         buffer_add_u8(&path, 0);
         return (char *)path.data;
 }

@@ -69,6 +69,7 @@ static enum nilo_result result_of_type(const char *type, enum nilo_result otherw
                 {"urn:nilo:unknown", NILO_UNKNOWN},
                 {"urn:nilo:disk-full", NILO_FULL},
                 {"urn:nilo:not-ready", NILO_UNAVAILABLE},
+                {"urn:nilo:not-here-yet", NILO_UNAVAILABLE},
         };
 
         for (size_t i = 0; type && i < COUNT_OF(types); i++)

@@ -1,5 +1,6 @@
 /* libnilo: reading and following. The loop fills a page, the caller's thread walks it: two wake-ups a page,
  * not an event. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -9,6 +10,7 @@
 enum {
         PAGE_SIZE_MAX = 1 << 20, /* bytes of a page, exceeded by one event */
         PAGE_EVENTS_MAX = 4096,
+        WAIT_MS_DEFAULT = 5000,
 };
 
 /* Where an event of the page lies: offsets, since the page's memory moves while it grows. */
@@ -47,7 +49,8 @@ struct reading {
         struct nilo_reader *reader;
         const struct nilo_read_options *options;
         struct filter *filter;
-        struct reading *other; /* to be stopped */
+        struct store_wait wait; /* for the event that must be visible */
+        struct reading *other;  /* to be stopped */
         bool may_wait;
 };
 
@@ -256,9 +259,9 @@ static void stop_waiting(struct call *call)
 
 /* ---- open and close ---- */
 
-static void open_on_loop(struct call *call)
+static void open_reader(struct reading *reading)
 {
-        struct reading *reading = CONTAINER_OF(call, struct reading, call);
+        struct call *call = &reading->call;
         const struct nilo_read_options *o = reading->options;
         struct store_read_options options = {
                 .stream = o->stream ? bytes_of_string(o->stream) : BYTES_EMPTY,
@@ -276,6 +279,32 @@ static void open_on_loop(struct call *call)
                 options.number++;
         r = store_reader_open(call->nilo->store, &options, &reading->reader->reader);
         call_end(call, result_of_read(call, reading->reader, r));
+}
+
+static void on_visible(struct store_wait *wait, enum store_verdict verdict)
+{
+        struct reading *reading = wait->arg;
+        struct call *call = &reading->call;
+
+        if (!verdict) {
+                open_reader(reading);
+                return;
+        }
+        filter_free(&reading->filter);
+        call_problem(call, "position %" PRIu64 " is not here yet", reading->options->after);
+        call_end(call, call_result(call, NILO_UNAVAILABLE));
+}
+
+static void open_on_loop(struct call *call)
+{
+        struct reading *reading = CONTAINER_OF(call, struct reading, call);
+        const struct nilo_read_options *o = reading->options;
+        uint64_t wait_ms = o->wait_ms_max ? o->wait_ms_max : WAIT_MS_DEFAULT;
+
+        reading->wait = (struct store_wait){.done = on_visible, .arg = reading};
+        if (!o->has_after || store_wait_position(call->nilo->store, &reading->wait, o->after,
+                                     os_turn_time(call->nilo->os).monotonic_us + wait_ms * 1000))
+                open_reader(reading);
 }
 
 static enum nilo_result filter_of(const struct nilo_read_options *o, struct filter **ret)

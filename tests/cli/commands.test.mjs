@@ -136,6 +136,23 @@ test('data cannot drive the terminal', async () => {
   assert.ok(text.includes('A.[31m.31m'));
 });
 
+test('read waits for a position, and says when it does not come', async () => {
+  const [said] = lines(await cli(['stream', 'append', 'after', 'A', '{}']));
+  const read = ['stream', 'read', 'after', '--timeout', '1', '--after'];
+  assert.equal(lines(await cli([...read, String(said.position)])).length, 1);
+  const early = await cli([...read, String(said.position + 1)]);
+  assert.equal(early.code, 6);
+  assert.match(early.stderr, new RegExp(`position ${said.position + 1} is not here yet`));
+  const waiting = cli(['stream', 'read', 'after', '--after', String(said.position + 1)]);
+  await append(url, 'after', [{ type: 'B', data: {} }]);
+  assert.equal(lines(await waiting).length, 2);
+  for (const name of ['stale', 'linearizable', 'leader'])
+    assert.equal(lines(await cli(['stream', 'read', 'after', '--consistency', name])).length, 2);
+  assert.equal((await cli(['stream', 'read', 'after', '--consistency', 'strong'])).code, 2);
+  assert.equal((await cli(['stream', 'read', 'after', '--after', 'x'])).code, 2);
+  assert.equal((await cli(['stream', 'read', 'after', '--timeout', '0'])).code, 2);
+});
+
 test('read begins and ends where it is told', async () => {
   const numbers = async (...flags) => lines(await cli(['stream', 'read', 'order-1', ...flags])).map((event) => event.revision);
   assert.deepEqual(await numbers('--from', '3'), [3, 4]);

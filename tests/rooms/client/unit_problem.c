@@ -92,6 +92,8 @@ TEST(problem, the_type_is_exacter_than_the_status)
         assert_int_equal(result_of(503, "{\"type\":\"urn:nilo:not-ready\"}"), NILO_UNAVAILABLE);
         assert_int_equal(result_of(500, "{\"type\":\"urn:nilo:corrupt\"}"), NILO_CORRUPT);
         assert_int_equal(result_of(504, "{\"type\":\"urn:nilo:unknown\"}"), NILO_UNKNOWN);
+        assert_int_equal(
+                result_of(504, "{\"type\":\"urn:nilo:not-here-yet\"}"), NILO_UNAVAILABLE); /* of a read */
         assert_int_equal(result_of(409, "{\"type\":\"urn:other:thing\"}"), NILO_CONFLICT);
 }
 

@@ -180,6 +180,56 @@ TEST(threads, that_wait_for_streams_to_come_are_woken)
         nilo_close(&s.nilo);
 }
 
+/* G8: who was told a position by another thread reads nothing older. */
+static void *read_after(void *arg)
+{
+        struct shared *s = arg;
+        struct nilo_read_options options = {
+                .stream = "late", .has_after = true, .after = s->total, .wait_ms_max = 5000};
+        struct nilo_reader *reader = NULL;
+        struct nilo_recorded e;
+        bool has_it = false;
+
+        if (nilo_read(s->nilo, &options, &reader))
+                note_failure(s, "read");
+        while (reader && !nilo_next(reader, 0, &e))
+                has_it |= e.position == s->total;
+        if (!has_it)
+                note_failure(s, "the event is not there");
+        nilo_reader_close(&reader);
+        return NULL;
+}
+
+TEST(threads, that_read_after_a_position_wait_for_it_G8)
+{
+        struct shared s = {.nilo = open_memory()};
+        struct nilo_read_options options = {.stream = "late", .has_after = true, .wait_ms_max = 20};
+        struct nilo_event e = event_of("Late", "{}");
+        struct nilo_reader *reader = NULL;
+        struct nilo_appended a;
+        pthread_t threads[4];
+
+        assert_int_equal(nilo_append(s.nilo, "late", NILO_NONE, &e, 1, &a), NILO_OK);
+        options.after = a.position;
+        assert_int_equal(nilo_read(s.nilo, &options, &reader), NILO_OK);
+        nilo_reader_close(&reader);
+        options.after = s.total = (unsigned)a.position + 3;
+        assert_int_equal(nilo_read(s.nilo, &options, &reader), NILO_UNAVAILABLE);
+        assert_null(reader);
+        assert_non_null(strstr(nilo_problem(), "is not here yet"));
+        options.stream = NULL;
+        options.type_prefix = "L"; /* whose filter is given up too */
+        assert_int_equal(nilo_read(s.nilo, &options, &reader), NILO_UNAVAILABLE);
+        for (unsigned i = 0; i < 4; i++)
+                assert_int_equal(pthread_create(&threads[i], NULL, read_after, &s), 0);
+        append_n(s.nilo, "other", 2);
+        usleep(10000);
+        assert_int_equal(nilo_append(s.nilo, "late", NILO_ANY, &e, 1, &a), NILO_OK);
+        assert_int_equal(a.position, s.total);
+        join_all(&s, threads, 4);
+        nilo_close(&s.nilo);
+}
+
 /* A filter that finds nothing in a long log, again and again, with short waits: the wait may end anywhere in
  * it. */
 static void *search_in_vain(void *arg)
@@ -327,6 +377,7 @@ int main(void)
                 TEST_ROW(threads, write_and_follow_at_once),
                 TEST_ROW(threads, optimistic_writers_of_one_stream_lose_nothing),
                 TEST_ROW(threads, that_wait_for_streams_to_come_are_woken),
+                TEST_ROW(threads, that_read_after_a_position_wait_for_it_G8),
                 TEST_ROW(threads, that_search_long_do_not_keep_others_from_writing_G18),
                 TEST_ROW(threads, that_ask_for_too_much_are_told_busy_and_nothing_of_it_is_written_G18),
                 TEST_ROW(threads, may_each_have_a_store),
