@@ -80,6 +80,7 @@ int command_cluster_join(const struct cli_line *line);
 int command_cluster_change(const struct cli_line *line);
 int command_cluster_remove(const struct cli_line *line);
 int command_cluster_leave(const struct cli_line *line);
+int command_cluster_demo(const struct cli_line *line);
 int command_cluster_grow(const struct cli_line *line);
 int command_cluster_replace(const struct cli_line *line);
 int command_fact_watch(const struct cli_line *line);
