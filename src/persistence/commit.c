@@ -327,6 +327,7 @@ static void seal_finish(struct job *job)
                 seal->segment->is_beyond_repair = true;
                 log_publish_text(p, FACT_corruption_found, seal->header.first_position, 0,
                         "while building an index file anew");
+                log_segment_damaged(p, seal->segment);
                 return;
         }
         if (seal->result) {
@@ -372,8 +373,8 @@ bool log_wants_seal(const struct persistence *p)
 {
         const struct log_segment *s = p->segments[p->sealed_count];
 
-        /* The next one's file must be there: an index file says that the segment is complete, and a start misses
-         * what stands behind it. */
+        /* The next one's file must be there: an index file says that the segment is complete, and a start
+         * misses what stands behind it. */
         return !p->sealing && p->sealed_count + 1 < p->segment_count &&
                p->segments[p->sealed_count + 1]->file && s->committed_records == s->record_count;
 }
@@ -398,7 +399,7 @@ void log_index_damaged(struct persistence *p, size_t number)
         log_publish_text(
                 p, FACT_corruption_found, p->segments[number]->header.first_position, 0, "in an index file");
         if (p->rebuilding || p->read_only || !p->is_started || atomic_load(&p->has_failed) ||
-                p->segments[number]->is_beyond_repair)
+                p->segments[number]->is_beyond_repair || log_mends(p, p->segments[number]))
                 return;
         seal = seal_new(p, number, true);
         p->rebuilding = &seal->job;

@@ -210,8 +210,7 @@ static int chunk_from_index(struct persistence_reader *r, struct log_segment *s,
         result = index_stretch(s->index, p->cache, event, &from, &to, &before);
         if (result == INDEX_CORRUPT) {
                 log_index_damaged(p, r->segment);
-                return reader_corrupt(
-                        r, r->segment, SEGMENT_HEADER_SIZE, "its index file; it is being built anew");
+                return reader_index_corrupt(r, r->segment);
         }
         if (result)
                 return result;
@@ -361,8 +360,7 @@ static int runs_refill(struct persistence_reader *r)
                 result = lookup_runs(p, r->segment, &r->stream, r->next, r->is_backward, &r->cursor, r->runs,
                         READER_RUNS, &r->run_count);
                 if (result == PERSISTENCE_CORRUPT)
-                        return reader_corrupt(
-                                r, r->segment, SEGMENT_HEADER_SIZE, "its index file; it is being built anew");
+                        return reader_index_corrupt(r, r->segment);
                 if (result || r->run_count)
                         return result;
                 if (r->is_backward ? r->segment == 0 : !lookup_is_complete(p, r->segment))

@@ -366,7 +366,7 @@ void entries_walk_in_unsealed(
 }
 
 int entries_walk_result(
-        struct persistence *p, const struct log_segment *s, const struct entries_walk *w, int result)
+        struct persistence *p, struct log_segment *s, const struct entries_walk *w, int result)
 {
         CLEANUP(text_freep) char *path = NULL;
 
@@ -375,6 +375,7 @@ int entries_walk_result(
                 return result;
         path = segment_path(p->log_path, s->header.first_index, "seg");
         log_publish_text(p, FACT_corruption_found, w->offset, 0, strrchr(path, '/') + 1);
+        log_segment_damaged(p, s);
         return PERSISTENCE_CORRUPT;
 }
 

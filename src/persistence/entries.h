@@ -58,6 +58,6 @@ uint64_t entries_first_in_memory(const struct persistence *p);
 void entries_walk_in_unsealed(const struct persistence *p, const struct log_segment *s, struct entries_walk *w);
 /* Books what was read and publishes damage that was found; gives `result` back. */
 MUST_CHECK int entries_walk_result(
-        struct persistence *p, const struct log_segment *s, const struct entries_walk *w, int result);
+        struct persistence *p, struct log_segment *s, const struct entries_walk *w, int result);
 
 #endif

@@ -34,6 +34,7 @@ struct fetch {
 
 struct fetch_read {
         struct job job;
+        struct persistence *p;
         struct fetch *fetch; /* loop; NULL: nobody looks at the result */
         /* loop */
         struct log_segment *pinned; /* NULL: memory is looked at when the lane has come by */
@@ -180,10 +181,11 @@ static void fetch_read_finish(struct job *job)
         struct persistence_entries entries;
         int r;
 
-        if (s)
-                s->pins--;
-        if (!fetch)
+        if (!fetch) {
+                if (s)
+                        log_unpin(read->p, s);
                 return;
+        }
         fetch->read = NULL;
         if (!s && !read->early_result) {
                 fetch_from_memory(fetch);
@@ -191,10 +193,12 @@ static void fetch_read_finish(struct job *job)
         }
         r = s ? entries_walk_result(fetch->p, s, &read->walk, read->result) : read->early_result;
         if (!r) {
-                if (read->is_sealed)
+                if (read->is_sealed && !s->is_retired)
                         fetch_note_end(fetch->p, fetch->first + read->walk.count, read->walk.offset);
                 entries_walk_give(&read->walk, true, &entries);
         }
+        if (s)
+                log_unpin(read->p, s);
         fetch_end(fetch, r, &entries);
 }
 
@@ -204,6 +208,7 @@ static void fetch_start(struct fetch *fetch)
 
         read->job = (struct job){
                 .run = fetch_read_run, .finish = fetch_read_finish, .release = fetch_read_release};
+        read->p = fetch->p;
         read->fetch = fetch;
         fetch->read = read;
         read->early_result = fetch_prepare(fetch, read);

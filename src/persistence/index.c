@@ -97,8 +97,11 @@ static int index_read_from(struct os_file *file, uint64_t offset, void *to, size
 static int index_read(struct index *x, uint64_t offset, void *to, size_t size)
 {
         struct os_file *file = NULL;
-        int r = os_file_open(x->os, x->path, OS_OPEN_READ, &file);
+        int r;
 
+        if (x->held)
+                return index_read_from(x->held, offset, to, size);
+        r = os_file_open(x->os, x->path, OS_OPEN_READ, &file);
         if (r)
                 return r == OS_NOT_FOUND ? INDEX_CORRUPT : fault_fold(r);
         r = index_read_from(file, offset, to, size);
@@ -151,9 +154,20 @@ void index_close(struct index **index)
 {
         if (!*index)
                 return;
+        os_file_close(&(*index)->held);
         free((*index)->path);
         free(*index);
         *index = NULL;
+}
+
+int index_hold(struct index *x)
+{
+        int r;
+
+        if (x->held)
+                return 0;
+        r = os_file_open(x->os, x->path, OS_OPEN_READ, &x->held);
+        return r == OS_NOT_FOUND ? 0 : fault_fold(r);
 }
 
 /* ---- blocks ---- */

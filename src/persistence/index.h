@@ -73,6 +73,7 @@ struct index {
         struct index_summary summary;
         struct index_section_at sections[INDEX_SECTIONS];
         bool is_damaged; /* a block turned out to be: it is to be built anew */
+        struct os_file *held; /* open while another file takes its name; else NULL */
 };
 
 /* ---- building: any thread ---- */
@@ -82,6 +83,7 @@ enum index_outcome { INDEX_CORRUPT = 1, INDEX_ABSENT, INDEX_FULL };
 struct index_source {
         struct os *os;
         const char *log_path;
+        const char *extension; /* of the segment's file; NULL: "seg" */
         const struct segment_header *header;
         uint64_t last_index;                                     /* of the segment */
         void (*each)(void *arg, const struct event_view *event); /* may be NULL */
@@ -102,6 +104,9 @@ MUST_CHECK int index_save(struct os *os, const char *log_path, uint64_t first_in
 MUST_CHECK int index_open(
         struct os *os, const char *log_path, const struct segment_header *header, struct index **ret);
 void index_close(struct index **index); /* NULL is fine */
+/* From here on it reads the file that has the name now, whatever takes the name later. A file that is gone is
+ * found out by who reads it. */
+MUST_CHECK int index_hold(struct index *x);
 
 struct index_entry {
         uint64_t hash;

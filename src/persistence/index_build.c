@@ -375,7 +375,9 @@ static void build_sections(struct builder *b, const struct segment_header *h)
 
 int index_build(struct index_source *source, struct buffer *out)
 {
-        CLEANUP(text_freep) char *path = segment_path(source->log_path, source->header->first_index, "seg");
+        CLEANUP(text_freep)
+        char *path = segment_path(
+                source->log_path, source->header->first_index, source->extension ? source->extension : "seg");
         struct builder b = {.out = out};
         struct os_file *file = NULL;
         int r;

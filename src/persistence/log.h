@@ -56,6 +56,8 @@ struct log_segment {
         struct index *index; /* sealed */
         bool is_sealing;
         bool is_beyond_repair; /* its index file is damaged, and so are its records */
+        bool is_damaged;       /* sealed: some of its bytes are */
+        bool is_retired;       /* another has its place; it waits for reads under way */
         struct os_file *file; /* NULL: not open */
         unsigned pins;        /* cold reads under way */
         uint64_t last_used;
@@ -75,6 +77,7 @@ struct log_configuration {
 
 struct log_group;
 struct filler;
+struct mend;
 
 enum log_space { SPACE_FINE, SPACE_LOW, SPACE_FULL };
 
@@ -140,6 +143,10 @@ struct persistence {
         void *on_sealed_arg;
         struct job *sealing;
         struct job *rebuilding; /* an index file that a read found damaged */
+        struct mend *mend;      /* a segment that is rebuilt; NULL: none */
+        uint64_t mended_count;
+        void (*on_damage)(void *arg);
+        void *on_damage_arg;
         struct buffer commit_block;
 
         struct filler *filler;
@@ -202,10 +209,22 @@ void log_settle_writes(struct persistence *p);
 /* commit.c: seals the oldest unsealed segment when it is committed through its end. */
 void log_seal_next(struct persistence *p);
 bool log_wants_seal(const struct persistence *p);
+/* mend.c: bytes of the segment turned out to be damaged. */
+void log_segment_damaged(struct persistence *p, struct log_segment *s);
+/* A read of a segment's file that had pinned it has ended. */
+void log_unpin(struct persistence *p, struct log_segment *s);
+bool log_mends(const struct persistence *p, const struct log_segment *s);
+void log_mend_close(struct persistence *p);
+/* Moves a file of the log to quarantine/, durably. 0 (also when there is none), OS_FULL or a fault. Any thread. */
+MUST_CHECK int log_quarantine(struct os *os, const char *store_path, const char *log_path, uint64_t first_index, const char *extension);
+/* At a start: puts a segment in place that was rebuilt. 0, OS_FULL or a fault. */
+MUST_CHECK int log_finish_mend(struct os *os, const char *store_path, const char *log_path, uint64_t first_index);
 /* reader.c: waits for cold reads, whose readers are told nothing; readers may only be closed from now on. */
 void log_forget_readers(struct persistence *p);
 /* space.c */
 void log_space_look(struct persistence *p);
+/* Looks whether so many bytes can be written that are no appends. */
+bool log_space_has(struct persistence *p, uint64_t size);
 /* open.c: the timer runs only while there is something to look after. */
 void log_timer_arm(struct persistence *p);
 

@@ -212,6 +212,8 @@ static int lookup_last_event(struct persistence *p, size_t number, const struct 
                 if (outcome == RECORD_INVALID)
                         r = PERSISTENCE_CORRUPT;
         }
+        if (r == PERSISTENCE_CORRUPT)
+                log_segment_damaged(p, p->segments[number]);
         record_events_close(&events);
         buffer_fini(&buffer);
         return r;

@@ -154,6 +154,10 @@ static void log_publish_opened(struct persistence *p)
         control_publish(p->control, FACT_log_opened, &payload);
         if (p->cut_bytes)
                 log_publish_text(p, FACT_torn_tail_cut, 0, p->cut_bytes, NULL);
+        for (size_t i = 0; i < p->sealed_count; i++)
+                if (p->segments[i]->is_damaged)
+                        log_publish_text(p, FACT_corruption_found, p->segments[i]->header.first_position, 0,
+                                "in a sealed segment, at the start");
         if (p->quarantined)
                 log_publish_text(p, FACT_file_quarantined, 0, p->quarantined, p->quarantined_name);
 }
@@ -193,6 +197,7 @@ void persistence_close(struct persistence **log)
                 job_settle(p->sealing);
         if (p->rebuilding)
                 job_settle(p->rebuilding);
+        log_mend_close(p);
         log_forget_readers(p);
         fetches_end(p);
         log_free(p);

@@ -172,6 +172,26 @@ void persistence_fetch(struct persistence *p, uint64_t first, uint64_t last, uin
 /* Term and chain hash of an entry that is written: equal chains mean equal logs up to there (G22). Index 0, before the first:
  * zeros. 0, PERSISTENCE_NOT_FOUND (not written), _CORRUPT or a fault. May read blocks of a file. */
 MUST_CHECK int persistence_entry_mark(struct persistence *p, uint64_t index, uint64_t *ret_term, struct record_chain *ret_chain);
+/* ---- mending: a damaged sealed segment is rebuilt from another node's entries (G13) ---- */
+
+struct persistence_range {
+        uint64_t first; /* indexes */
+        uint64_t last;
+};
+/* The first sealed segment that is known to be damaged: its entries. False: none is. */
+MUST_CHECK bool persistence_damaged(const struct persistence *p, struct persistence_range *ret);
+/* `on_damage` runs, from inside whatever call found it, when a sealed segment was found damaged: it may only take note. */
+void persistence_on_damage(struct persistence *p, void (*on_damage)(void *arg), void *arg);
+/* Begins to rebuild that segment; one at a time. Reads go on with the old file until the new one is whole, verified and in place;
+ * then the old one lies in quarantine/. 0, PERSISTENCE_NOT_FOUND (nothing is damaged), PERSISTENCE_FULL or PERSISTENCE_IN_USE
+ * (its index file is being built: later). */
+MUST_CHECK int persistence_mend_begin(struct persistence *p, struct persistence_range *ret);
+/* Adds the next entries of the range, in order; copied. `done` runs once, on the loop, never from inside this call: 0 (after the last
+ * entry of the range: the segment is mended), PERSISTENCE_END (the log closes), or it was given up: PERSISTENCE_CORRUPT (they are
+ * not the entries of this log), PERSISTENCE_FULL or a fault. One call at a time. */
+typedef void persistence_mended(void *arg, int result);
+void persistence_mend_add(struct persistence *p, const struct persistence_entry *entries, unsigned count, persistence_mended *done, void *arg);
+void persistence_mend_stop(struct persistence *p); /* gives it up; not while an add is under way */
 /* The position of the next event, behind all that have been appended, committed or not. */
 uint64_t persistence_appended_position(const struct persistence *p);
 /* Records from now on carry this epoch; store.json too, durable when it returns. Never lower than before. 0,

@@ -13,7 +13,8 @@
  * bytes. */
 struct reader_read {
         struct job job;
-        struct list link;                  /* in the log's */
+        struct list link; /* in the log's */
+        struct persistence *p;
         struct persistence_reader *reader; /* NULL: closed */
         struct log_segment *pinned;
         struct os_file *file;
@@ -48,7 +49,7 @@ static void read_finish(struct job *job)
         struct reader_read *read = CONTAINER_OF(job, struct reader_read, job);
         struct persistence_reader *r = read->reader;
 
-        read->pinned->pins--;
+        log_unpin(read->p, read->pinned);
         list_remove(&read->link);
         if (!r)
                 return;
@@ -78,6 +79,7 @@ static void reader_read_cold(
         struct reader_read *read = MEMORY_NEW(struct reader_read);
 
         read->job = (struct job){.run = read_run, .finish = read_finish, .release = read_release};
+        read->p = r->p;
         read->reader = r;
         list_add_last(&r->p->cold_reads, &read->link);
         read->pinned = r->p->segments[segment];
@@ -108,7 +110,7 @@ void log_forget_readers(struct persistence *p)
         }
 }
 
-int reader_corrupt(struct persistence_reader *r, size_t segment, uint64_t offset, const char *what)
+static int reader_refuse(struct persistence_reader *r, size_t segment, uint64_t offset, const char *what)
 {
         struct persistence *p = r->p;
         CLEANUP(text_freep)
@@ -120,6 +122,19 @@ int reader_corrupt(struct persistence_reader *r, size_t segment, uint64_t offset
         r->is_corrupt = true;
         log_publish_text(p, FACT_corruption_found, offset, 0, strrchr(path, '/') + 1);
         return PERSISTENCE_CORRUPT;
+}
+
+int reader_corrupt(struct persistence_reader *r, size_t segment, uint64_t offset, const char *what)
+{
+        int result = reader_refuse(r, segment, offset, what);
+
+        log_segment_damaged(r->p, r->p->segments[segment]);
+        return result;
+}
+
+int reader_index_corrupt(struct persistence_reader *r, size_t segment)
+{
+        return reader_refuse(r, segment, SEGMENT_HEADER_SIZE, "its index file; it is being built anew");
 }
 
 static int reader_read_block(struct persistence_reader *r, size_t segment, uint64_t offset, size_t size)
@@ -226,6 +241,7 @@ int persistence_reader_open(struct persistence *p, const struct persistence_read
         struct persistence_reader *r = MEMORY_NEW(struct persistence_reader);
 
         r->p = p;
+        r->mended_count = p->mended_count;
         list_add_last(&p->readers, &r->link);
         r->is_backward = options->is_backward;
         r->on_ready = options->on_ready;
@@ -243,12 +259,39 @@ int persistence_reader_open(struct persistence *p, const struct persistence_read
         return 0;
 }
 
+/* As it was when it was opened, but at the event that is due. */
+static void reader_begin_anew(struct persistence_reader *r)
+{
+        record_events_close(&r->events);
+        r->is_in_record = false;
+        r->is_placed = false;
+        r->has_given = false;
+        r->view_count = 0;
+        r->chunk_count = 0;
+        r->run_at = 0;
+        r->run_count = 0;
+        r->cursor = (struct lookup_cursor){0};
+        buffer_fini(&r->block);
+        reader_account(r);
+}
+
+/* A segment has another file since: nothing that the reader knows of the old one counts. */
+static void reader_forget_file(struct persistence_reader *r)
+{
+        reader_begin_anew(r);
+        r->mended_count = r->p->mended_count;
+        r->read_result = 0;
+        r->is_corrupt = false;
+}
+
 int persistence_reader_next(struct persistence_reader *r, struct event_view *ret)
 {
         int result;
 
         if (r->read)
                 return PERSISTENCE_WAIT;
+        if (UNLIKELY(r->mended_count != r->p->mended_count))
+                reader_forget_file(r);
         if (UNLIKELY(r->is_corrupt))
                 return PERSISTENCE_CORRUPT;
         result = cursor_next(r, ret);
@@ -265,18 +308,7 @@ void persistence_reader_ease(struct persistence_reader *r)
         if (r->read || r->p->stats.reader_bytes <= r->p->reader_bytes_max ||
                 r->block.capacity <= READER_BLOCK_IDLE_MAX)
                 return;
-        /* As it was when it was opened, but at the event that is due. */
-        record_events_close(&r->events);
-        r->is_in_record = false;
-        r->is_placed = false;
-        r->has_given = false;
-        r->view_count = 0;
-        r->chunk_count = 0;
-        r->run_at = 0;
-        r->run_count = 0;
-        r->cursor = (struct lookup_cursor){0};
-        buffer_fini(&r->block);
-        reader_account(r);
+        reader_begin_anew(r);
 }
 
 const char *persistence_reader_problem(const struct persistence_reader *r)

@@ -43,6 +43,7 @@ struct persistence_reader {
         bool has_read;            /* the next block may be larger */
         struct reader_read *read; /* a cold read under way */
         int read_result;
+        uint64_t mended_count; /* the log's, when the reader was placed */
 
         /* the cursor */
         bool is_placed;
@@ -89,6 +90,8 @@ MUST_CHECK int reader_get_record(
 /* Notes where damage was found; the reader gives PERSISTENCE_CORRUPT from now on. */
 MUST_CHECK int reader_corrupt(
         struct persistence_reader *r, size_t segment, uint64_t offset, const char *what);
+/* The same of an index file, which is being built anew. */
+MUST_CHECK int reader_index_corrupt(struct persistence_reader *r, size_t segment);
 
 /* cursor.c */
 MUST_CHECK int cursor_next(struct persistence_reader *r, struct event_view *ret);

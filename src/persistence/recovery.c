@@ -1,5 +1,6 @@
 /* Recovery (G13): what a start makes of the files it finds.
  *
+ *  0. A segment that was rebuilt, verified and durable, but not yet put in place (mend.c), is put in place.
  *  1. Leftovers of unfinished steps (`new`, `spare`, *.tmp) never held anything that was acknowledged:
  * removed.
  *  2. Every segment's header is read; together they must be one log without a hole.
@@ -16,6 +17,7 @@
 #include "persistence/recovery.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -34,6 +36,9 @@ struct recovery {
         uint64_t *checkpoints; /* of the id window */
         size_t checkpoint_count;
         size_t checkpoint_capacity;
+        uint64_t *mended; /* segments that were rebuilt and are not in place yet */
+        size_t mended_count;
+        size_t mended_capacity;
         char **leftovers; /* paths */
         size_t leftover_count;
         uint64_t entry_capacity;
@@ -100,23 +105,41 @@ static int recovery_remove_leftovers(struct recovery *rec)
 
 static int recovery_quarantine(struct persistence *p, uint64_t first_index, const char *extension)
 {
-        CLEANUP(text_freep) char *from = segment_path(p->log_path, first_index, extension);
-        CLEANUP(text_freep) char *directory = text_format("%s/quarantine", p->path);
-        CLEANUP(text_freep) char *to = NULL;
         int r;
 
         if (p->read_only)
                 return 0;
-        to = text_format("%s%s.%llu", directory, strrchr(from, '/'), (unsigned long long)os_wall_us(p->os));
-        r = os_dir_make(p->os, directory);
-        if (!r)
-                r = os_rename(p->os, from, to);
-        if (!r)
-                r = os_dir_sync(p->os, directory);
-        if (!r)
-                r = os_dir_sync(p->os, p->log_path);
+        r = log_quarantine(p->os, p->path, p->log_path, first_index, extension);
         p->quarantined++;
-        strncpy(p->quarantined_name, strrchr(from, '/') + 1, sizeof p->quarantined_name - 1);
+        snprintf(p->quarantined_name, sizeof p->quarantined_name, "%020llu.%s",
+                (unsigned long long)first_index, extension);
+        return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+}
+
+/* Finds the segments that were rebuilt whole and are not in place yet. */
+static int recovery_note_mended(void *arg, const char *name, bool is_dir)
+{
+        struct recovery *rec = arg;
+        uint64_t n;
+
+        if (!is_dir && name_is(name, "mended", &n))
+                numbers_add(&rec->mended, &rec->mended_count, &rec->mended_capacity, n);
+        return 0;
+}
+
+static int recovery_finish_mends(struct recovery *rec)
+{
+        struct persistence *p = rec->p;
+        size_t i;
+        int r;
+
+        r = os_dir_list(p->os, p->log_path, recovery_note_mended, rec);
+        for (i = 0; i < rec->mended_count && !r; i++) {
+                r = log_finish_mend(p->os, p->path, p->log_path, rec->mended[i]);
+                p->quarantined++;
+                snprintf(p->quarantined_name, sizeof p->quarantined_name, "%020llu.seg",
+                        (unsigned long long)rec->mended[i]);
+        }
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
 }
 
@@ -592,8 +615,10 @@ static int recovery_scan_ids(struct persistence *p, struct log_segment *s)
                                 &(struct persistence_id){e.id, name_hash(e.stream), e.revision, e.position});
                 record_events_close(&events);
         }
-        if (r == SEGMENT_INVALID)
+        if (r == SEGMENT_INVALID) {
                 ids_fini(&p->ids);
+                s->is_damaged = true;
+        }
         segment_scan_fini(&scan);
         return r < 0 ? r : 0;
 }
@@ -614,6 +639,7 @@ static int recovery_load_ids(struct persistence *p)
 {
         uint64_t events = 0;
         size_t begin = p->sealed_count, i;
+        bool is_damaged = false;
         int r = IDS_INVALID;
 
         os_random(p->os, &p->ids.seed, sizeof p->ids.seed);
@@ -630,9 +656,12 @@ static int recovery_load_ids(struct persistence *p)
                 return r;
         if (begin == p->sealed_count)
                 return 0;
-        for (i = begin, r = 0; i < p->sealed_count && !r; i++)
+        for (i = begin, r = 0; i < p->sealed_count && !r; i++) {
                 r = recovery_scan_ids(p, p->segments[i]);
-        return r || p->read_only ? r : recovery_save_ids(p, p->segments[p->sealed_count - 1]);
+                is_damaged |= p->segments[i]->is_damaged;
+        }
+        /* A window with a gap is not kept: when the segment is mended, the next start makes a whole one. */
+        return r || p->read_only || is_damaged ? r : recovery_save_ids(p, p->segments[p->sealed_count - 1]);
 }
 
 /* Only the newest checkpoint counts. A crash while a segment was sealed leaves the one before it as well. */
@@ -678,6 +707,8 @@ static int recovery_run(struct recovery *rec)
         int r;
 
         r = os_dir_make(p->os, p->log_path);
+        if (!r && !p->read_only)
+                r = recovery_finish_mends(rec);
         if (!r)
                 r = os_dir_list(p->os, p->log_path, recovery_note_file, rec);
         if (r)
@@ -722,6 +753,7 @@ int log_recover(struct persistence *p)
         for (i = 0; i < rec.leftover_count; i++)
                 free(rec.leftovers[i]);
         free(rec.leftovers);
+        free(rec.mended);
         free(rec.first_indexes);
         free(rec.index_files);
         free(rec.checkpoints);

@@ -58,6 +58,13 @@ void log_space_look(struct persistence *p)
         space_judge(p, 0);
 }
 
+bool log_space_has(struct persistence *p, uint64_t size)
+{
+        log_space_look(p);
+        return p->space == SPACE_FINE && space_free(p) >= p->space_reserve &&
+               space_free(p) - p->space_reserve >= size;
+}
+
 int persistence_has_room(struct persistence *p, uint64_t size, unsigned entries)
 {
         uint64_t need = size + (uint64_t)entries * LOG_RECORD_OVERHEAD_MAX + persistence_group_size(p);
