@@ -26,8 +26,6 @@ enum {
 #define UNWRITTEN_MAX (32 * MIB)
 #define FETCH_SIZE    (4 * MIB)
 
-enum fetch_status { FETCH_OK, FETCH_MISMATCH, FETCH_ABSENT };
-
 /* ---- the one that lags ---- */
 
 static void ask(struct store *s);

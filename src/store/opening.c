@@ -189,6 +189,7 @@ static void start_on_loop(struct store *s)
                 return;
         }
         persistence_on_sealed(s->persistence, replica_on_sealed, s);
+        mend_start(s);
         if (cluster->is_member) {
                 s->patience = (struct os_timer){.fn = on_patience_ended, .arg = s};
                 os_timer_start(s->os, &s->patience, PATIENCE_US);
@@ -296,6 +297,7 @@ int store_open(const struct store_options *options, struct store **ret)
         head_map_init(&s->heads, s->options.memory_size / 4);
         pendings_init(s);
         catch_up_init(s);
+        mend_init(s);
         grow_init(s);
         waits_init(s);
         s->engine_timer.fn = replica_on_timer;
@@ -344,6 +346,7 @@ static void release(struct store *s)
         members_fini(s);
         forward_fini(s);
         catch_up_fini(s);
+        mend_fini(s);
         grow_fini(s);
         pendings_fini(s);
         head_map_fini(&s->heads);

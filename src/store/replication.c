@@ -431,7 +431,8 @@ void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_
                 catch_up_on_fetch(s, from, body);
                 return;
         case MESSAGE_FETCHED:
-                catch_up_on_fetched(s, from, body);
+                if (!mend_on_fetched(s, from, body))
+                        catch_up_on_fetched(s, from, body);
                 return;
         case MESSAGE_FORWARD:
                 forward_on_request(s, from, body);

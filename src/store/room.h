@@ -3,6 +3,7 @@
  *   replica.c   steps the engine and carries out its updates; group commit
  *   replication.c  messages of the engine to and from other nodes; entries for members that lag
  *   catch_up.c  fetches sealed history from another node, and gives it
+ *   mend.c      rebuilds damaged segments from another node's entries
  *   office.c    what begins and ends with leadership
  *   follow.c    heads, when another node's entries are committed
  *   forward.c   appends and deletes for the leader, and theirs for us
@@ -367,6 +368,28 @@ MUST_CHECK int catch_up_go_on(struct store *s, bool *ret_has_moved);
 void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
 void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
 
+/* The answer to a fetch: its status. */
+enum fetch_status { FETCH_OK, FETCH_MISMATCH, FETCH_ABSENT };
+
+/* ---- mend.c ---- */
+
+struct mending {
+        bool is_on;
+        bool is_writing; /* what came is being written */
+        struct persistence_range range;
+        uint64_t next;        /* the entry to be asked for next */
+        uint64_t asked_index; /* the fetch under way begins here; 0: none */
+        uint64_t asked_of;
+        unsigned turn;     /* which member is asked */
+        unsigned refusals; /* since entries came last */
+        struct os_timer timer;
+};
+void mend_init(struct store *s);
+void mend_fini(struct store *s);
+void mend_start(struct store *s); /* the log is open */
+/* False: it is no answer to what mending asked. */
+bool mend_on_fetched(struct store *s, uint64_t from, struct bytes body);
+
 /* ---- grow.c ---- */
 
 struct grow {
@@ -468,6 +491,7 @@ struct store {
         struct os_timer patience; /* of an opening that finds no leader */
         struct replication replication;
         struct catch_up catch_up;
+        struct mending mend;
         struct grow grow;
         struct waits waits;
         struct forwarding *forwarding; /* NULL: nothing was forwarded yet */
