@@ -50,6 +50,8 @@ struct server {
         struct gateway *gateway;
         struct api *api;
         struct three three;
+        struct os_turn_hook turn_hook;
+        unsigned open_turns; /* after whose events a request was not answered, before the store's own work at their end */
 };
 
 static inline void on_store_closed(void *arg)
@@ -164,6 +166,19 @@ static inline void open_store(struct server *s)
                 abort();
 }
 
+static inline void on_turn_end(struct os_turn_hook *hook)
+{
+        struct server *s = hook->arg;
+        struct gateway_stats stats = {0};
+        uint64_t answered = 0;
+
+        if (s->gateway)
+                gateway_stats(s->gateway, &stats);
+        for (unsigned i = 0; i < COUNT_OF(stats.http_requests_by_class); i++)
+                answered += stats.http_requests_by_class[i];
+        s->open_turns += stats.http_requests > answered;
+}
+
 static inline void *server_thread(void *arg)
 {
         struct server *s = arg;
@@ -175,6 +190,8 @@ static inline void *server_thread(void *arg)
         if (os_real_new(&s->os))
                 abort();
         os_memory_disk(s->os);
+        s->turn_hook = (struct os_turn_hook){.fn = on_turn_end, .arg = s};
+        os_turn_hook_add(s->os, &s->turn_hook); /* before the store's */
         control.os = s->os;
         if (control_open(&control, &s->control))
                 abort();

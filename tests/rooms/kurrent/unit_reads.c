@@ -30,56 +30,38 @@ unsigned membership_nodes(struct membership *m, struct membership_node *ret, uns
 
 /* ---- turns ---- */
 
-/* Turns at whose end a call was open. */
-struct turns {
-        struct os_turn_hook hook;
+struct look {
         struct world *world;
-        unsigned open;
+        unsigned turns;
         sem_t is_done;
 };
 
-static void on_turn(struct os_turn_hook *hook)
+static void look_on_loop(void *arg)
 {
-        struct turns *t = hook->arg;
-        struct gateway_stats stats;
+        struct look *l = arg;
 
-        gateway_stats(t->world->gateway, &stats);
-        t->open += stats.grpc_calls_open > 0;
+        l->turns = l->world->open_turns;
+        sem_post(&l->is_done);
 }
 
-static void watch_on_loop(void *arg)
+static unsigned open_turns(struct world *w)
 {
-        struct turns *t = arg;
+        struct look l = {.world = w};
 
-        t->hook = (struct os_turn_hook){.fn = on_turn, .arg = t};
-        os_turn_hook_add(t->world->os, &t->hook);
-        sem_post(&t->is_done);
-}
-
-static void unwatch_on_loop(void *arg)
-{
-        struct turns *t = arg;
-
-        os_turn_hook_remove(&t->hook);
-        sem_post(&t->is_done);
-}
-
-static void on_loop(struct turns *t, void (*fn)(void *arg))
-{
-        sem_init(&t->is_done, 0, 0);
-        os_post(t->world->os, fn, t);
-        while (sem_wait(&t->is_done)) {
+        sem_init(&l.is_done, 0, 0);
+        os_post(w->os, look_on_loop, &l);
+        while (sem_wait(&l.is_done)) {
         }
-        sem_destroy(&t->is_done);
+        sem_destroy(&l.is_done);
+        return l.turns;
 }
 
-/* Reads once, sent in one piece, and gives how many turns it was open for. */
+/* Reads once, sent in one piece, and gives how many turns that took beyond the one that it came in. */
 static unsigned turns_of_read(struct world *w, struct client *c)
 {
-        struct turns turns = {.world = w};
+        unsigned before = open_turns(w);
         struct rpc r;
 
-        on_loop(&turns, watch_on_loop);
         assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int)), 0);
         begin_read(&r, c, read_of("s-1", 10));
         assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int)), 0);
@@ -87,8 +69,7 @@ static unsigned turns_of_read(struct world *w, struct client *c)
         assert_int_equal(r.status, GRPC_OK);
         assert_int_equal(r.count, 1);
         rpc_close(&r);
-        on_loop(&turns, unwatch_on_loop);
-        return turns.open;
+        return open_turns(w) - before;
 }
 
 /* ---- the leader ---- */

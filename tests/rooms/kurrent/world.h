@@ -39,6 +39,8 @@ struct world {
         struct emitter *emitter;
         struct kurrent *kurrent;
         struct three three;
+        struct os_turn_hook turn_hook;
+        unsigned open_turns; /* after whose events a call was open, before the store's own work at their end */
 };
 
 static void world_on_serving(void *arg)
@@ -93,6 +95,16 @@ static void world_on_three_up(void *arg)
         sem_post(&w->is_up);
 }
 
+static void world_on_turn_end(struct os_turn_hook *hook)
+{
+        struct world *w = hook->arg;
+        struct gateway_stats stats = {0};
+
+        if (w->gateway)
+                gateway_stats(w->gateway, &stats);
+        w->open_turns += stats.grpc_calls_open > 0;
+}
+
 static void *world_run(void *arg)
 {
         struct world *w = arg;
@@ -104,6 +116,8 @@ static void *world_run(void *arg)
         if (os_real_new(&w->os))
                 abort();
         os_memory_disk(w->os);
+        w->turn_hook = (struct os_turn_hook){.fn = world_on_turn_end, .arg = w};
+        os_turn_hook_add(w->os, &w->turn_hook); /* before the store's */
         control.os = gateway.os = kurrent.os = w->os;
         if (control_open(&control, &w->control))
                 abort();
