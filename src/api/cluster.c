@@ -168,6 +168,11 @@ static void post_grow(void *arg, struct gateway_request *r)
         post_named(arg, r, "grow");
 }
 
+static void post_finalize(void *arg, struct gateway_request *r)
+{
+        post_named(arg, r, "finalize");
+}
+
 static void get_tokens(void *arg, struct gateway_request *r)
 {
         command(arg, r, json_pack("{ss}", "do", "tokens"));
@@ -302,6 +307,8 @@ void cluster_open(struct api *api)
                         post_replace, .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
                 {"POST", "/v1/cluster/grow", "make one voter three: {\"voters\": 3} or {\"nodes\": [2, 3]}",
                         post_grow, .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
+                {"POST", "/v1/cluster/finalize", "raise the cluster version, once every member supports more",
+                        post_finalize, .when_not_ready = true, .body_size_max = SMALL_BODY_SIZE_MAX},
         };
 
         api->cluster_routes = memory_new_array(COUNT_OF(routes), sizeof routes[0]);

@@ -134,6 +134,8 @@ static const struct cli_command commands[] = {
                 {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
         {"cluster", "replace", "OLD NEW", "put a node in the place of another", command_cluster_replace, {
                 {"yes", NULL, "do not ask"}, FLAGS_OF_CHANGES}},
+        {"cluster", "finalize", "", "raise the cluster version after an upgrade of every node: no way back to the old release",
+                command_cluster_finalize, {FLAGS_OF_CHANGES}},
         {"cluster", "demo", "", "run three nodes on this machine, until Ctrl-C", command_cluster_demo, {
                 {"data", "DIRECTORY", "theirs; begun again on it, they go on (default: a temporary one)"},
                 {"port", "N", "of the first (default 2113); N + 100 and N + 200 of the others, and one below each for nodes"}}},

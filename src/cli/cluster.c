@@ -44,6 +44,7 @@ static void cell_of_round_trip(struct table *t, const json_t *member)
 static void row_of(struct table *t, const json_t *member)
 {
         char text[CLI_SIZE_TEXT];
+        char versions[64];
         bool is_self = flag_at(member, "self");
         bool is_alive = flag_at(member, "alive");
 
@@ -55,6 +56,9 @@ static void row_of(struct table *t, const json_t *member)
         cli_format_count(number_at(member, "lag_entries"), text);
         table_cell(t, is_alive ? text : "-");
         cell_of_round_trip(t, member);
+        snprintf(versions, sizeof versions, "%" PRIu64 "-%" PRIu64, number_at(member, "cluster_version_min"),
+                number_at(member, "cluster_version_max"));
+        table_cell(t, number_at(member, "cluster_version_max") ? versions : "-");
         table_cell(t, text_at(member, "url"));
         table_cell(t, text_at(member, "address"));
         table_cell(t, is_alive ? "" : text_at(member, "problem"));
@@ -62,8 +66,8 @@ static void row_of(struct table *t, const json_t *member)
 
 static void show_members(const struct cli_line *line, const json_t *status)
 {
-        static const char *const columns[] = {
-                "NODE", "NAME", "ROLE", "STATE", "LAG", "ROUND TRIP", "CLIENTS", "NODES", "PROBLEM"};
+        static const char *const columns[] = {"NODE", "NAME", "ROLE", "STATE", "LAG", "ROUND TRIP",
+                "VERSIONS", "CLIENTS", "NODES", "PROBLEM"};
         struct table table;
         const json_t *member;
         size_t i;
@@ -92,6 +96,11 @@ static void show_status(const struct cli_line *line, const json_t *status)
                         number_at(status, "commit_index"));
         else
                 printf("leader   none is known, term %" PRIu64 "\n", number_at(status, "term"));
+        printf("version  %" PRIu64, number_at(status, "cluster_version"));
+        if (number_at(status, "cluster_version_possible") > number_at(status, "cluster_version"))
+                printf(" (every node supports %" PRIu64 ": `nilo cluster finalize` raises it)",
+                        number_at(status, "cluster_version_possible"));
+        printf("\n");
         if (flag_at(status, "change_under_way"))
                 printf("change   a change of members is under way\n");
         if (flag_at(status, "catching_up"))
@@ -516,6 +525,22 @@ int command_cluster_grow(const struct cli_line *line)
                 return run(line, "POST", "/v1/cluster/grow", &body, show_changes);
         buffer_fini(&body);
         return CLI_USAGE;
+}
+
+static int show_finalized(const struct cli_line *line, const json_t *answer)
+{
+        (void)line;
+        if (flag_at(answer, "raised"))
+                printf("the cluster version is %" PRIu64 " now\n", number_at(answer, "cluster_version"));
+        else
+                printf("nothing to raise: the cluster version is %" PRIu64 ", and no node supports more\n",
+                        number_at(answer, "cluster_version"));
+        return CLI_OK;
+}
+
+int command_cluster_finalize(const struct cli_line *line)
+{
+        return run(line, "POST", "/v1/cluster/finalize", NULL, show_finalized);
 }
 
 int command_cluster_replace(const struct cli_line *line)

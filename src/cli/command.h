@@ -83,6 +83,7 @@ int command_cluster_leave(const struct cli_line *line);
 int command_cluster_demo(const struct cli_line *line);
 int command_cluster_grow(const struct cli_line *line);
 int command_cluster_replace(const struct cli_line *line);
+int command_cluster_finalize(const struct cli_line *line);
 int command_fact_watch(const struct cli_line *line);
 int command_log_level(const struct cli_line *line);
 int command_import(const struct cli_line *line);

@@ -216,6 +216,7 @@ static void join_answer(struct command *c, struct bytes certificate)
         uuid_format(persistence_store_id(p), uuid);
         json_object_set_new(body, "store", json_string(uuid));
         json_object_set_new(body, "epoch", json_integer(status.epoch));
+        json_object_set_new(body, "cluster_version", json_integer(membership_version(m)));
         for (unsigned i = 0; i < status.count; i++)
                 json_array_append_new(
                         members, json_pack("{sIss}", "node_id", (json_int_t)status.members[i].server.node_id,
@@ -389,6 +390,8 @@ void join_run(struct command *c)
                 return;
         known = find_request(&c->state->ledger, request);
         if (!check_token(c, &token, known != NULL))
+                return;
+        if (!version_check_joiner(c, c->state->ledger.version))
                 return;
         if (known) {
                 c->state->node_id = known->node_id;

@@ -39,6 +39,7 @@ static const struct command_description {
         {"leave", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
         {"replace", PLACE_LEADER, FROM_CLIENT | FROM_NODE, changes_run},
         {"grow", PLACE_LEADER, FROM_CLIENT | FROM_NODE, grow_run},
+        {"finalize", PLACE_LEADER, FROM_CLIENT | FROM_NODE, finalize_run},
         {"sign", PLACE_AUTHORITY, FROM_NODE, sign_run},
         {"authority", PLACE_AUTHORITY, FROM_NODE, authority_run},
 };

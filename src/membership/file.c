@@ -1,8 +1,8 @@
 /* cluster.json, in the data directory: that this node is one of a cluster, and how it is reached.
  *
  *   {"format":1, "cluster_uuid", "node_id", "joining", "joined", "insecure", "request", "listen", "port",
- *    "advertise", "store_uuid", "epoch", "voters_wanted", "members":[{"node_id","address"}...],
- *    "crc32c"}
+ *    "advertise", "store_uuid", "epoch", "cluster_version", "voters_wanted",
+ * "members":[{"node_id","address"}...], "crc32c"}
  *
  * "crc32c" as in node.json: of the object without it, written compactly with sorted keys. A file that is
  * damaged refuses the start: a member that begins without it would be a lone node with the same data. */
@@ -82,6 +82,7 @@ static bool from_json(struct membership *m, json_t *object, char why[WHY_SIZE_MA
                 .is_insecure = json_is_true(json_object_get(object, "insecure")),
                 .port = (uint16_t)port,
                 .epoch = (uint32_t)json_integer_value(json_object_get(object, "epoch")),
+                .version = (unsigned)json_integer_value(json_object_get(object, "cluster_version")),
                 .voters_wanted = (unsigned)json_integer_value(json_object_get(object, "voters_wanted")),
         };
         text_copy(file->listen, sizeof file->listen, text_at(object, "listen"));
@@ -173,6 +174,7 @@ static json_t *to_json(const struct membership *m)
         json_object_set_new(object, "advertise", json_string(file->advertise));
         set_uuid(object, "store_uuid", file->store_uuid);
         json_object_set_new(object, "epoch", json_integer(file->epoch));
+        json_object_set_new(object, "cluster_version", json_integer(file->version));
         json_object_set_new(object, "voters_wanted", json_integer(file->voters_wanted));
         for (unsigned i = 0; i < file->member_count; i++) {
                 json_t *member = json_object();

@@ -86,6 +86,7 @@ static int adopt(struct membership *m, json_t *body, char why[WHY_SIZE_MAX])
         struct tls_problem problem = {""};
         int r;
 
+        m->file.version = (unsigned)MAX(json_integer_value(json_object_get(body, "cluster_version")), 0);
         m->file.epoch = (uint32_t)json_integer_value(json_object_get(body, "epoch"));
         if (!identity.node_id || !m->file.epoch ||
                 !uuid_parse(text_at(body, "cluster"), identity.cluster_uuid) ||
@@ -211,6 +212,8 @@ static bool make_request(struct join *j, struct buffer *out, char why[WHY_SIZE_M
         json_field_string(&o, "request", uuid);
         json_field_string(&o, "token", m->options.token);
         json_field_string(&o, "version", NILO_VERSION);
+        json_field_u64(&o, "cluster_version_min", version_min(m));
+        json_field_u64(&o, "cluster_version_max", version_max(m));
         json_field_string(&o, "name", m->options.name);
         json_field_string(&o, "address", m->file.advertise);
         json_field_string(&o, "host", m->options.client_host);

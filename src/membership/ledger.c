@@ -1,10 +1,11 @@
-/* The stream $nilo-cluster: tokens to join with, and who was let in by which. It is replicated with
- * everything else, so the next leader knows it; appends name the revision that was read, so two of them
- * cannot both be right.
+/* The stream $nilo-cluster: tokens to join with, who was let in by which, and the cluster version. It is
+ * replicated with everything else, so the next leader knows it; appends name the revision that was read, so
+ * two of them cannot both be right.
  *
  *   $nilo-token-made      {"id","salt","hash","made_us","expires_us","uses"}
  *   $nilo-token-revoked   {"id"}
- *   $nilo-node-admitted   {"request","node_id","token","name","host","port","at_us"} */
+ *   $nilo-node-admitted   {"request","node_id","token","name","host","port","at_us"}
+ *   $nilo-cluster-version {"version"} */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,7 +120,14 @@ static void note(struct ledger *l, const struct event_view *e)
                         t->is_revoked = true;
         } else if (bytes_equal_string(e->type, "$nilo-node-admitted")) {
                 note_node(l, data);
+        } else if (bytes_equal_string(e->type, "$nilo-cluster-version")) {
+                l->version = MAX(l->version, (unsigned)MIN(number_at(data, "version"), (uint64_t)UINT_MAX));
         }
+}
+
+int ledger_info(struct membership *m, struct store_stream_info *ret)
+{
+        return store_stream_info(membership_default_store(m), STREAM, ret);
 }
 
 bool ledger_read(struct membership *m, struct ledger *ret, char why[WHY_SIZE_MAX])

@@ -336,8 +336,10 @@ static void on_link(void *arg, uint64_t node, bool is_up)
                         store_link_changed(m->stores[i].store, node, is_up);
         if (is_up)
                 nodes_tell_one(m, node);
-        else
-                commands_link_lost(m, node);
+        if (is_up)
+                return;
+        nodes_forget_versions(m, node);
+        commands_link_lost(m, node);
 }
 
 static void on_room(void *arg, uint64_t node, enum peers_link link)
@@ -507,6 +509,7 @@ static void on_tick(struct os_timer *timer)
         struct membership *m = timer->arg;
 
         os_timer_start(m->os, &m->tick, TICK_US);
+        version_tick(m);
         if (!m->peers)
                 return;
         look_at_store(m);
@@ -700,6 +703,10 @@ static void copy_options(struct membership *m, const struct membership_options *
         m->options.join = memory_copy_string(o->join);
         m->options.token = memory_copy_string(o->token);
         m->options.client_host = memory_copy_string(o->client_host);
+        if (!m->options.version_min)
+                m->options.version_min = MEMBERSHIP_CLUSTER_VERSION_MIN;
+        if (!m->options.version_max)
+                m->options.version_max = MEMBERSHIP_CLUSTER_VERSION_MAX;
 }
 
 /* Flags move a member to another address; what they leave out stays as it was. */
@@ -736,6 +743,11 @@ static void start(struct membership *m)
 
         if (r) {
                 membership_tell_ready(m, r > 0 ? MEMBERSHIP_DAMAGED : r, "%s", r > 0 ? why : fault_last());
+                return;
+        }
+        m->version = m->file.version;
+        if (!version_is_supported(m, m->version, why)) {
+                membership_tell_ready(m, MEMBERSHIP_REFUSED, "%s", why);
                 return;
         }
         if (!m->has_file && !wants_join) {

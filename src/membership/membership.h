@@ -27,6 +27,9 @@ enum {
         MEMBERSHIP_STORES_MAX = 16,
         MEMBERSHIP_COMMANDS_MAX = 256, /* under way at one time; more are refused with 503 */
         MEMBERSHIP_REQUEST_SIZE_MAX = 48 * 1024,
+        /* The cluster versions that this program supports (G20). */
+        MEMBERSHIP_CLUSTER_VERSION_MIN = 1,
+        MEMBERSHIP_CLUSTER_VERSION_MAX = 1,
 };
 
 enum membership_outcome {
@@ -53,7 +56,11 @@ struct membership_options {
         uint16_t client_port;
         /* Once: the store may be opened now (0), or why this node cannot run. May run from inside membership_open. */
         void (*on_ready)(void *arg, int result, const char *problem);
+        /* Once: the cluster has a version that this node does not support, so it must stop. Runs from a timer, or from inside
+         * membership_may_serve. */
+        void (*on_unfit)(void *arg, const char *problem);
         void *arg;
+        unsigned version_min, version_max; /* claimed by tests; 0: MEMBERSHIP_CLUSTER_VERSION_MIN and _MAX */
 };
 /* Reads cluster.json, joins if asked to, opens the links. Strings are copied. */
 void membership_open(const struct membership_options *options, struct membership **ret);
@@ -65,6 +72,11 @@ void membership_close(struct membership **membership);
 void membership_store_cluster(struct membership *m, struct store_cluster *ret);
 /* The store was opened with that; its messages reach it from now on. */
 void membership_add_store(struct membership *m, struct store *store);
+/* That store is open. False: on_unfit has run, and it must not be served. */
+MUST_CHECK bool membership_may_serve(struct membership *m);
+/* The cluster version: how far the nodes may use what not every release understands. Behaviour that depends on the version
+ * asks here, and changes at the log's place where it was raised. */
+unsigned membership_version(const struct membership *m);
 /* Commands under way are answered, and none is taken any more: before the gateway closes. Messages still go to and fro. */
 void membership_stop(struct membership *m);
 /* Before an orderly stop: hands leadership to another voter if there is one that can take it, within two seconds. `done` may
@@ -97,6 +109,7 @@ struct membership_node {
         bool is_standby;
         char name[PEERS_NAME_SIZE];
         char version[MEMBERSHIP_VERSION_SIZE];
+        unsigned version_min, version_max; /* of the cluster, that it supports; 0: unknown */
         char host[MEMBERSHIP_HOST_SIZE]; /* for clients; "": not known */
         uint16_t port;
         char address[PEERS_ADDRESS_SIZE]; /* for nodes */
@@ -125,6 +138,7 @@ struct membership_summary {
         uint64_t elections;        /* changes of leader seen */
         uint64_t refused;          /* hellos of strangers */
         unsigned links_up;
+        unsigned version;          /* of the cluster */
         uint64_t certificate_until_us; /* wall clock; 0: none */
 };
 void membership_summary(struct membership *m, struct membership_summary *ret);
@@ -144,7 +158,7 @@ struct membership_answer {
 };
 typedef void membership_answered(void *arg, const struct membership_answer *answer);
 /* Carries out a command: a JSON object whose "do" is one of init, tokens, token, revoke, add, promote, demote, remove, transfer,
- * leave, replace, grow. Where the leader has to do it, it is sent there. `done` runs once, perhaps from inside, also when the
+ * leave, replace, grow, finalize. Where the leader has to do it, it is sent there. `done` runs once, perhaps from inside, also when the
  * room closes; by the deadline at the latest, as 202 when what was asked for is still possible. */
 void membership_command(struct membership *m, struct bytes request, uint64_t deadline_us, membership_answered *done, void *arg);
 

@@ -1,5 +1,6 @@
 /* What nodes tell each other of themselves: where clients reach them, what they are, how far they are. On
  * link-up, on change, and every TELL_US. It is news, not truth: who belongs to the cluster is in the log. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -76,6 +77,14 @@ static bool is_member(const struct membership *m, uint64_t node_id)
         return false;
 }
 
+void nodes_forget_versions(struct membership *m, uint64_t node_id)
+{
+        struct node_news *n = nodes_find(m, node_id);
+
+        if (n)
+                n->version_min = n->version_max = 0;
+}
+
 void nodes_keep_members(struct membership *m)
 {
         unsigned n = 0;
@@ -120,6 +129,8 @@ void nodes_self(struct membership *m, struct node_news *ret)
                 .state = MEMBERSHIP_INITIALIZING,
                 .port = m->options.client_port,
                 .has_authority = m->has_authority,
+                .version_min = version_min(m),
+                .version_max = version_max(m),
         };
         memcpy(ret->instance, m->instance, sizeof ret->instance);
         text_copy(ret->name, sizeof ret->name, m->options.name);
@@ -148,6 +159,8 @@ static void to_json(const struct node_news *n, struct json_out *j)
         json_field_string(j, "state", membership_state_name(n->state));
         json_field_string(j, "name", n->name);
         json_field_string(j, "version", n->version);
+        json_field_u64(j, "cluster_version_min", n->version_min);
+        json_field_u64(j, "cluster_version_max", n->version_max);
         json_field_string(j, "host", n->host);
         json_field_u64(j, "port", n->port);
         json_field_string(j, "address", n->address);
@@ -236,6 +249,8 @@ void nodes_on_message(struct membership *m, uint64_t from, struct bytes body)
         text_copy(n->host, sizeof n->host, json_string_value(json_object_get(object, "host")));
         text_copy(n->address, sizeof n->address, json_string_value(json_object_get(object, "address")));
         n->port = (uint16_t)MIN(number_at(object, "port"), (uint64_t)UINT16_MAX);
+        n->version_min = (unsigned)MIN(number_at(object, "cluster_version_min"), (uint64_t)UINT_MAX);
+        n->version_max = (unsigned)MIN(number_at(object, "cluster_version_max"), (uint64_t)UINT_MAX);
         n->next_position = number_at(object, "next_position");
         n->last_index = number_at(object, "last_index");
         n->applied_index = number_at(object, "applied_index");

@@ -11,6 +11,7 @@
  * grow.c          one voter becomes three
  * ledger.c        the stream $nilo-cluster: tokens, and who was let in
  * admission.c     tokens and joins, at the leader
+ * version.c       the cluster version
  * certificates.c  making, signing and renewing */
 #ifndef MEMBERSHIP_ROOM_H
 #define MEMBERSHIP_ROOM_H
@@ -28,6 +29,7 @@ enum {
         STRANGERS_SHOWN_MAX = 8,
         COMMAND_TIMEOUT_US = 30 * 1000 * 1000,
         WHY_SIZE_MAX = 512,
+        VERSION_TEXT_SIZE = 32,
 };
 
 /* Messages between nodes; those of stores lie at PEERS_TYPE_MIN + their own type. */
@@ -63,6 +65,7 @@ struct cluster_file {
         char advertise[PEERS_ADDRESS_SIZE];
         uint8_t store_uuid[16]; /* of the default store, if it has joined */
         uint32_t epoch;
+        unsigned version; /* of the cluster, as it was last; 0: not known */
         unsigned voters_wanted; /* to grow to by itself; 0: none */
         unsigned member_count;  /* as they were last; they are looked for at a start */
         struct known_member members[CLUSTER_MEMBERS_MAX];
@@ -82,6 +85,7 @@ struct node_news {
         enum membership_state state;
         char name[PEERS_NAME_SIZE];
         char version[MEMBERSHIP_VERSION_SIZE];
+        unsigned version_min, version_max;
         char host[MEMBERSHIP_HOST_SIZE];
         uint16_t port;
         char address[PEERS_ADDRESS_SIZE];
@@ -97,6 +101,8 @@ void nodes_self(struct membership *m, struct node_news *ret);
 void nodes_tell(struct membership *m, bool at_once);
 void nodes_tell_one(struct membership *m, uint64_t node_id);
 void nodes_on_message(struct membership *m, uint64_t from, struct bytes body);
+/* Its link is lost: it may come back as another release. */
+void nodes_forget_versions(struct membership *m, uint64_t node_id);
 void nodes_keep_members(struct membership *m); /* forgets who is none any more */
 
 /* ---- ledger.c ---- */
@@ -128,9 +134,12 @@ struct ledger {
         struct ledger_node nodes[ADMITTED_MAX];
         unsigned node_count;
         uint64_t node_id_max;
+        unsigned version; /* of the cluster; 0: none was agreed */
 };
 /* False: it cannot be read, `why` says so. */
 MUST_CHECK bool ledger_read(struct membership *m, struct ledger *ret, char why[WHY_SIZE_MAX]);
+/* Has it grown? As store_stream_info. */
+MUST_CHECK int ledger_info(struct membership *m, struct store_stream_info *ret);
 /* Appends an event where `ledger` says that the stream ends; STORE_CONFLICT: others were faster. Takes `data`. */
 typedef void ledger_done(void *arg, enum store_verdict verdict, const char *problem);
 void ledger_append(struct membership *m, const struct ledger *ledger, const char *type, json_t *data, ledger_done *done, void *arg);
@@ -206,7 +215,19 @@ command_handler tokens_run, token_run, revoke_run, join_run;     /* admission.c 
 command_handler sign_run, authority_run;                         /* certificates.c */
 command_handler changes_run;                                     /* changes.c */
 command_handler grow_run;                                        /* grow.c */
+command_handler finalize_run;                                    /* version.c */
 void grow_tick(struct membership *m);
+
+/* ---- version.c ---- */
+
+unsigned version_min(const struct membership *m);
+unsigned version_max(const struct membership *m);
+bool version_is_supported(const struct membership *m, unsigned version, char why[WHY_SIZE_MAX]);
+unsigned version_possible(struct membership *m); /* to which `finalize` would raise it now */
+/* Follows what the log says; at the leader, sees to it that it says something. */
+void version_tick(struct membership *m);
+/* False: the command is refused. `version` is the ledger's. */
+MUST_CHECK bool version_check_joiner(struct command *c, unsigned version);
 
 /* ---- certificates.c ---- */
 
@@ -275,6 +296,13 @@ struct membership {
         uint64_t certificate_until_us;
         bool is_renewing;
         bool has_authority;
+        unsigned version;     /* of the cluster, as the log has it here; 0: none */
+        bool version_is_looked_at;
+        bool version_has_events; /* of the ledger, when it was read for it */
+        uint64_t version_revision;
+        uint64_t version_position;
+        bool version_is_writing;
+        bool is_unfit;        /* on_unfit has run */
         bool is_changing;     /* this room itself changes the members */
         uint64_t elections;
         uint64_t seen_leader;

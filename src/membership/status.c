@@ -11,6 +11,8 @@ static void fill(struct membership_node *ret, const struct node_news *n)
         ret->state = n->state;
         text_copy(ret->name, sizeof ret->name, n->name);
         text_copy(ret->version, sizeof ret->version, n->version);
+        ret->version_min = n->version_min;
+        ret->version_max = n->version_max;
         text_copy(ret->host, sizeof ret->host, n->host);
         ret->port = n->port;
         ret->next_position = n->next_position;
@@ -150,6 +152,7 @@ static void summarize(struct membership *m, const struct store_cluster_status *s
                 .is_clustered = m->peers != NULL,
                 .members = count,
                 .elections = m->elections,
+                .version = membership_version(m),
                 .certificate_until_us = m->certificate_until_us,
         };
         memcpy(ret->cluster_uuid, m->identity.cluster_uuid, sizeof ret->cluster_uuid);
@@ -254,6 +257,8 @@ static void add_node(struct membership *m, const struct membership_node *n,
         json_field_string(j, "address", n->address);
         add_url("url", n, j);
         json_field_string(j, "version", n->version);
+        json_field_u64(j, "cluster_version_min", n->version_min);
+        json_field_u64(j, "cluster_version_max", n->version_max);
         json_field_u64(j, "next_position", n->next_position);
         json_field_u64(j, "last_index", n->last_index);
         json_field_u64(j, "applied_index", n->applied_index);
@@ -287,6 +292,8 @@ static void add_self(struct membership *m, const struct store_cluster_status *st
         json_field_bool(j, "insecure", m->peers && !m->tls);
         json_field_u64(j, "node", m->identity.node_id);
         json_field_string(j, "name", m->options.name);
+        json_field_u64(j, "cluster_version", membership_version(m));
+        json_field_u64(j, "cluster_version_possible", version_possible(m));
         json_field_u64(j, "leader", status->leader_id);
         json_field_u64(j, "term", status->term);
         json_field_u64(j, "epoch", status->epoch);

@@ -244,6 +244,21 @@ static int open_emitter(struct server *s)
         return emitter_open(&options, &s->emitter);
 }
 
+/* It may come while the system still starts, from inside the store's opening: what it ends with is posted. */
+static void stop_unfit(void *arg)
+{
+        stop(arg, "the cluster has a version that this program does not support");
+}
+
+static void on_unfit(void *arg, const char *problem)
+{
+        struct server *s = arg;
+
+        fail_with(s, EXIT_CODE_CONFIGURATION, "%s", problem);
+        control_failed(s->control, SUBSYSTEM_CLUSTER, problem);
+        os_post(s->os, stop_unfit, s);
+}
+
 static void on_store_open(void *arg, int result, const char *problem)
 {
         struct server *s = arg;
@@ -262,6 +277,8 @@ static void on_store_open(void *arg, int result, const char *problem)
                 control_failed(s->control, SUBSYSTEM_STORE, problem);
                 return;
         }
+        if (!membership_may_serve(s->membership))
+                return;
         if (notification_open(&options, &s->notification) || open_emitter(s)) {
                 fail_with(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
@@ -348,6 +365,7 @@ static void join_others(void *arg)
                 .client_host = c->listen,
                 .client_port = gateway_port(s->gateway),
                 .on_ready = on_membership_ready,
+                .on_unfit = on_unfit,
                 .arg = s,
         };
 

@@ -32,6 +32,8 @@ struct node {
         bool is_ready, is_open, is_closed;
         int ready_result;
         int open_result;
+        unsigned version_min, version_max; /* that it claims; 0: this program's */
+        unsigned unfit;                    /* times that it was told to stop */
         char problem[512];
 };
 
@@ -68,6 +70,14 @@ static inline struct node *world_add(struct world *w)
         return n;
 }
 
+static inline void on_unfit(void *arg, const char *problem)
+{
+        struct node *n = arg;
+
+        n->unfit++;
+        snprintf(n->problem, sizeof n->problem, "%s", problem);
+}
+
 static inline void on_open(void *arg, int result, const char *problem)
 {
         struct node *n = arg;
@@ -76,6 +86,8 @@ static inline void on_open(void *arg, int result, const char *problem)
         n->open_result = result;
         if (result)
                 snprintf(n->problem, sizeof n->problem, "%s", problem);
+        else if (!membership_may_serve(n->membership))
+                assert_int_equal(n->unfit, 1);
 }
 
 static inline void on_ready(void *arg, int result, const char *problem)
@@ -123,7 +135,10 @@ static inline void node_open_membership(void *arg)
                 .client_host = n->address,
                 .client_port = 2113,
                 .on_ready = on_ready,
+                .on_unfit = on_unfit,
                 .arg = n,
+                .version_min = n->version_min,
+                .version_max = n->version_max,
         };
 
         snprintf(name, sizeof name, "n%u", n->number);
@@ -136,6 +151,7 @@ static inline void node_start(struct node *n)
 
         n->is_up = true;
         n->is_ready = n->is_open = n->is_closed = false;
+        n->unfit = 0;
         n->store = NULL;
         n->disk = NULL;
         n->membership = NULL;
@@ -304,6 +320,11 @@ static inline bool node_is_open(struct world *w, unsigned number)
 static inline bool node_is_ready(struct world *w, unsigned number)
 {
         return w->nodes[number - 1].is_ready;
+}
+
+static inline bool node_is_unfit(struct world *w, unsigned number)
+{
+        return w->nodes[number - 1].unfit > 0;
 }
 
 static inline struct node *leader_of(struct world *w)

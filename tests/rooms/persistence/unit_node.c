@@ -1,4 +1,5 @@
 /* The identity of a node and of its stores: adoption by a cluster, given UUIDs, epochs. */
+#include "base/crc32c.h"
 #include "persistence/log.h"
 #include "support.h"
 
@@ -261,6 +262,25 @@ TEST(node, at_a_path_that_is_a_file_says_what_to_do)
         fixture_fini(&f);
 }
 
+/* A later release wrote it (G20): nothing of it is guessed at, and nothing is changed. */
+TEST(node, of_a_later_format_is_refused_with_the_next_step)
+{
+        static const char content[] = "{\"format\":2}";
+        struct fixture f;
+        char text[64];
+
+        fixture_init(&f, 7);
+        open_node(&f);
+        persistence_node_close(&f.node);
+        snprintf(text, sizeof text, "{\"crc32c\":\"%08x\",\"format\":2}",
+                crc32c(0, content, sizeof content - 1));
+        assert_int_equal(os_replace_whole(f.os, "/data/node.json", bytes_of_string(text)), 0);
+        assert_int_equal(persistence_node_open(f.os, "/data", false, &f.node), PERSISTENCE_FORMAT);
+        assert_non_null(strstr(persistence_problem(), "/data/node.json has format 2, this version reads 1"));
+        assert_non_null(strstr(persistence_problem(), "use the version that made it"));
+        fixture_fini(&f);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -272,6 +292,7 @@ int main(void)
                 TEST_ROW(epoch, is_in_records_from_then_on_and_after_a_crash),
                 TEST_ROW(epoch, that_cannot_be_saved_stays),
                 TEST_ROW(node, at_a_path_that_is_a_file_says_what_to_do),
+                TEST_ROW(node, of_a_later_format_is_refused_with_the_next_step),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
