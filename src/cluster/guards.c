@@ -206,6 +206,24 @@ bool guard_takes_install(const struct raft *raft)
         return !raft->snapshot.installing;
 }
 
+/* RG21. While a follower is installing, the library lets its election timeout pass without a word, goes on to
+ * believe in its leader, and refuses its vote to all others: with that leader lost for ever, of three voters
+ * the two that are left never elect one. So the leader is forgotten after its silence, and a request for a
+ * vote does not see the installation: the vote goes only to a candidate that has all that is being installed,
+ * since there ends the log as the library knows it. (Found by tests/nodes.) */
+void guard_forget_leader(struct raft *raft, uint64_t silent_since_ms, uint64_t now_ms)
+{
+        if (raft->snapshot.installing && raft_state(raft) == RAFT_FOLLOWER &&
+                now_ms >= silent_since_ms + raft->election_timeout)
+                raft->follower_state.current_leader.id = 0;
+}
+
+bool guard_hides_install(const struct raft *raft, const struct raft_event *event)
+{
+        return raft->snapshot.installing && event->type == RAFT_RECEIVE &&
+               event->receive.message->type == RAFT_REQUEST_VOTE;
+}
+
 /* RG11. After a demotion the engine's next timeout lies in the past for good: a driver that obeys it spins.
  * Two timeouts are at least this far apart. */
 enum { TIMEOUT_APART_MS = 10 };

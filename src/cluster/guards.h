@@ -32,6 +32,10 @@ uint64_t guard_pre_vote_term(uint64_t term, uint64_t own_term);
 /* RG10 */
 bool guard_takes_vote(const struct raft *raft);
 bool guard_takes_install(const struct raft *raft);
+
+/* RG21 */
+void guard_forget_leader(struct raft *raft, uint64_t silent_since_ms, uint64_t now_ms);
+bool guard_hides_install(const struct raft *raft, const struct raft_event *event);
 /* RG11 */
 uint64_t guard_timeout_ms(uint64_t due_ms, uint64_t last_timeout_ms);
 uint64_t guard_time_ms(uint64_t now_us, uint64_t *last_ms);

@@ -316,10 +316,15 @@ static void take_installation(struct cluster_raft *c, struct raft_update *update
 static int step_alone(struct cluster_raft *c, struct raft_event *event, struct raft_update *ret)
 {
         static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+        bool hides_install = cluster_has_guard(c, 21) && guard_hides_install(&c->raft, event);
         int r;
 
         pthread_mutex_lock(&turn);
+        if (hides_install)
+                c->raft.snapshot.installing = false;
         r = raft_step(&c->raft, event, ret);
+        if (hides_install)
+                c->raft.snapshot.installing = true;
         if (!r && (ret->flags & RAFT_UPDATE_MESSAGES))
                 take_messages(c, ret);
         pthread_mutex_unlock(&turn);
@@ -329,6 +334,7 @@ static int step_alone(struct cluster_raft *c, struct raft_event *event, struct r
 int cluster_step(
         struct cluster_raft *c, uint64_t now_us, struct raft_event *event, struct cluster_update *ret)
 {
+        uint64_t silent_since_ms = c->raft.election_timer_start;
         struct raft_update update = {0};
         int r;
 
@@ -341,6 +347,8 @@ int cluster_step(
                 ret->term = raft_current_term(&c->raft);
                 ret->voted_for = raft_voted_for(&c->raft);
         }
+        if (cluster_has_guard(c, 21) && event->type == RAFT_TIMEOUT)
+                guard_forget_leader(&c->raft, silent_since_ms, event->time);
         take_state(c, ret);
         if (update.flags & RAFT_UPDATE_ENTRIES) {
                 take_entries(c, &update, ret);
