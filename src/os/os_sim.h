@@ -41,6 +41,7 @@ struct os_sim_faults {
         uint64_t full_at;         /* OS_FULL from then on, until set to 0 */
         uint64_t read_fails_at;   /* -EIO */
         uint64_t free_bytes;      /* os_space says that at most so much is free, until set to 0 */
+        uint64_t work_us_max;     /* a slow disk: each work of a lane takes up to so much longer */
         bool sync_lies;           /* os_file_sync gives 0 and makes nothing durable (a mutant) */
         bool reads_are_cold;      /* os_file_read_warm gives OS_COLD in half of the calls, by the seed */
 };

@@ -283,6 +283,8 @@ static void sim_work_submit(struct os *os, enum os_lane lane, struct os_work *wo
         struct sim_queue *q = &sim->lanes[lane].works;
         uint64_t begin = MAX(sim_now(sim), queue_last_due(q));
 
+        if (sim->faults.work_us_max)
+                begin += sim_choose(sim, sim->faults.work_us_max + 1);
         queue_add(sim, q, begin + WORK_US_MIN + sim_choose(sim, WORK_US_MAX - WORK_US_MIN + 1), NULL, work);
 }
 

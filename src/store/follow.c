@@ -31,7 +31,9 @@ static int follow_events(struct store *s, struct record_events_reader *reader)
                 if (!count) {
                         stream = event.stream;
                         position = event.position;
-                        head_map_outdate(&s->heads, stream_is_meta(stream) ? stream_of_meta(stream) : stream);
+                        if (!store_is_mutant(s, STORE_MUTANT_HEADS_STALE))
+                                head_map_outdate(
+                                        &s->heads, stream_is_meta(stream) ? stream_of_meta(stream) : stream);
                 }
                 revision = event.revision;
                 count++;
@@ -66,7 +68,7 @@ void follow_time(struct store *s, const struct persistence_entry *e)
         struct record_header h = {.kind = e->kind, .event_count = e->event_count};
         struct record_events_reader reader = {0};
 
-        if (record_events_open(&reader, &h, e->payload) == 0)
+        if (record_events_open(&reader, &h, e->payload) == 0 && !store_is_mutant(s, STORE_MUTANT_TIME_STANDS))
                 s->last_time_us = MAX(s->last_time_us, reader.time_us);
         record_events_close(&reader);
 }

@@ -344,7 +344,7 @@ void pending_confirm(struct store *s, struct pending *p)
 {
         struct confirmation *c;
 
-        if (cluster_raft_is_only_voter(s->raft)) {
+        if (cluster_raft_is_only_voter(s->raft) || store_is_mutant(s, STORE_MUTANT_REFUSED_UNSURE)) {
                 pending_answer_now(s, p);
                 return;
         }
@@ -451,6 +451,8 @@ void pendings_bound(struct store *s)
 void pendings_office_lost(struct store *s)
 {
         drop_gathering(s);
+        while (store_is_mutant(s, STORE_MUTANT_FLIGHT_REFUSED) && !list_is_empty(&s->in_flight))
+                drop(s, CONTAINER_OF(s->in_flight.next, struct pending, link));
         pendings_bound(s);
         finish_decided(s);
 }
@@ -460,14 +462,16 @@ void pendings_office_lost(struct store *s)
 /* The entry at its index is of the term in which it was submitted, or it is another's. */
 static bool is_committed(const struct store *s, const struct pending *p)
 {
-        return p->index > s->foreign_through || cluster_raft_term_of(s->raft, p->index) == p->term;
+        return store_is_mutant(s, STORE_MUTANT_FOREIGN_UNSEEN) || p->index > s->foreign_through ||
+               cluster_raft_term_of(s->raft, p->index) == p->term;
 }
 
 /* An entry of a later term was committed before its index: whoever leads from now on has that one, and behind
  * it none of an earlier term. */
 static bool is_overtaken(const struct store *s, const struct pending *p, uint64_t index)
 {
-        return p->term != cluster_raft_term(s->raft) && cluster_raft_term_of(s->raft, index) > p->term;
+        return !store_is_mutant(s, STORE_MUTANT_OVERTAKEN_KEPT) && p->term != cluster_raft_term(s->raft) &&
+               cluster_raft_term_of(s->raft, index) > p->term;
 }
 
 /* All heads and ids first: what an answer calls must find the store as it is after the whole commit. */

@@ -149,7 +149,8 @@ int replica_store(struct store *s, uint64_t first, const struct cluster_entry *e
         int r = 0;
 
         if (first <= persistence_last_index(s->persistence)) {
-                drop_changes_from(s, first);
+                if (!store_is_mutant(s, STORE_MUTANT_CHANGES_KEPT))
+                        drop_changes_from(s, first);
                 r = persistence_truncate(s->persistence, first);
         }
         for (unsigned i = 0; i < count && !r; i++)
@@ -161,8 +162,9 @@ static int carry_out(struct store *s, const struct cluster_update *u)
 {
         int r;
 
-        if (u->has_term_or_vote) {
-                r = persistence_save_vote(s->persistence, u->term, u->voted_for);
+        if (u->has_term_or_vote && !store_is_mutant(s, STORE_MUTANT_TERM_LOST)) {
+                r = persistence_save_vote(s->persistence, u->term,
+                        store_is_mutant(s, STORE_MUTANT_VOTE_LOST) ? 0 : u->voted_for);
                 if (r)
                         return fault_fold(r);
         }
@@ -216,8 +218,10 @@ static int step_written(struct store *s)
         s->has_written = false;
         if (s->catch_up.is_on)
                 return 0; /* the engine asks for nothing but the end of it */
-        r = cluster_raft_persisted(
-                s->raft, os_monotonic_us(s->os), persistence_synced_index(s->persistence), &u);
+        r = cluster_raft_persisted(s->raft, os_monotonic_us(s->os),
+                store_is_mutant(s, STORE_MUTANT_EARLY_PERSISTED) ? persistence_last_index(s->persistence)
+                                                                 : persistence_synced_index(s->persistence),
+                &u);
         return r ? fault_fold(r) : replica_carry_out(s, &u);
 }
 
@@ -227,7 +231,9 @@ static int apply(struct store *s)
         uint64_t index = MIN(s->commit_index, persistence_synced_index(s->persistence));
         int r;
 
-        if (s->catch_up.is_on)
+        if (store_is_mutant(s, STORE_MUTANT_PAST_STORED))
+                index = s->commit_index;
+        if (s->catch_up.is_on && !store_is_mutant(s, STORE_MUTANT_PAST_VERIFIED))
                 index = MIN(index, s->catch_up.verified_index);
         if (index <= s->applied_index)
                 return 0;

@@ -26,6 +26,32 @@
 
 struct pending;
 
+/* Faults on order, for the tests of the tests: each is one line at the place of the fault. */
+enum store_mutant {
+        STORE_MUTANT_VOTE_LOST = 1 << 0,        /* the term is durable, for whom this node voted is not */
+        STORE_MUTANT_TERM_LOST = 1 << 1,        /* neither is */
+        STORE_MUTANT_EARLY_PERSISTED = 1 << 2,  /* entries count as durable when they are issued */
+        STORE_MUTANT_PAST_STORED = 1 << 3,      /* what is committed is applied before it is durable here */
+        STORE_MUTANT_PAST_VERIFIED = 1 << 4,    /* while catching up what is not compared yet is applied */
+        STORE_MUTANT_INSTALL_TRUSTED = 1 << 5,  /* what stands here is taken for what was committed elsewhere */
+        STORE_MUTANT_RUN_UNVERIFIED = 1 << 6,   /* nobody looks at the chain of fetched history */
+        STORE_MUTANT_OVERTAKEN_KEPT = 1 << 7,   /* appends that a later leader's overtook stay in flight */
+        STORE_MUTANT_FOREIGN_UNSEEN = 1 << 8,   /* an entry at the index of an append is taken for that append */
+        STORE_MUTANT_FLIGHT_REFUSED = 1 << 9,   /* what was submitted is refused when the office is lost */
+        STORE_MUTANT_HEADS_STALE = 1 << 10,     /* heads do not follow other leaders' entries */
+        STORE_MUTANT_EARLY_OFFICE = 1 << 11,    /* a leader takes appends before it has applied what it found */
+        STORE_MUTANT_DAM_OPEN = 1 << 12,        /* the entry of three voters is sent before it is durable */
+        STORE_MUTANT_OFFER_ANY = 1 << 13,       /* an offer is taken whatever stands before it */
+        STORE_MUTANT_ANSWER_ANY = 1 << 14,      /* an answer to another request is taken for this one's */
+        STORE_MUTANT_READ_UNPROBED = 1 << 15,   /* a leader answers reads without asking the voters */
+        STORE_MUTANT_POSITION_EARLY = 1 << 16,  /* a read with a position does not wait for it */
+        STORE_MUTANT_CHANGES_KEPT = 1 << 17,    /* configurations that were truncated are applied all the same */
+        STORE_MUTANT_TIME_STANDS = 1 << 18,     /* times do not go on from another leader's */
+        STORE_MUTANT_LOST_SENT = 1 << 19,       /* what the link did not take counts as sent */
+        STORE_MUTANT_INSTALLING_MUTE = 1 << 20, /* who fetches history refuses its vote (RG21) */
+        STORE_MUTANT_REFUSED_UNSURE = 1 << 21,  /* a leader refuses without being sure that it leads */
+};
+
 /* ---- head_map.c ---- */
 
 /* Where a stream and its metastream stand. */
@@ -356,6 +382,9 @@ struct catch_up {
         uint64_t checked_index;
         uint64_t check_index; /* the chain hash here is to be this; 0: nothing to check */
         struct record_chain check_chain;
+        uint64_t run_index; /* the last run that came ended here, with this chain; 0: none yet */
+        struct record_chain run_chain;
+        unsigned damaged; /* runs at this place, one after the other */
         uint64_t next;         /* the entry to be asked for next; what is here already is compared */
         struct os_timer timer; /* an answer is overdue */
         unsigned serving;      /* fetches for others, under way */
@@ -531,6 +560,11 @@ struct store {
         unsigned reader_count;
         struct store_stats stats; /* the counters */
 };
+
+static inline bool store_is_mutant(const struct store *s, enum store_mutant mutant)
+{
+        return (s->options.mutants & (unsigned)mutant) != 0;
+}
 
 /* The disk failed (G15): everything stops here. */
 void store_fail(struct store *s, const char *what);

@@ -41,6 +41,7 @@ struct store_cluster {
         const char *address;    /* host:port of this node's peer listener, in the configuration of a store that is made; NULL:
                                    "localhost" */
         uint32_t election_timeout_ms; /* 0: 500 */
+        uint32_t trailing; /* who lags behind so many sealed entries fetches history; 0: CLUSTER_TRAILING */
         /* Sends a message that store_receive takes in at the other end, or drops it; false: no link, or no room in its queue
          * (store_link_has_room follows when there is). */
         bool (*send)(void *arg, uint64_t node_id, enum store_link link, uint16_t type, const struct bytes *pieces, unsigned count);
@@ -71,6 +72,7 @@ struct store_options {
         bool mutant_ack_before_sync;  /* for the tests of the tests */
         bool mutant_skip_sync;
         bool mutant_skip_crc;
+        unsigned mutants;             /* tests only, 0 elsewhere: faults on order, which room.h names */
         /* A phase is done: SUBSYSTEM_PERSISTENCE (log recovered), _CLUSTER (a leader is known, which has an entry of its own
          * term committed when it is this node), _STORE (takes reads, and appends while there is a leader). A member that
          * finds no leader opens all the same after some seconds, for reads of what it has. */

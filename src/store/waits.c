@@ -83,7 +83,7 @@ bool store_wait_linearizable(struct store *s, struct store_wait *w, uint64_t dea
 bool store_wait_position(struct store *s, struct store_wait *w, uint64_t position, uint64_t deadline_us)
 {
         assert(w->state == WAIT_OFF);
-        if (store_next_position(s) > position)
+        if (store_next_position(s) > position || store_is_mutant(s, STORE_MUTANT_POSITION_EARLY))
                 return true;
         w->position = position;
         begin(s, w, WAIT_POSITION, deadline_us);
@@ -150,7 +150,8 @@ static void ask(struct store *s)
 
 static bool is_over(const struct store *s, struct store_wait *w)
 {
-        if (w->state == WAIT_PROBING && cluster_raft_probe_confirmed(s->raft) >= w->nonce)
+        if (w->state == WAIT_PROBING && (cluster_raft_probe_confirmed(s->raft) >= w->nonce ||
+                                                store_is_mutant(s, STORE_MUTANT_READ_UNPROBED)))
                 w->state = WAIT_APPLYING;
         if (w->state == WAIT_APPLYING)
                 return s->applied_index >= w->index;
