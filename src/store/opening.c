@@ -161,7 +161,9 @@ static void start_on_loop(struct store *s)
         const struct store_cluster *cluster = &s->options.cluster;
         struct cluster_options engine = {.node_id = identity.node_id,
                 .address = cluster->address ? cluster->address : "localhost",
-                .election_timeout_ms = cluster->election_timeout_ms};
+                .election_timeout_ms = cluster->election_timeout_ms,
+                .trailing = cluster->trailing,
+                .mutants = store_is_mutant(s, STORE_MUTANT_INSTALLING_MUTE) ? 1u << 21 : 0};
         const struct persistence_recovered *rec;
         struct cluster_entry *entries;
         struct cluster_start start;
@@ -373,7 +375,11 @@ static void close_step(void *arg)
         void *on_closed_arg = s->on_closed_arg;
         struct fact_payload payload = {.position = s->next_position};
 
-        assert(can_close(s));
+        /* A timer may have submitted something since this was posted: that is finished first. */
+        if (!can_close(s)) {
+                s->is_close_posted = false;
+                return;
+        }
         fact_set_text(&payload, "%s", s->name);
         os_turn_hook_remove(&s->hook);
         persistence_close(&s->persistence);
