@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,14 +57,15 @@ static void run_node(const struct demo_node *n, const char *join, const char *to
         snprintf(port, sizeof port, "%u", n->port);
         snprintf(peer_port, sizeof peer_port, "%u", n->peer_port);
         if (join) {
-                const char *more[] = {"--join", join, "--token", token};
-
-                memcpy(arguments + count, more, sizeof more);
+                arguments[count++] = "--join";
+                arguments[count++] = join;
+                setenv("NILO_TOKEN", token, 1); /* not for everybody who lists processes */
         }
         if (out < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
                 _exit(CLI_UNEXPECTED);
         /* Ctrl-C is for the demo, which ends its nodes one after another. */
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
         execv("/proc/self/exe", (char *const *)arguments);
         _exit(CLI_UNEXPECTED);
 }
@@ -271,7 +273,9 @@ static bool begin(struct demo *d)
         for (unsigned i = 1; i < NODES && is_right; i++)
                 is_right = start_node(&d->nodes[i], token ? seed : NULL, token);
         free(token);
-        return is_right && wait_for(d, &d->nodes[0], NODES);
+        for (unsigned i = 0; i < NODES && is_right; i++)
+                is_right = wait_for(d, &d->nodes[i], NODES);
+        return is_right;
 }
 
 /* ---- saying ---- */

@@ -237,6 +237,12 @@ test('a node is replaced by another while events are written', async () => {
   assert.ok((await readAll(fourth.url, 'replaced')).length >= written);
   // Who was removed finds out why nobody talks to it any more.
   await until(async () => (await status(old.url)).refused.some((r) => /is no member of this cluster/.test(r.why)), 'the removed node is told', 10_000);
+  // It may come back: as a stand-by, with the data that it has.
+  const back = await cli(fourth, ['add', String(oldId), `127.0.0.1:${old.peerPort}`, '--timeout', '20']);
+  assert.equal(back.code, 0, back.stderr);
+  await until(async () => (await status(old.url)).members.length === 4, 'it is a member again', 10_000);
+  await until(async () => (await readAll(old.url, 'replaced')).length >= written, 'it has what it missed', 10_000);
+  assert.equal((await cli(fourth, ['remove', String(oldId), '--yes', '--timeout', '20'])).code, 0);
   await cluster.kill(old);
 });
 
@@ -280,8 +286,25 @@ test('a token of another cluster opens nothing here', async () => {
   const data = join(temporaryDirectory(), 'd');
   const token = await other.token();
   const asking = start(['cluster', 'join', `127.0.0.1:${leader.peerPort}`, '--token', token, '--data', data, '--port', '0', '--peer-port', String(await freePort())]);
-  await until(() => /certificate|CA/.test(asking.stderr()), 'it says why');
+  await until(() => /certificate|CA/.test(asking.stderr()), 'it says why', 15_000).catch((error) => assert.fail(`${error.message}\n${asking.stderr()}`));
   asking.child.kill('SIGTERM');
   assert.equal((await asking.done).code, 0);
   await other.stop();
+});
+
+test('nilo cluster demo: three nodes on one command, gone with it', async () => {
+  const port = 20_000 + 1000 * Math.floor(Math.random() * 20) + Math.floor(Math.random() * 90) + 2;
+  const data = join(temporaryDirectory(), 'demo');
+  for (const round of [1, 2]) {
+    const demo = start(['cluster', 'demo', '--data', data, '--port', String(port)]);
+    await until(() => demo.stdout().includes('\n') || demo.child.exitCode !== null, 'it says where they are');
+    const { nodes } = JSON.parse(demo.stdout().split('\n')[0]);
+    assert.equal((await status(nodes[2].url)).quorum.text, '3 of 3 voters reachable: 1 more may fail');
+    await append(nodes[round].url, 'demo', [{ type: 'A', data: {} }]);
+    process.kill(nodes[0].pid, 'SIGKILL');
+    await until(() => /node n1 was ended by signal 9/.test(demo.stderr()), 'the loss is told');
+    demo.child.kill('SIGINT');
+    assert.equal((await demo.done).code, 0, demo.stderr());
+    for (const { pid } of nodes) assert.throws(() => process.kill(pid, 0), `process ${pid} is left`);
+  }
 });
