@@ -94,6 +94,8 @@ struct persistence {
         uint64_t tail_size_max;
         uint64_t space_reserve;
         bool read_only;
+        bool (*may_cut_damage)(void *arg, struct bytes configuration);
+        void *may_cut_arg;
         bool skip_crc;
         bool skip_sync;
         struct vote vote;
@@ -173,6 +175,9 @@ struct persistence {
         struct persistence_tail_entry *recovered_entries;
         struct buffer recovered_payloads;
         uint64_t cut_bytes; /* of a torn tail */
+        bool is_lost;       /* entries that were durable are missing */
+        bool was_lost_now;  /* this start found it */
+        uint64_t lost_through;
         uint64_t open_us;
         unsigned quarantined;
         char quarantined_name[64];

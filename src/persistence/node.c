@@ -5,6 +5,7 @@
  *   stores/<uuid>/  one directory per store:
  *     store.json    {"format":1,"cluster_uuid","node_id","store_uuid","name","epoch","created_us","crc32c"}
  *     vote          term and vote (vote.c)
+ *     lost.json     only while entries that were durable are missing (lost.c)
  *     log/          segments (segment.c), index files (index_build.c), the id window's checkpoint (ids.c)
  *     quarantine/   suspicious files, never deleted (G12)
  *
@@ -423,6 +424,50 @@ int store_file_set_epoch(
         if (!r)
                 s->epoch = epoch;
         return r;
+}
+
+/* ---- lost.json ---- */
+
+int lost_file_save(
+        struct persistence_node *node, const char *store_path, const struct store_file *s, uint64_t through)
+{
+        CLEANUP(json_freep) json_t *object = json_object();
+        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
+
+        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
+        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
+        json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
+        json_set_uuid(object, "store_uuid", s->uuid);
+        json_object_set_new(object, "through", json_integer((json_int_t)through));
+        json_object_set_new(object, "found_us", json_integer((json_int_t)os_wall_us(node->os)));
+        return json_file_write(node->os, file, object);
+}
+
+int lost_file_load(struct persistence_node *node, const char *store_path, const struct store_file *s,
+        uint64_t *ret_through)
+{
+        CLEANUP(json_freep) json_t *object = NULL;
+        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
+        uint8_t uuid[16];
+        int r;
+
+        r = json_file_read(node->os, file, &object);
+        if (r)
+                return r;
+        if (!json_get_uuid(object, "store_uuid", uuid) || memcmp(uuid, s->uuid, 16) != 0)
+                return problem_note(
+                        PERSISTENCE_CORRUPT, "%s is of another store; restore it from a copy", file);
+        *ret_through = (uint64_t)json_integer_value(json_object_get(object, "through"));
+        return 0;
+}
+
+int lost_file_remove(struct persistence_node *node, const char *store_path)
+{
+        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
+        int r = os_remove(node->os, file);
+
+        r = r == OS_NOT_FOUND ? 0 : r;
+        return r ? fault_fold(r) : fault_fold(os_dir_sync(node->os, store_path));
 }
 
 struct store_search {

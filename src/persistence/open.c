@@ -6,6 +6,7 @@
 #include "persistence/commit.h"
 #include "persistence/filler.h"
 #include "persistence/group.h"
+#include "persistence/lost.h"
 #include "persistence/recovery.h"
 #include "persistence/text.h"
 
@@ -20,6 +21,8 @@ static struct persistence *log_new(const struct persistence_options *o)
         p->segment_events_max = o->segment_events_max ? o->segment_events_max : LOG_SEGMENT_EVENTS_DEFAULT;
         p->space_reserve = o->space_reserve ? o->space_reserve : LOG_SPACE_RESERVE_DEFAULT;
         p->read_only = o->read_only;
+        p->may_cut_damage = o->may_cut_damage;
+        p->may_cut_arg = o->may_cut_arg;
         p->skip_crc = o->skip_crc;
         p->skip_sync = o->skip_sync;
         p->cache = cache_new(o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT);
@@ -73,6 +76,8 @@ static int log_open(struct persistence *p, const struct persistence_options *o)
         memcpy(id.bytes, p->store.uuid, 16);
         event_id_format(&id, p->uuid_text);
         r = vote_open(&p->vote, p->os, p->path, &p->node->identity, p->store.uuid, p->read_only);
+        if (!r)
+                r = log_load_lost(p);
         return r ? r : log_recover(p);
 }
 
@@ -154,6 +159,9 @@ static void log_publish_opened(struct persistence *p)
         control_publish(p->control, FACT_log_opened, &payload);
         if (p->cut_bytes)
                 log_publish_text(p, FACT_torn_tail_cut, 0, p->cut_bytes, NULL);
+        if (p->was_lost_now)
+                log_publish_text(p, FACT_corruption_found, p->recovered.next_position, 0,
+                        "at the end of the log, at the start: it is fetched from other nodes");
         for (size_t i = 0; i < p->sealed_count; i++)
                 if (p->segments[i]->is_damaged)
                         log_publish_text(p, FACT_corruption_found, p->segments[i]->header.first_position, 0,

@@ -61,6 +61,10 @@ struct persistence_options {
         const uint8_t *store_uuid;      /* 16 bytes: a store that is made gets this UUID (a joiner has that of the cluster's);
                                            one that exists must have it, else PERSISTENCE_FORMAT. NULL: any. Copied */
         uint32_t epoch;                 /* of a store that is made; 0: 1 */
+        /* Asked when records that were durable are damaged, with the newest configuration before them: may they be cut off, because
+         * other nodes have them? See persistence_lost. May run on a lane. NULL: never, such a log does not open. */
+        bool (*may_cut_damage)(void *arg, struct bytes configuration);
+        void *may_cut_arg;
         bool must_exist;
         bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */
         bool skip_crc;                  /* a mutant for the tests of the tests: recovery and reads verify nothing */
@@ -192,6 +196,10 @@ MUST_CHECK int persistence_mend_begin(struct persistence *p, struct persistence_
 typedef void persistence_mended(void *arg, int result);
 void persistence_mend_add(struct persistence *p, const struct persistence_entry *entries, unsigned count, persistence_mended *done, void *arg);
 void persistence_mend_stop(struct persistence *p); /* gives it up; not while an add is under way */
+/* Entries that were durable here were cut off, now or at an earlier start: this node must take no part in consensus before it has
+ * them again. *ret_through, for people: some index that was there. True until persistence_lost_found, which is durable (0 or a fault). */
+MUST_CHECK bool persistence_lost(const struct persistence *p, uint64_t *ret_through);
+MUST_CHECK int persistence_lost_found(struct persistence *p);
 /* The position of the next event, behind all that have been appended, committed or not. */
 uint64_t persistence_appended_position(const struct persistence *p);
 /* Records from now on carry this epoch; store.json too, durable when it returns. Never lower than before. 0,

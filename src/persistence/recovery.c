@@ -23,6 +23,7 @@
 #include "base/memory.h"
 #include "persistence/commit.h"
 #include "persistence/filler.h"
+#include "persistence/lost.h"
 #include "persistence/text.h"
 
 struct recovery {
@@ -42,7 +43,10 @@ struct recovery {
         char **leftovers; /* paths */
         size_t leftover_count;
         uint64_t entry_capacity;
-        bool has_bad_header; /* of the last segment, which was empty */
+        size_t files;          /* segment files that were there: those behind segment_count cannot be used */
+        bool has_bad_header;   /* behind the last segment */
+        bool has_lost_end;     /* what was durable behind the last segment is damaged, or gone */
+        uint64_t lost_through; /* an index that was there */
 };
 
 /* ---- the directory ---- */
@@ -178,8 +182,17 @@ static int recovery_bad_header(struct recovery *rec, size_t number, struct os_fi
                 r = segment_is_zero(file, SEGMENT_HEADER_SIZE, size, &is_empty);
         if (r)
                 return fault_fold(r);
-        if (number + 1 < rec->segment_count || !is_empty || (number == 0 && p->vote.term > 0))
-                return recovery_corrupt(p, first_index, 0, "its header");
+        if (number + 1 < rec->segment_count || !is_empty || (number == 0 && p->vote.term > 0)) {
+                r = recovery_corrupt(p, first_index, 0, "its header");
+                if (!p->may_cut_damage || number == 0)
+                        return r;
+                /* Whether the log may be cut there is decided when it is known up to there. */
+                rec->has_lost_end = true;
+                rec->has_bad_header = true;
+                rec->lost_through = rec->first_indexes[rec->segment_count - 1] - 1;
+                rec->segment_count = number;
+                return 0;
+        }
         rec->segment_count--;
         rec->has_bad_header = true;
         /* The segment before is the last one again; with its index file it would be missed
@@ -250,6 +263,7 @@ static int recovery_load_headers(struct recovery *rec)
         size_t i;
         int r = 0;
 
+        rec->files = rec->segment_count;
         for (i = 0; i < rec->segment_count && !r; i++)
                 r = recovery_load_header(rec, i);
         if (r)
@@ -258,6 +272,8 @@ static int recovery_load_headers(struct recovery *rec)
         for (i = 0; i < rec->index_count; i++) {
                 size_t at;
 
+                if (rec->has_lost_end && rec->index_files[i] >= rec->first_indexes[rec->segment_count])
+                        continue;
                 for (at = 0;
                         at < p->segment_count && p->segments[at]->header.first_index != rec->index_files[i];
                         at++)
@@ -342,6 +358,9 @@ static int recovery_load_sealed(struct persistence *p)
                         if (p->read_only)
                                 break; /* from here on everything is scanned instead */
                         r = recovery_rebuild_index(p, i);
+                        /* Records and index file both: if it can be mended, it is scanned and cut there. */
+                        if (r == PERSISTENCE_CORRUPT && p->may_cut_damage)
+                                break;
                         if (r)
                                 return r;
                 }
@@ -355,7 +374,7 @@ static int recovery_load_sealed(struct persistence *p)
 
 /* A segment gets its index file only when the next one is there, which stays from then on. So an index file
  * of the last one tells of segments that somebody removed. */
-static int recovery_check_last(const struct recovery *rec)
+static int recovery_check_last(struct recovery *rec)
 {
         struct persistence *p = rec->p;
         const struct segment_header *h = &p->segments[p->segment_count - 1]->header;
@@ -372,10 +391,15 @@ static int recovery_check_last(const struct recovery *rec)
         last_index = index->summary.last_index;
         index_close(&index);
         path = segment_path(p->log_path, h->first_index, "idx");
-        return problem_note(PERSISTENCE_CORRUPT,
+        r = problem_note(PERSISTENCE_CORRUPT,
                 "%s/%020llu.seg is missing: %s says that the log goes on there. Restore it from a copy or "
                 "from a peer",
                 p->log_path, (unsigned long long)last_index + 1, path);
+        if (!p->may_cut_damage)
+                return r;
+        rec->has_lost_end = true;
+        rec->lost_through = last_index;
+        return 0;
 }
 
 /* ---- unsealed segments ---- */
@@ -468,6 +492,7 @@ static int recovery_judge_end(
                         break;
                 if (r)
                         return r;
+                rec->lost_through = MAX(rec->lost_through, h.index);
                 if (h.synced_through > p->last_index)
                         return recovery_corrupt(p, s->header.first_index, damaged,
                                 "a later record says that what stood here was durable");
@@ -700,6 +725,22 @@ static int recovery_make_first(struct persistence *p)
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
 }
 
+/* What stands behind the end of that segment as it was scanned was durable, and is damaged. */
+static int recovery_lose(struct recovery *rec, size_t number)
+{
+        struct persistence *p = rec->p;
+        struct lost_end end = {.number = number,
+                .first_indexes = rec->first_indexes + number + 1,
+                .count = rec->files - number - 1,
+                .through = rec->lost_through};
+
+        if (!p->segments[number]->file)
+                return PERSISTENCE_CORRUPT;
+        if (end.count)
+                end.through = MAX(end.through, end.first_indexes[end.count - 1] - 1);
+        return log_lose(p, &end);
+}
+
 static int recovery_run(struct recovery *rec)
 {
         struct persistence *p = rec->p;
@@ -731,9 +772,12 @@ static int recovery_run(struct recovery *rec)
         if (r)
                 return r;
         recovery_begin_tail(p);
-        for (i = p->sealed_count; i < p->segment_count && !r; i++)
+        for (i = p->sealed_count; i < p->segment_count && !r; i++) {
                 if (!p->segments[i]->file) /* the one just made is open and empty */
                         r = recovery_scan_segment(rec, i);
+                if (r == PERSISTENCE_CORRUPT || (!r && rec->has_lost_end && i + 1 == p->segment_count))
+                        r = recovery_lose(rec, i);
+        }
         if (!r)
                 r = recovery_load_ids(p);
         if (!r && !p->read_only)
