@@ -8,8 +8,10 @@
  * differs in term from a committed one is the rest cut off, as an append of the leader would do. Equal chain
  * hashes at the end of each run say that both logs are equal up to there.
  *
- * Request: first index, term of the entry before it, last index (8 each). Answer: first index (8), status
- * (4), number of entries (4), chain hash of the last (16), entries as in replication.c. */
+ * Request: first index, term of the entry before it (0: not compared), last index (8 each). Answer: first
+ * index (8), status (4), number of entries (4), chain hash of the last (16), entries as in replication.c. An
+ * answer without entries has, when it comes from a leader, its term (8) and its last index (8) in place of
+ * the hash. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -59,22 +61,45 @@ static uint64_t term_before(struct store *s, uint64_t index)
         return term;
 }
 
+bool fetch_ask(struct store *s, uint64_t node_id, uint64_t first, uint64_t previous_term, uint64_t last)
+{
+        uint8_t request[REQUEST_SIZE];
+        struct bytes piece = bytes_of(request, sizeof(request));
+
+        put_u64(request, first);
+        put_u64(request + 8, previous_term);
+        put_u64(request + 16, last);
+        return store_send(s, node_id, STORE_LINK_BULK, MESSAGE_FETCH, &piece, 1);
+}
+
+bool fetched_parse(struct bytes body, struct fetched *ret)
+{
+        if (body.size < ANSWER_HEAD_SIZE)
+                return false;
+        *ret = (struct fetched){.first = get_u64(body.data),
+                .status = get_u32(body.data + 8),
+                .count = get_u32(body.data + 12),
+                .entries = bytes_of(body.data + ANSWER_HEAD_SIZE, body.size - ANSWER_HEAD_SIZE)};
+        if (ret->status == FETCH_OK) {
+                memcpy(&ret->chain, body.data + 16, sizeof(ret->chain));
+        } else {
+                ret->leader_term = get_u64(body.data + 16);
+                ret->leader_last = get_u64(body.data + 24);
+        }
+        return ret->status != FETCH_OK || ret->count > 0;
+}
+
 static void ask(struct store *s)
 {
         struct catch_up *c = &s->catch_up;
         uint64_t leader_id = cluster_raft_leader(s->raft);
         uint64_t first = c->next;
-        uint8_t request[REQUEST_SIZE];
-        struct bytes piece = bytes_of(request, sizeof(request));
 
         if (!c->is_on || c->asked_index || first > c->last_index ||
                 persistence_group_size(s->persistence) > UNWRITTEN_MAX)
                 return;
-        put_u64(request, first);
-        put_u64(request + 8, term_before(s, first));
-        put_u64(request + 16, c->last_index);
         if (leader_id && leader_id != s->node_id &&
-                store_send(s, leader_id, STORE_LINK_BULK, MESSAGE_FETCH, &piece, 1))
+                fetch_ask(s, leader_id, first, term_before(s, first), c->last_index))
                 c->asked_index = first;
         os_timer_stop(&c->timer);
         os_timer_start(s->os, &c->timer, ANSWER_OVERDUE_US);
@@ -139,51 +164,41 @@ static int take_run(struct store *s, uint64_t first, unsigned count)
         return fault_fold(result);
 }
 
-static bool take_answer(struct store *s, struct bytes body, uint64_t *ret_first, unsigned *ret_count)
+static bool take_answer(struct store *s, const struct fetched *f)
 {
         struct catch_up *c = &s->catch_up;
-        uint32_t status;
 
-        if (body.size < ANSWER_HEAD_SIZE)
-                return false;
-        *ret_first = get_u64(body.data);
-        status = get_u32(body.data + 8);
-        *ret_count = get_u32(body.data + 12);
-        if (!c->is_on || !c->asked_index || *ret_first != c->asked_index)
+        if (!c->is_on || !c->asked_index || f->first != c->asked_index)
                 return false; /* late */
-        if (status == FETCH_MISMATCH && c->next > c->verified_index + 1) {
+        if (f->status == FETCH_MISMATCH && c->next > c->verified_index + 1) {
                 c->next = c->verified_index + 1;
                 c->asked_index = 0;
                 ask(s);
                 return false;
         }
-        if (status != FETCH_OK || !*ret_count || *ret_first + *ret_count - 1 > c->last_index)
+        if (f->status != FETCH_OK || f->first + f->count - 1 > c->last_index)
                 return false; /* asked again when it is overdue */
-        if (!entries_from_bytes(
-                    s, bytes_of(body.data + ANSWER_HEAD_SIZE, body.size - ANSWER_HEAD_SIZE), *ret_count))
+        if (!entries_from_bytes(s, f->entries, f->count))
                 return false;
-        return persistence_has_room(s->persistence, body.size, *ret_count) == 0;
+        return persistence_has_room(s->persistence, f->entries.size, f->count) == 0;
 }
 
-void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body)
+void catch_up_on_fetched(struct store *s, const struct fetched *f)
 {
         struct catch_up *c = &s->catch_up;
-        uint64_t first;
-        unsigned count;
         int r;
 
-        (void)from;
-        if (!take_answer(s, body, &first, &count))
+        if (!take_answer(s, f))
                 return;
-        r = take_run(s, first, count);
+        r = take_run(s, f->first, f->count);
         if (r) {
                 store_fail(s, "catching up");
                 return;
         }
         c->asked_index = 0;
-        c->next = first + count;
-        c->check_index = first + count - 1;
-        memcpy(&c->check_chain, body.data + 16, sizeof(c->check_chain));
+        c->next = f->first + f->count;
+        c->check_index = f->first + f->count - 1;
+        c->check_chain = f->chain;
         ask(s);
         replica_stepped(s, 0);
 }
@@ -274,6 +289,10 @@ static void answer(struct store *s, uint64_t node_id, uint64_t first, enum fetch
         } else {
                 struct bytes piece = buffer_bytes(head);
 
+                if (s->raft && cluster_raft_state(s->raft) == CLUSTER_LEADER) {
+                        put_u64(at + 16, cluster_raft_term(s->raft));
+                        put_u64(at + 24, cluster_raft_last_index(s->raft));
+                }
                 store_send(s, node_id, STORE_LINK_BULK, MESSAGE_FETCHED, &piece, 1);
         }
         replication_flush(s);

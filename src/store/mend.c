@@ -15,8 +15,6 @@ enum {
         OVERDUE_US = 1000 * 1000,
         /* When no member could help, and when the disk is full. */
         AGAIN_US = 5 * 1000 * 1000,
-        REQUEST_SIZE = 24,
-        ANSWER_HEAD_SIZE = 32,
 };
 
 static void go_on(struct store *s);
@@ -36,38 +34,33 @@ static void give_up(struct store *s)
         again_in(s, AGAIN_US);
 }
 
-/* Members take turns: what one does not have another may. Gives 0 when there is no other. */
-static uint64_t choose_member(struct store *s)
+uint64_t choose_member(const struct store *s, const struct cluster_configuration *c, unsigned *turn)
 {
+        for (unsigned i = 0; i < c->count; i++) {
+                unsigned at = (*turn + i) % c->count;
+
+                if (c->servers[at].node_id == s->node_id)
+                        continue;
+                *turn = at;
+                return c->servers[at].node_id;
+        }
+        return 0;
+}
+
+/* Members take turns: what one does not have another may. */
+static void ask(struct store *s)
+{
+        struct mending *m = &s->mend;
         struct cluster_configuration c;
         uint64_t index;
         bool is_committed;
 
         cluster_raft_configuration(s->raft, &c, &index, &is_committed);
-        for (unsigned i = 0; i < c.count; i++) {
-                uint64_t node_id = c.servers[(s->mend.turn + i) % c.count].node_id;
-
-                if (node_id == s->node_id)
-                        continue;
-                s->mend.turn = (s->mend.turn + i) % c.count;
-                return node_id;
-        }
-        return 0;
-}
-
-static void ask(struct store *s)
-{
-        struct mending *m = &s->mend;
-        uint8_t request[REQUEST_SIZE];
-        struct bytes piece = bytes_of(request, sizeof request);
-
-        m->asked_of = choose_member(s);
+        m->asked_of = choose_member(s, &c, &m->turn);
         m->asked_index = m->next;
-        put_u64(request, m->next);
-        put_u64(request + 8, 0); /* the chain at the end tells whether it is the same log */
-        put_u64(request + 16, m->range.last);
+        /* The chain at the end tells whether it is the same log. */
         if (m->asked_of)
-                store_send(s, m->asked_of, STORE_LINK_BULK, MESSAGE_FETCH, &piece, 1);
+                fetch_ask(s, m->asked_of, m->next, 0, m->range.last);
         replication_flush(s);
         again_in(s, OVERDUE_US);
 }
@@ -177,21 +170,17 @@ static void add(struct store *s, unsigned count)
         free(entries);
 }
 
-bool mend_on_fetched(struct store *s, uint64_t from, struct bytes body)
+bool mend_on_fetched(struct store *s, uint64_t from, const struct fetched *f)
 {
         struct mending *m = &s->mend;
-        unsigned count;
 
-        if (!m->is_on || !m->asked_index || from != m->asked_of || body.size < ANSWER_HEAD_SIZE ||
-                get_u64(body.data) != m->asked_index)
+        if (!m->is_on || !m->asked_index || from != m->asked_of || f->first != m->asked_index)
                 return false;
-        count = get_u32(body.data + 12);
-        if (get_u32(body.data + 8) != FETCH_OK || !count || count > m->range.last - m->next + 1 ||
-                !entries_from_bytes(
-                        s, bytes_of(body.data + ANSWER_HEAD_SIZE, body.size - ANSWER_HEAD_SIZE), count))
+        if (f->status != FETCH_OK || f->count > m->range.last - m->next + 1 ||
+                !entries_from_bytes(s, f->entries, f->count))
                 ask_another(s);
         else
-                add(s, count);
+                add(s, f->count);
         return true;
 }
 

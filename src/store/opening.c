@@ -183,6 +183,7 @@ static void start_on_loop(struct store *s)
         free(entries);
         persistence_recovered_free(s->persistence);
         if (r == CLUSTER_INVALID) {
+                cluster_raft_free(&s->raft); /* messages may come to this node all the same */
                 opening_end(s, PERSISTENCE_CORRUPT, "the log makes no sense to the consensus engine");
                 return;
         }
@@ -226,6 +227,8 @@ static void recover(struct store *s)
                 .cache_size = s->options.memory_size - s->options.memory_size / 4,
                 .store_uuid = s->options.cluster.store_uuid,
                 .epoch = s->options.cluster.epoch,
+                .may_cut_damage = s->options.cluster.is_member ? refetch_is_possible : NULL,
+                .may_cut_arg = s,
                 .must_exist = s->options.must_exist,
                 .skip_crc = s->options.mutant_skip_crc,
                 .skip_sync = s->options.mutant_skip_sync,
@@ -240,6 +243,8 @@ static void close_step(void *arg);
 
 static void recovered(struct store *s)
 {
+        uint64_t lost_through;
+
         s->is_opening_on_lane = false;
         if (s->wants_close) {
                 opening_post_close(s);
@@ -247,6 +252,8 @@ static void recovered(struct store *s)
         }
         if (s->open_result)
                 opening_end(s, s->open_result, s->problem);
+        else if (persistence_lost(s->persistence, &lost_through))
+                refetch_start(s);
         else
                 start_on_loop(s);
 }
@@ -265,6 +272,24 @@ static void recover_on_loop(void *arg)
 {
         recover(arg);
         recovered(arg);
+}
+
+static void begin_to_open(struct store *s)
+{
+        s->is_opening_on_lane = true;
+        if (s->options.open_on_loop) {
+                os_post(s->os, recover_on_loop, s);
+        } else {
+                s->open_work = (struct os_work){.work = work_recover, .done = work_recovered, .arg = s};
+                os_work_submit(s->os, OS_LANE_BACKGROUND, &s->open_work);
+        }
+}
+
+void opening_again(struct store *s)
+{
+        assert(!s->raft && !s->is_close_posted);
+        persistence_close(&s->persistence);
+        begin_to_open(s);
 }
 
 /* What the caller's options borrow is kept. */
@@ -300,6 +325,7 @@ int store_open(const struct store_options *options, struct store **ret)
         pendings_init(s);
         catch_up_init(s);
         mend_init(s);
+        refetch_init(s);
         grow_init(s);
         waits_init(s);
         s->engine_timer.fn = replica_on_timer;
@@ -307,13 +333,7 @@ int store_open(const struct store_options *options, struct store **ret)
         s->hook.fn = replica_on_turn_end;
         s->hook.arg = s;
         os_turn_hook_add(s->os, &s->hook);
-        s->is_opening_on_lane = true;
-        if (options->open_on_loop) {
-                os_post(s->os, recover_on_loop, s);
-        } else {
-                s->open_work = (struct os_work){.work = work_recover, .done = work_recovered, .arg = s};
-                os_work_submit(s->os, OS_LANE_BACKGROUND, &s->open_work);
-        }
+        begin_to_open(s);
         *ret = s;
         return 0;
 }
@@ -349,6 +369,7 @@ static void release(struct store *s)
         forward_fini(s);
         catch_up_fini(s);
         mend_fini(s);
+        refetch_fini(s);
         grow_fini(s);
         pendings_fini(s);
         head_map_fini(&s->heads);

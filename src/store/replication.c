@@ -416,9 +416,37 @@ static void on_raft(struct store *s, uint64_t from, struct bytes body)
         replication_take(s, &m);
 }
 
+static void on_fetched_answer(struct store *s, uint64_t from, struct bytes body)
+{
+        struct fetched f;
+
+        if (!fetched_parse(body, &f))
+                s->replication.dropped++;
+        else if (s->refetch.is_on)
+                refetch_on_fetched(s, from, &f);
+        else if (!mend_on_fetched(s, from, &f))
+                catch_up_on_fetched(s, &f);
+}
+
+/* While it gets back what it has lost this node speaks of nothing else: it makes no promises and has none to
+ * keep that it knows of. */
+static void receive_lost(struct store *s, uint64_t from, enum store_message type, struct bytes body)
+{
+        if (s->state == STORE_FAILED || s->is_close_posted)
+                return;
+        if (type == MESSAGE_FETCHED)
+                on_fetched_answer(s, from, body);
+        else if (type == MESSAGE_FETCH)
+                catch_up_on_fetch(s, from, body); /* nothing is applied: others ask elsewhere at once */
+}
+
 void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_t type, struct bytes body)
 {
         (void)link;
+        if (s->refetch.is_on) {
+                receive_lost(s, from, (enum store_message)type, body);
+                return;
+        }
         if (s->state == STORE_OPENING || s->state == STORE_FAILED || !s->raft || s->is_close_posted)
                 return;
         assert(!s->is_carrying);
@@ -431,8 +459,7 @@ void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_
                 catch_up_on_fetch(s, from, body);
                 return;
         case MESSAGE_FETCHED:
-                if (!mend_on_fetched(s, from, body))
-                        catch_up_on_fetched(s, from, body);
+                on_fetched_answer(s, from, body);
                 return;
         case MESSAGE_FORWARD:
                 forward_on_request(s, from, body);

@@ -3,6 +3,7 @@
  *   replica.c   steps the engine and carries out its updates; group commit
  *   replication.c  messages of the engine to and from other nodes; entries for members that lag
  *   catch_up.c  fetches sealed history from another node, and gives it
+ *   refetch.c   gets back a damaged end of the log, before the engine starts
  *   mend.c      rebuilds damaged segments from another node's entries
  *   office.c    what begins and ends with leadership
  *   follow.c    heads, when another node's entries are committed
@@ -312,6 +313,8 @@ void opening_end(struct store *s, int result, const char *problem);
 void opening_phase(struct store *s, enum subsystem phase);
 void opening_ready(struct store *s); /* reads are taken */
 void opening_post_close(struct store *s);
+/* Closes the log and opens it once more. Not from inside one of its calls. */
+void opening_again(struct store *s);
 
 /* ---- replication.c ---- */
 
@@ -395,10 +398,21 @@ MUST_CHECK int catch_up_begin(struct store *s, const struct cluster_update *u);
 /* Something was written. *ret_has_moved: more may become visible, or it has ended. 0 or a fault. */
 MUST_CHECK int catch_up_go_on(struct store *s, bool *ret_has_moved);
 void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
-void catch_up_on_fetched(struct store *s, uint64_t from, struct bytes body);
-
-/* The answer to a fetch: its status. */
+/* An answer to a fetch. */
 enum fetch_status { FETCH_OK, FETCH_MISMATCH, FETCH_ABSENT };
+struct fetched {
+        uint64_t first;
+        uint32_t status;
+        uint32_t count;            /* with FETCH_OK: 1 or more */
+        struct record_chain chain; /* of the last entry */
+        struct bytes entries;
+        uint64_t leader_term; /* without entries: of a leader, and its last index; else 0 */
+        uint64_t leader_last;
+};
+MUST_CHECK bool fetched_parse(struct bytes body, struct fetched *ret);
+/* Asks a member for entries. False: there is no link, or no room on it. */
+bool fetch_ask(struct store *s, uint64_t node_id, uint64_t first, uint64_t previous_term, uint64_t last);
+void catch_up_on_fetched(struct store *s, const struct fetched *f);
 
 /* ---- mend.c ---- */
 
@@ -417,7 +431,37 @@ void mend_init(struct store *s);
 void mend_fini(struct store *s);
 void mend_start(struct store *s); /* the log is open */
 /* False: it is no answer to what mending asked. */
-bool mend_on_fetched(struct store *s, uint64_t from, struct bytes body);
+bool mend_on_fetched(struct store *s, uint64_t from, const struct fetched *f);
+/* A member other than this node, at or behind *turn in the configuration; *turn is set to its place. 0: there is none. */
+uint64_t choose_member(const struct store *s, const struct cluster_configuration *c, unsigned *turn);
+
+/* ---- refetch.c ---- */
+
+struct refetch {
+        bool is_on; /* the engine does not run */
+        bool is_writing;
+        bool is_whole;
+        uint64_t term;          /* what this node has promised was in this term or before */
+        uint64_t saved_term;    /* of the vote file: not below that of any entry */
+        uint64_t verified;      /* the log is that of the others up to here */
+        uint64_t next;          /* the entry to be asked for next */
+        uint64_t enough;        /* nothing is missing once it is verified up to here; UINT64_MAX: not known */
+        uint64_t asked_index;   /* the fetch under way begins here; 0: none */
+        uint64_t asked_of;
+        uint64_t check_index; /* the chain hash here is to be this */
+        struct record_chain check_chain;
+        unsigned turn;
+        unsigned refusals;
+        struct cluster_configuration members;
+        struct os_timer timer;
+};
+void refetch_init(struct store *s);
+void refetch_fini(struct store *s);
+/* Whether a log may be cut: there are others that have what is missing. */
+bool refetch_is_possible(void *arg, struct bytes configuration);
+/* The log was opened and has lost something: gets it back, then opens it again (opening_again). */
+void refetch_start(struct store *s);
+void refetch_on_fetched(struct store *s, uint64_t from, const struct fetched *f);
 
 /* ---- grow.c ---- */
 
@@ -521,6 +565,7 @@ struct store {
         struct replication replication;
         struct catch_up catch_up;
         struct mending mend;
+        struct refetch refetch;
         struct grow grow;
         struct waits waits;
         struct forwarding *forwarding; /* NULL: nothing was forwarded yet */
