@@ -2,7 +2,8 @@
  *
  * Leadership may be decided before or after the tracker starts, and its fact may be missed: so the tracker
  * asks the store when it starts and whenever it missed something, and begins with the oldest fact that the
- * bus still holds for a store that is not open yet. The chain is that of ARCHITECTURE.md.
+ * bus still holds for a store that is not open yet. The chain is that of ARCHITECTURE.md. A leader that is
+ * cut off leads no more before another is known: it gives up its duties then, in the term that it had.
  *
  * All duties are loaded before the first is started, so that the facts of the chain can tell sums. Each step
  * of a duty may end at once or much later, and from inside it duties may come and go and the term may change:
@@ -257,6 +258,15 @@ static void on_leader_changed(struct leader *l, uint64_t term, uint64_t node_id)
                 assume_duties(l);
 }
 
+/* Another node may be the next; this one at the earliest in a later term. */
+static void on_leader_lost(struct leader *l, uint64_t term)
+{
+        if (term < l->term || l->is_held)
+                return;
+        give_up_duties(l, "this node leads no more");
+}
+
+/* Only who may write has everything that was committed before its term, and so may serve (G9). */
 static void ask_store(struct leader *l)
 {
         struct store_stats stats;
@@ -264,8 +274,10 @@ static void ask_store(struct leader *l)
         if (!store_is_ready(l->notification->store))
                 return;
         store_stats(l->notification->store, &stats);
-        if (stats.leader_id)
+        if (store_is_leading(l->notification->store))
                 on_leader_changed(l, stats.term, stats.leader_id);
+        else
+                on_leader_lost(l, stats.term);
 }
 
 void notification_lead(struct notification *n)
@@ -287,6 +299,8 @@ static void on_facts(struct control_watcher *watcher)
                         ask_store(l);
                 if (fact.type == FACT_leader_changed)
                         on_leader_changed(l, fact.term, fact.payload.node_id);
+                else if (fact.type == FACT_leader_lost)
+                        on_leader_lost(l, fact.term);
         }
 }
 

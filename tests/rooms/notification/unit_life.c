@@ -391,6 +391,43 @@ TEST(leader, of_an_older_term_changes_nothing)
         world_end(&w);
 }
 
+/* A leader that is cut off: no other is known, and its term goes on (G11). */
+TEST(leader, that_is_lost_gives_up_its_duties_in_the_same_term)
+{
+        struct world w;
+        struct chain chain;
+
+        begin(&w);
+        watch_chain(&w, &chain, 1u << CATEGORY_LEADERSHIP);
+        world_run(&w);
+        chain.count = 0;
+        control_publish(w.control, FACT_leader_lost, &(struct fact_payload){0});
+        world_run(&w);
+        assert_chain(&chain, 0, (enum fact_type[]){FACT_leader_lost, FACT_leader_stepping_down}, 2);
+        assert_false(has_duties(&w));
+        control_publish(w.control, FACT_leader_lost, &(struct fact_payload){0});
+        world_run(&w);
+        assert_int_equal(chain.count, 3); /* there is nothing more to give up */
+        control_unwatch(&chain.watcher);
+        world_end(&w);
+}
+
+TEST(leader, that_was_lost_in_an_older_term_keeps_the_duties_of_this_one)
+{
+        struct world w;
+        struct store_stats stats;
+
+        begin(&w);
+        world_run(&w);
+        store_stats(w.store, &stats);
+        control_set_term(w.control, stats.term - 1);
+        control_publish(w.control, FACT_leader_lost, &(struct fact_payload){0});
+        control_set_term(w.control, stats.term);
+        world_run(&w);
+        assert_true(has_duties(&w));
+        world_end(&w);
+}
+
 TEST(leader, elsewhere_means_no_duties_here)
 {
         struct world w;
@@ -496,6 +533,8 @@ int main(void)
                 TEST_ROW(leader, takes_up_its_duties_in_the_order_of_the_chain),
                 TEST_ROW(leader, that_was_elected_long_ago_is_found_without_its_fact),
                 TEST_ROW(leader, of_an_older_term_changes_nothing),
+                TEST_ROW(leader, that_is_lost_gives_up_its_duties_in_the_same_term),
+                TEST_ROW(leader, that_was_lost_in_an_older_term_keeps_the_duties_of_this_one),
                 TEST_ROW(leader, elsewhere_means_no_duties_here),
                 TEST_ROW(facts, tell_of_a_write_that_it_reached_subscribers),
                 TEST_ROW(supervision, a_failed_match_index_is_restarted_and_nothing_is_skipped),
