@@ -168,6 +168,7 @@ void flight_start(struct emitter *e, struct pool *pool, const struct store_appen
         uint64_t number, uint32_t count)
 {
         struct flight *f = MEMORY_NEW(struct flight);
+        struct store_append fenced = *append;
 
         *f = (struct flight){
                 .emitter = e, .pool = pool, .on_done = on_done, .arg = arg, .number = number, .count = count};
@@ -175,7 +176,9 @@ void flight_start(struct emitter *e, struct pool *pool, const struct store_appen
         e->flight_count++;
         /* A turn's end may come without anything else: the store writes then. */
         emitter_again(e);
-        store_append(e->store, append, flight_done, f);
+        /* Whoever leads no more must not write where another node leads now. */
+        fenced.requires_leader = true;
+        store_append(e->store, &fenced, flight_done, f);
 }
 
 void flights_forget(struct emitter *e, const struct pool *pool)
