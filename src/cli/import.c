@@ -190,8 +190,12 @@ static bool on_place(void *arg, const char *json, size_t size)
 
 static enum nilo_result read_place(struct import *im)
 {
-        struct nilo_read_options newest = {
-                .stream = im->stream, .is_backward = true, .from_end = true, .limit = 1};
+        /* An older place, of a node that lags, would import twice. */
+        struct nilo_read_options newest = {.stream = im->stream,
+                .is_backward = true,
+                .from_end = true,
+                .limit = 1,
+                .consistency = NILO_LINEARIZABLE};
         enum nilo_result result = nilo_client_read(im->client, &newest, on_place, im);
 
         return result == NILO_NOT_FOUND ? NILO_OK : result;
