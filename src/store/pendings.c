@@ -318,6 +318,7 @@ struct confirmation {
         struct list link;
         struct store *store;
         struct pending *pending;
+        uint64_t term; /* in which this node led when it refused */
 };
 
 static void confirmation_free(struct confirmation *c)
@@ -332,9 +333,12 @@ static void on_confirmed(struct store_wait *wait, enum store_verdict verdict)
         struct confirmation *c = CONTAINER_OF(wait, struct confirmation, wait);
         struct store *s = c->store;
         struct pending *p = c->pending;
+        /* Who lost the office meanwhile was told by another leader that reads are fresh here now; what was
+         * looked at before that may have been old. */
+        bool is_sure = verdict == STORE_OK && s->is_leading && c->term == cluster_raft_term(s->raft);
 
         confirmation_free(c);
-        if (verdict != STORE_OK)
+        if (!is_sure)
                 refuse_lost(s, p);
         pending_answer_now(s, p);
 }
@@ -349,7 +353,8 @@ void pending_confirm(struct store *s, struct pending *p)
                 return;
         }
         c = MEMORY_NEW(struct confirmation);
-        *c = (struct confirmation){.wait = {.done = on_confirmed}, .store = s, .pending = p};
+        *c = (struct confirmation){
+                .wait = {.done = on_confirmed}, .store = s, .pending = p, .term = cluster_raft_term(s->raft)};
         list_init(&c->link);
         list_add_last(&s->confirming, &c->link);
         if (store_wait_linearizable(s, &c->wait,

@@ -93,6 +93,37 @@ TEST(three_nodes, a_leader_that_is_cut_off_answers_unknown_and_its_entries_give_
         trio_end(&t);
 }
 
+/* It may have been decided by a node that was replaced and did not know it yet, by what it had (found with a
+ * leader that was stopped for three seconds). That the node has caught up since makes it no better. */
+TEST(a_refusal, is_not_confirmed_by_the_word_of_another_leader_G5)
+{
+        struct trio t;
+        struct member *leader, *next;
+        struct answer refused;
+        unsigned l;
+
+        trio_new(&t, 3, 3, 0);
+        leader = trio_leader(&t);
+        l = (unsigned)(leader->node_id - 1);
+        assert_int_equal(
+                member_put(leader, "a", (struct expected){.kind = EXPECTED_NONE}, 1, 100, true).verdict,
+                STORE_OK);
+        for (unsigned i = 0; i < 3; i++)
+                t.is_cut[l][i] = t.is_cut[i][l] = true;
+        member_begin(leader, "a", EXACT(1), 2, 100, true, &refused);
+        while (store_is_leading(leader->store))
+                trio_run(&t, 1000);
+        assert_false(refused.is_done);
+        next = trio_leader(&t);
+        assert_int_equal(member_put(next, "a", EXACT(0), 3, 100, true).verdict, STORE_OK);
+        memset(t.is_cut, 0, sizeof t.is_cut);
+        for (unsigned n = 0; n < 10000 && !refused.is_done; n++)
+                trio_run(&t, 1000);
+        assert_true(refused.is_done);
+        assert_int_equal(refused.verdict, STORE_NOT_LEADER);
+        trio_end(&t);
+}
+
 static void on_change(void *arg, enum store_verdict verdict, const char *problem)
 {
         if (verdict && arg)
@@ -232,6 +263,7 @@ int main(void)
                 TEST_ROW(three_nodes, elect_one_leader_and_replicate_what_it_acknowledges_G1),
                 TEST_ROW(three_nodes, go_on_without_their_leader_and_take_it_back),
                 TEST_ROW(three_nodes, a_leader_that_is_cut_off_answers_unknown_and_its_entries_give_way),
+                TEST_ROW(a_refusal, is_not_confirmed_by_the_word_of_another_leader_G5),
                 TEST_ROW(a_node_that_joins, fetches_sealed_history_and_can_be_promoted),
                 TEST_ROW(one_node_with_data, becomes_three_that_survive_its_end),
                 TEST_ROW(a_leader, hands_its_office_over),

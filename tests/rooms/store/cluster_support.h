@@ -232,11 +232,10 @@ static inline struct member *trio_follower(struct trio *t, const struct member *
         return NULL;
 }
 
-/* Appends one event and waits for the answer. */
-static inline struct answer member_put(struct member *m, const char *stream, struct expected expected, uint64_t id,
-        size_t size, bool requires_leader)
+/* Appends one event; `ret` has to stay where it is until it is done. */
+static inline void member_begin(struct member *m, const char *stream, struct expected expected, uint64_t id,
+        size_t size, bool requires_leader, struct answer *ret)
 {
-        struct answer a = {.store = m->store};
         uint8_t *data = memory_new(size + 1);
         struct store_append_stream named = {.stream = bytes_of_string(stream), .expected = expected};
         struct store_append_event event = {
@@ -249,9 +248,19 @@ static inline struct answer member_put(struct member *m, const char *stream, str
                 .deadline_us = os_monotonic_us(m->trio->os) + 8 * 1000 * 1000,
                 .requires_leader = requires_leader};
 
+        *ret = (struct answer){.store = m->store};
         memset(data, (int)('a' + id % 26), size);
-        store_append(m->store, &append, on_answer, &a);
+        store_append(m->store, &append, on_answer, ret);
         free(data);
+}
+
+/* The same, and waits for the answer. */
+static inline struct answer member_put(struct member *m, const char *stream, struct expected expected, uint64_t id,
+        size_t size, bool requires_leader)
+{
+        struct answer a;
+
+        member_begin(m, stream, expected, id, size, requires_leader, &a);
         for (unsigned n = 0; n < 10000 && !a.is_done; n++)
                 trio_run(m->trio, 1000);
         assert_true(a.is_done);
