@@ -3,7 +3,7 @@
  * The engine is libraft 0.22.1, driven only by raft_step(), behind this event/update interface, so that the simulator
  * drives the same code. It does no I/O: the caller (store/replica.c) carries out each update in this order: term and
  * vote durable, entries written, messages sent; then says what is durable by CLUSTER_PERSISTED.
- * The engine's known faults are fenced by guards RG1-RG18, each in guards.c with its reason.
+ * The engine's known faults are fenced by guards RG1-RG19, each in guards.c with its reason.
  *
  * An update must be carried out before the next step (RG14). A message may need several steps (RG5, RG6): as long as
  * `has_more` is set, cluster_raft_more follows each update before anything else.
@@ -231,16 +231,6 @@ uint64_t cluster_raft_last_index(const struct cluster_raft *raft);
 /* The term of an entry that the engine still knows; 0: it does not. */
 uint64_t cluster_raft_term_of(const struct cluster_raft *raft, uint64_t index);
 
-/* ---- one voter becomes three (grow.c says why) ---- */
-
-/* A joiner that has stored the configuration of three voters as entry (index, term), and that term durably, must not start its
- * engine before a message shows that the old voter has stored it too. DONE: start, with this message. ABANDONED: the entry was
- * given up; make its removal durable, then start without it. ASK: send *ret_answer to the sender, whose next messages will
- * tell. UNKNOWN: drop the message. After a restart the joiner waits again, until its durable term is above `term`. */
-enum cluster_grow_verdict { CLUSTER_GROW_UNKNOWN, CLUSTER_GROW_ASK, CLUSTER_GROW_DONE, CLUSTER_GROW_ABANDONED };
-enum cluster_grow_verdict cluster_grow_judge(const struct cluster_message *message, uint64_t index, uint64_t term,
-        struct cluster_message *ret_answer);
-
 /* ---- members ---- */
 
 /* Members of the configuration in use; gives their number. */
@@ -270,13 +260,15 @@ MUST_CHECK int cluster_raft_is_caught_up(struct cluster_raft *raft, uint64_t now
 /* Why the envelope does not allow a change, for people; NULL: it does. For dry runs: the engine looks for itself. */
 const char *cluster_change_problem(uint64_t leader_id, const struct cluster_configuration *from,
         const struct cluster_configuration *to);
-/* One voter becomes three or five (widen.c says why this is safe): the stand-bys named, which have everything, become voters
+/* One voter becomes three or five (grow.c says why this is safe): the stand-bys named, which have everything, become voters
  * in one entry. The caller has seen to it that nothing is under way, and sends no message of this update, or of a later one,
  * that carries the entry before it is durable here. 0, CLUSTER_NOT_LEADER, CLUSTER_NOT_NOW, CLUSTER_REFUSED or a fault. */
 MUST_CHECK int cluster_raft_grow(struct cluster_raft *raft, uint64_t now_us, const uint64_t *node_ids, unsigned count,
         struct cluster_update *ret);
-/* The index of such an entry that is in this node's log and not known to be committed, where this node was the only voter
- * before; 0: none. While there is no leader, it is offered to the others. */
+/* The index of such an entry, while its configuration is the one in use and this node is a voter of it; 0: none. While such a
+ * node knows no leader, it offers the entry to the other voters again and again: one that does not have it does not vote. Who
+ * is no voter by its own log, which ends before the entry and is equal up to there, takes it as an append of MAX(own term,
+ * the entry's), with everything before committed. Offers may be late, doubled and needless. */
 uint64_t cluster_raft_growing(const struct cluster_raft *raft);
 bool cluster_raft_is_voter(const struct cluster_raft *raft); /* in the configuration in use */
 bool cluster_raft_is_only_voter(const struct cluster_raft *raft);

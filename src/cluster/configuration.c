@@ -155,6 +155,7 @@ void cluster_note_change(struct cluster_raft *c, const struct raft_configuration
         unsigned promoted = 0;
         uint64_t id = 0;
 
+        cluster_note_growth(c, cluster_count_voters(before), cluster_count_voters(now), index);
         for (unsigned i = 0; i < now->n; i++) {
                 if (now->servers[i].role == RAFT_VOTER && !is_voter_of(before, now->servers[i].id)) {
                         promoted++;

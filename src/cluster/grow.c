@@ -1,61 +1,112 @@
-/* One voter becomes three: what a joiner may conclude from a message.
+/* One voter becomes three (or five), in one entry. Call it E, the old voter O.
  *
- * This is not a change by the leader's log: the majorities before and after share nothing but the old voter.
- * The joiners store the configuration of three as entry (index, term), where the old voter has made the term
- * durable before, so that it will never write another entry of that index and term; the old voter stores it
- * last. Until a joiner knows that, it must not start: two joiners are a majority of three, beside a sole
- * voter that knows nothing. */
-#include "cluster/cluster.h"
+ * The majorities before and after share nothing but O: two of the new ones could elect a leader beside it.
+ * The argument why they do not:
+ *
+ *   1. No message carries E before E is durable on O (store/grow.c keeps a dam). If O crashes before, E was
+ *      nowhere: O is the only voter again, in a new term (RG2), so no other entry ever has E's index and
+ *      term. From then on O counts three, whatever happens to it, for its log says so and E stays there (3).
+ *   2. Who is no voter by its own log neither votes nor stands (the library's rule, F11). Before E only O is
+ *      one. So whoever is elected after E was durable has E, and so has everyone who voted for it.
+ *   3. So every leader that is ever elected afterwards has E, and no leader ever truncates it, on O or
+ *      elsewhere. There is one E: O can make it in one term only, and that term's leader was O.
+ *   4. E stands behind all that was committed before, with equal logs up to there. So nothing is lost.
+ *   5. Leaders after E are elected by majorities of E's voters, or of configurations behind it, which change
+ *      by one server (RG3, RG7): the usual argument holds.
+ *
+ * Nothing in it needs E to be everywhere, but going on does: who has not got E does not vote. A stand-by that
+ * is to vote must have everything before E (RG19): then it lacks nothing but E itself. That all this is
+ * committed keeps the offer honest, which says so; nothing would be lost without, by (3). When the leader
+ * that could send E is gone, any voter that has E and knows no leader offers it to the others, not only O: O
+ * may be the node that is down, and E committed. The receiver feeds it to its engine as an append of its own
+ * term or of E's, whichever is newer, if its log ends exactly before E. The sender need not lead in that
+ * term, and another node may: what the receiver then says to have is in the log of every leader of such a
+ * term, by (3). So an offer may be as old as it likes, be doubled, and come while a leader is known. It must
+ * be taken even then: a stand-by never forgets the last leader that it has heard of, and that is the one that
+ * has gone. A real leader's next message corrects whom the receiver takes for the leader; if none comes, the
+ * receiver, now a voter, soon stands itself.
+ *
+ * What (3) rests on is lost with O's disk before a second node has E; then O is replaced as any sole voter.
+ */
+#include "cluster/room.h"
 
-/* What the leader has at `index` decides. It shows that by naming it as previous or by sending it. Where it
- * does neither, an answer brings it there: behind, a rejection; before, that everything so far is here, which
- * is no promise, since all below `index` was committed before the three were thought of. (Nothing is sent to
- * who has never acknowledged anything, once the window is smaller than the log.) */
-static enum cluster_grow_verdict judge_append(
-        const struct cluster_message *m, uint64_t index, uint64_t term, struct cluster_message *ret_answer)
+unsigned cluster_count_voters(const struct raft_configuration *c)
 {
-        uint64_t at = m->append.previous_index, has;
+        unsigned n = 0;
 
-        if (at == index) {
-                has = m->append.previous_term;
-        } else if (at < index && index - at <= m->append.entry_count && m->append.entries) {
-                has = m->append.entries[index - at - 1].term;
-        } else {
-                *ret_answer = (struct cluster_message){
-                        .type = CLUSTER_APPEND_RESULT, .node_id = m->node_id, .term = m->term};
-                ret_answer->append_result.rejected = at > index ? at : 0;
-                ret_answer->append_result.last_index = at > index ? index - 1 : at;
-                return CLUSTER_GROW_ASK;
-        }
-        return has == term ? CLUSTER_GROW_DONE : CLUSTER_GROW_ABANDONED;
+        for (unsigned i = 0; i < c->n; i++)
+                n += c->servers[i].role == RAFT_VOTER;
+        return n;
 }
 
-/* A leader that has forgotten what stands at `index` says which members it had at its seal. */
-static enum cluster_grow_verdict judge_install(const struct cluster_message *m, uint64_t index)
+static int promote_all(
+        struct cluster_raft *c, const uint64_t *node_ids, unsigned count, struct cluster_configuration *to)
 {
-        struct cluster_configuration sealed;
-        unsigned voters = 0;
+        for (unsigned i = 0; i < count; i++) {
+                struct cluster_server *s =
+                        (struct cluster_server *)cluster_configuration_find(to, node_ids[i]);
 
-        if (m->install.last_index < index || cluster_configuration_decode(m->install.configuration, &sealed))
-                return CLUSTER_GROW_UNKNOWN;
-        for (unsigned i = 0; i < sealed.count; i++)
-                voters += sealed.servers[i].role == CLUSTER_VOTER;
-        return voters > 1 ? CLUSTER_GROW_DONE : CLUSTER_GROW_ABANDONED;
+                if (!s || s->role != CLUSTER_STANDBY) {
+                        cluster_reason(c, "node %llu is no stand-by", (unsigned long long)node_ids[i]);
+                        return CLUSTER_REFUSED;
+                }
+                if (cluster_has_guard(c, 19) && !guard_has_everything(&c->raft, node_ids[i])) {
+                        cluster_reason(c, "node %llu does not have all of %llu entries",
+                                (unsigned long long)node_ids[i],
+                                (unsigned long long)cluster_raft_last_index(c));
+                        return CLUSTER_NOT_NOW;
+                }
+                s->role = CLUSTER_VOTER;
+        }
+        return 0;
 }
 
-enum cluster_grow_verdict cluster_grow_judge(
-        const struct cluster_message *m, uint64_t index, uint64_t term, struct cluster_message *ret_answer)
+int cluster_raft_grow(struct cluster_raft *c, uint64_t now_us, const uint64_t *node_ids, unsigned count,
+        struct cluster_update *ret)
 {
-        if (m->term <= term)
-                return CLUSTER_GROW_UNKNOWN; /* of a time before it */
-        switch (m->type) {
-        case CLUSTER_REQUEST_VOTE:
-                return CLUSTER_GROW_DONE; /* a sole voter asks nobody */
-        case CLUSTER_APPEND:
-                return judge_append(m, index, term, ret_answer);
-        case CLUSTER_INSTALL:
-                return judge_install(m, index);
-        default:
-                return CLUSTER_GROW_UNKNOWN;
+        struct cluster_configuration to;
+        int r = cluster_may_change(c, c->raft.id);
+
+        if (r)
+                return r;
+        cluster_configuration_from_library(&c->raft.configuration, &to);
+        if (!guard_sole_voter(c->raft.id, &to) || (count != 2 && count != 4)) {
+                cluster_reason(c, "one voter becomes three or five: it takes two or four stand-bys");
+                return CLUSTER_REFUSED;
         }
+        if (c->commit_index != cluster_raft_last_index(c)) {
+                cluster_reason(c, "entries are under way");
+                return CLUSTER_NOT_NOW;
+        }
+        r = promote_all(c, node_ids, count, &to);
+        return r ? r : cluster_change_to(c, now_us, &to, true, ret);
+}
+
+void cluster_note_growth(struct cluster_raft *c, unsigned voters_before, unsigned voters, uint64_t index)
+{
+        if (voters_before == 1 && voters >= 3)
+                c->grown_index = index;
+        else if (index <= c->grown_index)
+                c->grown_index = 0; /* it was replaced */
+}
+
+uint64_t cluster_raft_growing(const struct cluster_raft *c)
+{
+        uint64_t uncommitted = c->raft.configuration_uncommitted_index;
+        uint64_t in_use = uncommitted ? uncommitted : c->raft.configuration_committed_index;
+
+        return c->grown_index == in_use && cluster_raft_is_voter(c) ? c->grown_index : 0;
+}
+
+bool cluster_raft_is_only_voter(const struct cluster_raft *c)
+{
+        return cluster_count_voters(&c->raft.configuration) == 1 && cluster_raft_is_voter(c);
+}
+
+bool cluster_raft_is_voter(const struct cluster_raft *c)
+{
+        for (unsigned i = 0; i < c->raft.configuration.n; i++)
+                if (c->raft.configuration.servers[i].id == c->raft.id)
+                        return c->raft.configuration.servers[i].role == RAFT_VOTER;
+        return false;
 }

@@ -244,9 +244,7 @@ uint64_t guard_time_ms(uint64_t now_us, uint64_t *last_ms)
  * not repeated, and nothing can be written until the election timeout. So the target must have everything. */
 bool guard_transfer(const struct raft *raft, uint64_t to)
 {
-        raft_index match = 0;
-
-        return raft_match_index(raft, to, &match) == 0 && match == raft_last_index((struct raft *)raft);
+        return guard_has_everything(raft, to);
 }
 
 /* RG13. An index beyond the log, or one that was reported already, corrupts the engine's view of what is
@@ -370,4 +368,14 @@ bool guard_version(int version)
 bool guard_first_seal(uint64_t index)
 {
         return index > 1;
+}
+
+/* RG19. A voter that has not stored its own promotion does not vote (F11). Where one voter becomes three they
+ * all are such, and if the old voter then falls silent, what they lack is brought to them by an offer of that
+ * one entry (grow.c): so they must have all before it. */
+bool guard_has_everything(const struct raft *raft, uint64_t node_id)
+{
+        raft_index match = 0;
+
+        return raft_match_index(raft, node_id, &match) == 0 && match == raft_last_index((struct raft *)raft);
 }

@@ -54,6 +54,8 @@ bool guard_version(int version);
 
 /* RG18 */
 bool guard_first_seal(uint64_t index);
+/* RG19 */
+bool guard_has_everything(const struct raft *raft, uint64_t node_id);
 
 /* The term of an entry that the library still knows; 0: it does not. */
 uint64_t guard_term_of(const struct raft *raft, uint64_t index);

@@ -430,7 +430,7 @@ static void note_changes(struct cluster_raft *c, const struct cluster_start *sta
         if (start->base_index && cluster_configuration_decode(start->base_configuration, &last))
                 return;
         for (uint64_t i = 0; i < start->entry_count; i++) {
-                unsigned promoted = 0;
+                unsigned promoted = 0, voters_before = 0, voters = 0;
 
                 if (start->entries[i].type != CLUSTER_CHANGE ||
                         cluster_configuration_decode(start->entries[i].payload, &next))
@@ -448,6 +448,11 @@ static void note_changes(struct cluster_raft *c, const struct cluster_start *sta
                 }
                 if (promoted > 1)
                         c->promoted_id = 0; /* one voter became three */
+                for (unsigned j = 0; j < last.count; j++)
+                        voters_before += last.servers[j].role == CLUSTER_VOTER;
+                for (unsigned j = 0; j < next.count; j++)
+                        voters += next.servers[j].role == CLUSTER_VOTER;
+                cluster_note_growth(c, voters_before, voters, start->base_index + 1 + i);
                 last = next;
         }
 }
@@ -666,6 +671,7 @@ int cluster_raft_installed(struct cluster_raft *c, uint64_t now_us, struct clust
         cluster_seal_set(
                 &c->sealed, i->index, i->term, buffer_bytes(&i->configuration), i->configuration_index);
         c->promoted_id = 0;
+        c->grown_index = 0;
         return fault_fold(cluster_finish(c, now_us, ret));
 }
 

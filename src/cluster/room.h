@@ -47,6 +47,7 @@ struct cluster_raft {
         struct buffer change;      /* the payload of the change that is being submitted */
         uint64_t promoted_id;      /* newest promotion in the log: nothing else changes before that node has it */
         uint64_t promotion_index;
+        uint64_t grown_index; /* newest entry in the log that made several voters of one; 0: none */
         char reason[200];
 
         /* ---- what each member was told or has said, in this term of leadership ---- */
@@ -95,11 +96,15 @@ const struct cluster_server *cluster_configuration_find(const struct cluster_con
 /* Notes a promotion that the entry at `index` makes, against the configuration in use before it. */
 void cluster_note_change(struct cluster_raft *c, const struct raft_configuration *before, uint64_t index);
 
-/* ---- members and reads: members.c, probe.c ---- */
+/* ---- members and reads: members.c, grow.c, probe.c ---- */
+
+unsigned cluster_count_voters(const struct raft_configuration *configuration);
+/* The entry at `index` changed the number of voters so, or left it. */
+void cluster_note_growth(struct cluster_raft *c, unsigned voters_before, unsigned voters, uint64_t index);
 
 /* What every change waits for. 0 or an outcome. `node_id` is the one that is to change. */
 int cluster_may_change(struct cluster_raft *c, uint64_t node_id);
-/* Submits the configuration; `grows`: widen.c has seen to what the envelope wants. */
+/* Submits the configuration; `grows`: grow.c has seen to what the envelope wants. */
 int cluster_change_to(struct cluster_raft *c, uint64_t now_us, const struct cluster_configuration *to, bool grows,
         struct cluster_update *ret);
 

@@ -1,9 +1,9 @@
-/* One voter becomes three: the part of cluster/widen.c that is about the log and the links.
+/* One voter becomes three: the part of cluster/grow.c that is about the log and the links.
  *
  * Appends are held until everything is committed, durable and on the stand-bys that are to vote. The entry
  * that makes them voters is durable here before a link carries it: until then ranges are only noted
- * (`dam_index`). A node that finds such an entry uncommitted in its log, and no leader, offers it to the
- * others; who has the same log before it, and knows no leader either, takes it as its leader's append.
+ * (`dam_index`). A voter that has such an entry, and knows no leader, offers it to the others; who has the
+ * same log before it, and not it, takes it as its leader's append.
  *
  * Offer: index (8), term of the entry (8), term of the entry before it (8), chain hash of the entry before it
  * (16), payload. */
@@ -46,42 +46,49 @@ void grow_let_go(struct store *s)
 
 /* ---- offers ---- */
 
-static void send_offers(struct store *s, uint64_t index, struct bytes payload)
+static void send_offers(struct store *s, uint64_t index)
 {
+        CLEANUP(buffer_fini) struct buffer payload = {0};
         struct cluster_configuration c;
         struct record_chain chain;
         uint8_t head[OFFER_HEAD_SIZE];
-        struct bytes pieces[2] = {bytes_of(head, sizeof(head)), payload};
-        uint64_t term, previous_term, configuration_index;
+        struct bytes pieces[2] = {bytes_of(head, sizeof(head))};
+        uint64_t term, previous_term, in_use;
         bool is_committed;
 
+        cluster_raft_configuration(s->raft, &c, &in_use, &is_committed);
+        assert(in_use == index);
         if (persistence_entry_mark(s->persistence, index, &term, &chain) ||
-                persistence_entry_mark(s->persistence, index - 1, &previous_term, &chain))
+                persistence_entry_mark(s->persistence, index - 1, &previous_term, &chain) ||
+                cluster_configuration_encode(&c, &payload))
                 return;
         put_u64(head, index);
         put_u64(head + 8, term);
         put_u64(head + 16, previous_term);
         memcpy(head + 24, &chain, sizeof(chain));
-        cluster_raft_configuration(s->raft, &c, &configuration_index, &is_committed);
+        pieces[1] = buffer_bytes(&payload); /* the same bytes again: there is one way to write them */
         for (unsigned i = 0; i < c.count; i++)
                 if (c.servers[i].node_id != s->node_id && c.servers[i].role == CLUSTER_VOTER)
                         store_send(s, c.servers[i].node_id, STORE_LINK_CONTROL, MESSAGE_OFFER, pieces, 2);
         replication_flush(s);
 }
 
+/* Where it is to be offered. */
+static uint64_t index_to_offer(const struct store *s)
+{
+        return cluster_raft_leader(s->raft) ? 0 : cluster_raft_growing(s->raft);
+}
+
 static void on_timer(struct os_timer *timer)
 {
         struct store *s = timer->arg;
-        uint64_t index = cluster_raft_growing(s->raft);
+        uint64_t index = index_to_offer(s);
 
         if (!index || s->state == STORE_FAILED)
                 return;
         os_timer_start(s->os, &s->grow.timer, OFFER_AGAIN_US);
-        if (cluster_raft_leader(s->raft) || persistence_synced_index(s->persistence) < index)
-                return;
-        for (unsigned i = 0; i < s->change_count; i++)
-                if (s->changes[i].index == index)
-                        send_offers(s, index, buffer_bytes(&s->changes[i].payload));
+        if (persistence_synced_index(s->persistence) >= index)
+                send_offers(s, index);
 }
 
 void grow_init(struct store *s)
@@ -96,7 +103,7 @@ void grow_fini(struct store *s)
 
 void grow_look(struct store *s)
 {
-        if (!s->grow.timer.is_on && cluster_raft_growing(s->raft))
+        if (!s->grow.timer.is_on && index_to_offer(s))
                 os_timer_start(s->os, &s->grow.timer, OFFER_AGAIN_US);
 }
 
@@ -125,7 +132,6 @@ void grow_on_offer(struct store *s, uint64_t from, struct bytes body)
         entry.term = get_u64(body.data + 8);
         entry.payload = bytes_of(body.data + OFFER_HEAD_SIZE, body.size - OFFER_HEAD_SIZE);
         if (index < 2 || s->catch_up.is_on || cluster_raft_is_voter(s->raft) ||
-                cluster_raft_leader(s->raft) ||
                 !is_same_before(s, index, get_u64(body.data + 16), body.data + 24))
                 return;
         incoming.first_position = persistence_appended_position(s->persistence);

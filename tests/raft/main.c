@@ -19,7 +19,8 @@ enum { BATCH = 50, JOBS_MAX = 16, FAILURES_SHOWN = 20 };
 
 const char *const mutant_names[MUTANTS] = {"none", "vote-not-durable", "term-rolled-back",
         "persisted-at-issue", "persisted-lazily", "synced-lost", "persisted-truncated", "apply-past-stored",
-        "read-without-probe", "install-uncommitted", "grow-without-term", "grow-wakes-early"};
+        "read-without-probe", "install-uncommitted", "grow-without-dam", "grow-remembers-leader",
+        "grow-old-voter-offers"};
 
 struct options {
         struct world_options world;
@@ -168,8 +169,9 @@ static void print_totals(const struct sums *s, double seconds)
                "steps %llu\n",
                 N(crashes), N(partitions), N(dropped), N(leaders), N(truncations), N(steps));
         printf("  changes %llu (refused %llu), transfers %llu, seals %llu, installs %llu, three of one %llu "
-               "in %llu tries\n",
-                N(changes), N(refused_changes), N(transfers), N(seals), N(installs), N(grown), N(grow_tries));
+               "in %llu tries, offers %llu (taken %llu)\n",
+                N(changes), N(refused_changes), N(transfers), N(seals), N(installs), N(grown), N(grow_tries),
+                N(offers), N(offers_taken));
         printf("  acknowledged entries %llu, replaced %llu, reads %llu\n", N(acknowledged), N(failed),
                 N(reads));
 #undef N
@@ -201,7 +203,7 @@ static bool parse_guards(const char *text, uint32_t *ret)
                 char *end;
                 unsigned long n = strtoul(text, &end, 10);
 
-                if (end == text || n > 18 || (*end && *end != ','))
+                if (end == text || n > 19 || (*end && *end != ','))
                         return false;
                 *ret |= 1u << n;
                 text = *end ? end + 1 : end;
@@ -282,7 +284,7 @@ int main(int argc, char **argv)
                 fprintf(stderr, "\nmutants:");
                 for (unsigned i = 0; i < MUTANTS; i++)
                         fprintf(stderr, " %s", mutant_names[i]);
-                fprintf(stderr, "\nguards: 1 to 18; 0 is the second half of 1\n");
+                fprintf(stderr, "\nguards: 1 to 19; 0 is the second half of 1\n");
                 return 2;
         }
         clock_gettime(CLOCK_MONOTONIC, &begin);

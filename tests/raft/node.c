@@ -9,7 +9,8 @@ enum {
         FETCH_ENTRIES_MAX = 32,
         READ_EVERY = 150,
         CRASH_INSIDE_PER_MILLION = 300,
-        CRASH_AT_CHANGE_PER_MILLION = 10000
+        CRASH_AT_CHANGE_PER_MILLION = 10000,
+        CRASH_AT_GROWTH_PER_MILLION = 100000
 };
 
 /* A node's own clock runs a little fast or slow. */
@@ -45,7 +46,7 @@ void node_step_begins(struct world *w, struct node *n)
 
 /* ---- disk ---- */
 
-void node_save_vote(struct node *n, uint64_t term, uint64_t vote)
+static void save_vote(struct node *n, uint64_t term, uint64_t vote)
 {
         n->older_term = n->term;
         n->older_vote = n->vote;
@@ -53,7 +54,9 @@ void node_save_vote(struct node *n, uint64_t term, uint64_t vote)
         n->vote = vote;
 }
 
-void node_write(struct world *w, struct node *n, uint64_t first, const struct entry *entries, uint64_t count)
+/* Replaces what stands at `first` and behind in memory, and issues the write of it. */
+static void issue_write(
+        struct world *w, struct node *n, uint64_t first, const struct entry *entries, uint64_t count)
 {
         struct write *write = &n->writes[(n->write_first + n->write_count) % WRITES_MAX];
         uint64_t takes = w->rates.write_us / 2 + world_random(w, w->rates.write_us);
@@ -168,6 +171,8 @@ void node_written(struct world *w, struct node *n)
                 finish_install(w, n);
         else
                 tell_persisted(w, n, n->stored);
+        if (n->is_up)
+                grow_open_dam(w, n);
 }
 
 /* ---- messages ---- */
@@ -188,6 +193,8 @@ static void send_part(struct world *w, struct node *n, const struct cluster_mess
                         p->entries = memory_new_array(p->entry_count, sizeof(*p->entries));
                         memcpy(p->entries, log_at(&n->log, first), p->entry_count * sizeof(*p->entries));
                 }
+                if (grow_dams(n, p))
+                        return;
         }
         world_send(w, p);
 }
@@ -226,6 +233,18 @@ static struct entry entry_of(struct world *w, const struct cluster_entry *e)
         return entry;
 }
 
+static void ask_for_entries(struct world *w, struct node *n, uint64_t to)
+{
+        struct packet *p;
+
+        if (!to || to == n->id)
+                return;
+        p = world_packet(n->id, to, FETCH);
+        p->a = n->log.count + 1;
+        p->b = n->incarnation << 32 | n->install_generation;
+        world_send(w, p);
+}
+
 static void begin_install(struct world *w, struct node *n, const struct cluster_update *u)
 {
         n->is_installing = true;
@@ -234,8 +253,8 @@ static void begin_install(struct world *w, struct node *n, const struct cluster_
         n->install_generation++;
         world_say(w, "n%llu installs %llu", (unsigned long long)n->id, (unsigned long long)u->install_index);
         if (n->log.count > n->commit)
-                node_write(w, n, n->commit + 1, NULL, 0);
-        node_fetch(w, n, cluster_raft_leader(n->raft));
+                issue_write(w, n, n->commit + 1, NULL, 0);
+        ask_for_entries(w, n, cluster_raft_leader(n->raft));
 }
 
 /* Now and then the power goes in the middle of an update; more often where a vote or a change has just been
@@ -247,6 +266,8 @@ static bool is_cut_off(struct world *w, struct node *n, const struct cluster_upd
 
         if (u->has_term_or_vote || has_change)
                 per_million = CRASH_AT_CHANGE_PER_MILLION;
+        if (u->entry_count && cluster_raft_growing(n->raft) == u->first_index)
+                per_million = CRASH_AT_GROWTH_PER_MILLION;
         if (w->is_healed || !w->rates.crash_every_us || world_random(w, 1000000) >= per_million)
                 return false;
         world_crash(w, n);
@@ -257,7 +278,7 @@ static bool is_cut_off(struct world *w, struct node *n, const struct cluster_upd
 static bool carry_out_part(struct world *w, struct node *n, const struct cluster_update *u)
 {
         if (u->has_term_or_vote)
-                node_save_vote(n, u->term, u->voted_for);
+                save_vote(n, u->term, u->voted_for);
         if (is_cut_off(w, n, u))
                 return false;
         if (u->entry_count) {
@@ -265,7 +286,7 @@ static bool carry_out_part(struct world *w, struct node *n, const struct cluster
 
                 for (unsigned i = 0; i < u->entry_count; i++)
                         entries[i] = entry_of(w, &u->entries[i]);
-                node_write(w, n, u->first_index, entries, u->entry_count);
+                issue_write(w, n, u->first_index, entries, u->entry_count);
                 free(entries);
         }
         if (u->has_install)
@@ -415,23 +436,17 @@ void node_start(struct world *w, struct node *n)
         struct cluster_update u;
         int r;
 
-        if (!n->is_up) {
-                n->is_up = true;
-                n->incarnation++;
-                log_cut(&n->log, 0);
-                n->change_index = 0;
-                for (uint64_t i = 0; i < n->disk.count; i++) {
-                        if (n->disk.entries[i].type == CLUSTER_CHANGE)
-                                n->change_index = i + 1;
-                        log_add(&n->log, n->disk.entries[i]);
-                }
-                n->stored = n->log.count;
+        n->is_up = true;
+        n->incarnation++;
+        log_cut(&n->log, 0);
+        n->change_index = 0;
+        for (uint64_t i = 0; i < n->disk.count; i++) {
+                if (n->disk.entries[i].type == CLUSTER_CHANGE)
+                        n->change_index = i + 1;
+                log_add(&n->log, n->disk.entries[i]);
         }
+        n->stored = n->log.count;
         n->commit = n->applied = 0;
-        n->is_passive = grow_is_passive(w, n);
-        if (n->is_passive && w->options.mutant != GROW_WAKES_EARLY)
-                return;
-        n->is_passive = false;
         entries = memory_new_array(n->log.count + 1, sizeof(*entries));
         if (n->seal.index) {
                 start.base_index = n->seal.index;
@@ -449,7 +464,7 @@ void node_start(struct world *w, struct node *n)
         }
         start.entries = entries;
         if (cluster_start_needs_term(&options, &start, &start.term, &start.voted_for))
-                node_save_vote(n, start.term, start.voted_for);
+                save_vote(n, start.term, start.voted_for);
         else
                 start.term = n->term, start.voted_for = n->vote;
         r = cluster_raft_new(&options, &n->raft);
@@ -536,13 +551,24 @@ void node_timer(struct world *w, struct node *n)
                 node_carry_out(w, n, &u);
 }
 
+void node_receive(struct world *w, struct node *n, const struct cluster_message *m)
+{
+        struct cluster_update u;
+        int r;
+
+        node_step_begins(w, n);
+        r = cluster_raft_receive(n->raft, node_clock(w, n), m, &u);
+        if (r)
+                engine_failed(w, n, "receive", r);
+        else
+                node_carry_out(w, n, &u);
+}
+
 static void receive(struct world *w, struct node *n, struct packet *packet)
 {
         struct cluster_message m;
         struct cluster_entry *entries;
-        struct cluster_update u;
         struct bytes rest;
-        int r;
 
         if (cluster_message_decode(buffer_bytes(&packet->bytes), &m, &rest) || rest.size) {
                 world_fail(w, "a message does not survive its bytes");
@@ -559,30 +585,12 @@ static void receive(struct world *w, struct node *n, struct packet *packet)
         }
         if (m.type == CLUSTER_APPEND)
                 m.append.entries = entries;
-        if (n->raft || grow_wakes(w, n, &m)) {
-                node_step_begins(w, n);
-                r = cluster_raft_receive(n->raft, node_clock(w, n), &m, &u);
-                if (r)
-                        engine_failed(w, n, "receive", r);
-                else
-                        node_carry_out(w, n, &u);
-        }
+        if (n->raft)
+                node_receive(w, n, &m);
         free(entries);
 }
 
 /* ---- fetching ---- */
-
-void node_fetch(struct world *w, struct node *n, uint64_t to)
-{
-        struct packet *p;
-
-        if (!to || to == n->id)
-                return;
-        p = world_packet(n->id, to, FETCH);
-        p->a = n->log.count + 1;
-        p->b = n->incarnation << 32 | n->install_generation;
-        world_send(w, p);
-}
 
 static void serve_fetch(struct world *w, struct node *n, const struct packet *asked)
 {
@@ -603,22 +611,17 @@ static void serve_fetch(struct world *w, struct node *n, const struct packet *as
 
 static void take_fetched(struct world *w, struct node *n, const struct packet *p)
 {
-        uint64_t until = n->is_installing ? n->install_index : n->grow_last;
-        bool wants = n->is_installing || (!n->raft && !n->is_passive && n->grow == GROW_PREPARING);
-
-        if (!wants || p->b != (n->incarnation << 32 | n->install_generation) || p->a != n->log.count + 1 ||
-                p->a > until)
+        if (!n->is_installing || p->b != (n->incarnation << 32 | n->install_generation) ||
+                p->a != n->log.count + 1 || p->a > n->install_index)
                 return;
         if (p->c != log_chain(&n->log, n->log.count)) {
-                if (n->is_installing)
-                        world_fail(w, "node %llu has committed what node %llu has not",
-                                (unsigned long long)n->id, (unsigned long long)p->from);
-                node_write(w, n, 1, NULL, 0); /* a copy of another time */
+                world_fail(w, "node %llu has committed what node %llu has not", (unsigned long long)n->id,
+                        (unsigned long long)p->from);
                 return;
         }
-        node_write(w, n, p->a, p->entries, MIN(p->entry_count, until - p->a + 1));
-        if (n->log.count < until)
-                node_fetch(w, n, p->from);
+        issue_write(w, n, p->a, p->entries, MIN(p->entry_count, n->install_index - p->a + 1));
+        if (n->log.count < n->install_index)
+                ask_for_entries(w, n, p->from);
 }
 
 void node_packet(struct world *w, struct node *n, struct packet *packet)
@@ -634,8 +637,8 @@ void node_packet(struct world *w, struct node *n, struct packet *packet)
         case FETCHED:
                 take_fetched(w, n, packet);
                 break;
-        default:
-                grow_packet(w, n, packet);
+        case OFFER:
+                grow_take_offer(w, n, packet);
                 break;
         }
 }
@@ -650,7 +653,7 @@ void node_client(struct world *w, struct node *n)
         struct cluster_update u;
         int r;
 
-        if (!n->raft || !cluster_raft_can_write(n->raft) || n->grow != GROW_NONE)
+        if (!n->raft || !cluster_raft_can_write(n->raft) || n->hold_until)
                 return;
         for (unsigned i = 0; i < count; i++) {
                 values[i].value = ++w->next_value;
@@ -718,7 +721,7 @@ void node_tick(struct world *w, struct node *n)
         if (!n->is_up || !n->raft)
                 return;
         if (n->is_installing)
-                node_fetch(w, n, 1 + world_random(w, w->node_count));
+                ask_for_entries(w, n, 1 + world_random(w, w->node_count));
         else if (w->rates.seal_every_us && world_random(w, w->rates.seal_every_us) < 35 * MS)
                 seal(w, n);
         if (n->is_up && n->raft && world_chance(w, READ_EVERY))

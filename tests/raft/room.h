@@ -4,7 +4,8 @@
  *     main.c     seeds, processes, totals
  *     world.c    time, network, faults: what happens when
  *     node.c     the driver of one engine: updates, writes, restarts, fetching, reads, seals
- *     members.c  changes of members, transfers, and how one voter becomes three
+ *     members.c  changes of members, transfers
+ *     grow.c     one voter becomes three or five
  *     oracles.c  what must hold
  */
 #ifndef TESTS_RAFT_ROOM_H
@@ -30,8 +31,9 @@ enum mutant {
         APPLY_PAST_STORED,      /* committed entries are applied before they are stored */
         READ_WITHOUT_PROBE,     /* who believes to lead answers reads */
         INSTALL_UNCOMMITTED,    /* entries are fetched that the other node has not committed */
-        GROW_WITHOUT_TERM,      /* the three voters' configuration is handed out in a term that is not durable */
-        GROW_WAKES_EARLY,       /* joiners start with it before the old voter has stored it */
+        GROW_WITHOUT_DAM,       /* the entry that makes three of one leaves before it is durable on that one */
+        GROW_REMEMBERS_LEADER,  /* no offer is taken by who knows a leader, or thinks so */
+        GROW_OLD_VOTER_OFFERS,  /* nobody but the old voter makes offers */
         MUTANTS
 };
 extern const char *const mutant_names[MUTANTS];
@@ -77,9 +79,6 @@ struct proposal {
         uint64_t value;
 };
 
-/* How a node stands in the making of three voters of one. */
-enum grow_state { GROW_NONE, GROW_PREPARING, GROW_STORING };
-
 struct node {
         uint64_t id;
         bool is_up;
@@ -112,14 +111,11 @@ struct node {
         bool is_installing;
         uint64_t install_index, install_term;
         uint64_t install_generation;
-        bool is_passive; /* has a configuration of three that is not known to be in use */
-        bool is_awake;   /* it is known, in this life */
-        bool wakes_when_written;
-        bool grow_is_written; /* the old voter: it stores the three */
-        struct entry grow_entry;
-        enum grow_state grow;
-        uint64_t grow_term, grow_last, grow_until;
-        unsigned grow_answers; /* bits of nodes */
+        uint64_t hold_until; /* clients are held back until it has grown, or until then; 0: they are not */
+        uint64_t dam_index;  /* messages with entries wait until this one is durable; 0: they do not */
+        struct packet **dammed;
+        unsigned dammed_count, dammed_capacity;
+        uint64_t offer_at;
 
         /* liveness */
         uint64_t second;
@@ -128,7 +124,7 @@ struct node {
 
 /* ---- the world ---- */
 
-enum packet_kind { ENGINE, FETCH, FETCHED, GROW_PREPARE, GROW_PREPARED, GROW_STORE, GROW_STORED };
+enum packet_kind { ENGINE, FETCH, FETCHED, OFFER };
 
 struct packet {
         enum packet_kind kind;
@@ -140,7 +136,7 @@ struct packet {
         unsigned entry_count;
 };
 
-enum event_kind { EVENT_PACKET, EVENT_TIMER, EVENT_WRITTEN, EVENT_RESTART, EVENT_CLIENT, EVENT_CHAOS, EVENT_TICK };
+enum event_kind { EVENT_PACKET, EVENT_TIMER, EVENT_WRITTEN, EVENT_CRASH, EVENT_RESTART, EVENT_CLIENT, EVENT_CHAOS, EVENT_TICK };
 
 struct event {
         uint64_t at;
@@ -153,7 +149,7 @@ struct event {
 
 struct totals {
         uint64_t seeds, steps, crashes, partitions, changes, refused_changes, transfers, installs, acknowledged, failed, reads,
-                leaders, truncations, seals, grown, grow_tries, probes, dropped;
+                leaders, truncations, seals, grown, grow_tries, offers, offers_taken, probes, dropped;
 };
 
 struct result {
@@ -180,6 +176,9 @@ struct rates {
         uint64_t write_us;
         uint64_t client_us;
         bool pushes_commit;
+        bool changes_go_on; /* behind the growth */
+        bool is_sloppy;     /* offers are made although a leader is known */
+        bool loses_old_voter; /* for good, in the end; and one that is to vote sleeps from the growth until then */
         bool reads;
 };
 
@@ -224,6 +223,10 @@ void world_at(struct world *w, uint64_t at, enum event_kind kind, unsigned node,
 struct packet *world_packet(uint64_t from, uint64_t to, enum packet_kind kind);
 void world_crash(struct world *w, struct node *n); /* and a restart later */
 void world_send(struct world *w, struct packet *packet); /* takes it */
+void world_send_late(struct world *w, struct packet *packet, uint64_t after_us); /* a copy of it */
+void world_drop(struct packet *packet);
+/* The worst moment for the one that grows and for its stand-bys. */
+void world_attack(struct world *w, const struct node *n);
 /* The number of a configuration, the same for the same bytes. */
 uint64_t world_configuration(struct world *w, struct bytes payload);
 struct bytes world_payload(const struct world *w, uint64_t configuration);
@@ -245,23 +248,22 @@ void node_client(struct world *w, struct node *n);
 void node_tick(struct world *w, struct node *n);
 void node_carry_out(struct world *w, struct node *n, struct cluster_update *update);
 void node_step_begins(struct world *w, struct node *n);
-/* Replaces what stands at `first` and behind in memory, and issues the write of it. */
-void node_write(struct world *w, struct node *n, uint64_t first, const struct entry *entries, uint64_t count);
+void node_receive(struct world *w, struct node *n, const struct cluster_message *message);
 void node_stop_engine(struct node *n);
-void node_save_vote(struct node *n, uint64_t term, uint64_t vote);
-void node_fetch(struct world *w, struct node *n, uint64_t to);
 
 /* ---- members.c ---- */
 
 void members_act(struct world *w, struct node *n);
 void members_transfer(struct world *w, struct node *n);
-bool grow_is_passive(const struct world *w, const struct node *n);
+
+/* ---- grow.c ---- */
+
 void grow_begin(struct world *w, struct node *n);
 void grow_tick(struct world *w, struct node *n);
+bool grow_dams(struct node *n, struct packet *packet); /* true: it is kept back */
+void grow_open_dam(struct world *w, struct node *n);
 void grow_forget(struct node *n); /* in a crash */
-void grow_packet(struct world *w, struct node *n, const struct packet *packet);
-/* A message for a passive node. True: it starts, and the message is for its engine. */
-bool grow_wakes(struct world *w, struct node *n, const struct cluster_message *message);
+void grow_take_offer(struct world *w, struct node *n, const struct packet *packet);
 
 /* ---- oracles.c ---- */
 

@@ -30,14 +30,14 @@ else
 fi
 
 # schedule:guards:budget
-for off in harsh:0,1:50 harsh:1:1500 sole:2:50 harsh:3:50 harsh:5:50 harsh:6:3000 base:8:4000; do
+for off in harsh:0,1:50 harsh:1:1500 sole:2:50 harsh:3:50 harsh:5:50 harsh:6:3000 base:8:4000 grow:19:100; do
         guards=${off#*:}
         "$sim" --schedule "${off%%:*}" --guard-off "${guards%:*}" --seeds "${off##*:}" --until-killed --quiet
         verdict 1 $?
 done
 for mutant in elections:vote-not-durable:2000 elections:term-rolled-back:1000 base:persisted-at-issue:50 \
         everything:persisted-lazily:100 everything:synced-lost:100 stalls:persisted-truncated:2000 base:apply-past-stored:50 \
-        base:read-without-probe:200 grow:grow-without-term:600 grow:grow-wakes-early:50; do
+        base:read-without-probe:200 grow:grow-without-dam:1000 grow:grow-remembers-leader:600 grow:grow-old-voter-offers:800; do
         name=${mutant#*:}
         "$sim" --schedule "${mutant%%:*}" --mutant "${name%:*}" --seeds "${mutant##*:}" --until-killed --quiet
         verdict 1 $?

@@ -166,7 +166,7 @@ struct packet *world_packet(uint64_t from, uint64_t to, enum packet_kind kind)
         return p;
 }
 
-static void packet_drop(struct packet *p)
+void world_drop(struct packet *p)
 {
         if (--p->references)
                 return;
@@ -189,7 +189,7 @@ void world_send(struct world *w, struct packet *p)
         unsigned copies = 1;
 
         if (p->to < 1 || p->to > w->node_count) {
-                packet_drop(p);
+                world_drop(p);
                 return;
         }
         if (w->is_cut[p->from - 1][p->to - 1] || world_chance(w, w->rates.drop))
@@ -200,7 +200,13 @@ void world_send(struct world *w, struct packet *p)
         w->result->totals.dropped += !copies;
         for (unsigned i = 0; i < copies; i++)
                 world_at(w, w->now + travel_us(w), EVENT_PACKET, (unsigned)p->to - 1, 0, p);
-        packet_drop(p);
+        world_drop(p);
+}
+
+void world_send_late(struct world *w, struct packet *p, uint64_t after_us)
+{
+        p->references++;
+        world_at(w, w->now + after_us, EVENT_PACKET, (unsigned)p->to - 1, 0, p);
 }
 
 /* ---- faults ---- */
@@ -247,6 +253,25 @@ void world_crash(struct world *w, struct node *n)
         world_at(w, back, EVENT_RESTART, (unsigned)n->id - 1, n->incarnation, NULL);
 }
 
+void world_attack(struct world *w, const struct node *n)
+{
+        uint64_t most = world_chance(w, 500) ? 2 * w->rates.write_us : 600 * MS;
+
+        if (w->is_healed || !w->rates.crash_every_us)
+                return;
+        if (w->rates.loses_old_voter) {
+                struct node *sleeper = &w->nodes[1 + world_random(w, w->node_count - 1)];
+
+                if (sleeper->is_up)
+                        node_crash(w, sleeper); /* until the healing */
+        }
+        for (unsigned i = 0; i < w->node_count; i++)
+                if (world_chance(w, i + 1 == n->id ? 500 : 250))
+                        world_at(w, w->now + world_random(w, most), EVENT_CRASH, i, 0, NULL);
+        if (w->rates.cut_every_us && world_chance(w, 500))
+                cut(w);
+}
+
 static void chaos(struct world *w)
 {
         struct node *n = &w->nodes[world_random(w, w->node_count)];
@@ -269,14 +294,36 @@ static void chaos(struct world *w)
         if (comes(w, w->rates.transfer_every_us))
                 for (unsigned i = 0; i < w->node_count; i++)
                         members_transfer(w, &w->nodes[i]);
-        if (w->schedule == GROW && comes(w, 3 * SECOND))
+        if (w->schedule == GROW && comes(w, 1500 * MS))
                 grow_begin(w, &w->nodes[0]);
         world_at(w, w->now + 10 * MS, EVENT_CHAOS, 0, 0, NULL);
 }
 
+/* How many nodes may be down for good. Where nothing but the growth was changed, and that is committed, as
+ * many as with voters that have voted from the beginning: the old one among them. */
+static unsigned spare_voters(struct world *w)
+{
+        struct cluster_configuration c;
+        uint64_t at = w->committed.count;
+
+        if (w->schedule == MINORITY_DOWN)
+                return (w->voters_at_first - 1) / 2;
+        if (w->schedule != GROW || w->rates.changes_go_on || w->rates.seal_every_us)
+                return 0;
+        while (at > 1 && log_at(&w->committed, at)->type != CLUSTER_CHANGE)
+                at--;
+        if (cluster_configuration_decode(world_payload(w, log_at(&w->committed, at)->value), &c))
+                return 0;
+        w->voters_at_first = 0;
+        for (unsigned i = 0; i < c.count; i++)
+                if (c.servers[i].role == CLUSTER_VOTER)
+                        w->voters_at_first++;
+        return w->rates.loses_old_voter && w->voters_at_first > 1 ? 1 : (w->voters_at_first - 1) / 2;
+}
+
 static void heal(struct world *w)
 {
-        unsigned down = w->schedule == MINORITY_DOWN ? (w->voters_at_first - 1) / 2 : 0;
+        unsigned down = spare_voters(w);
 
         world_say(w, "heal");
         w->is_healed = true;
@@ -286,7 +333,8 @@ static void heal(struct world *w)
         for (unsigned i = 0; i < w->node_count; i++)
                 w->nodes[i].paused_until = 0;
         while (down) {
-                struct node *n = &w->nodes[world_random(w, w->voters_at_first)];
+                struct node *n =
+                        &w->nodes[world_random(w, w->rates.loses_old_voter ? 1 : w->voters_at_first)];
 
                 if (n->is_down_for_good)
                         continue;
@@ -342,15 +390,22 @@ static void draw_rates(struct world *w)
         if (has_members) {
                 r->change_every_us = w->schedule == HARSH ? 100 * MS : 300 * MS + world_random(w, 2 * SECOND);
                 r->transfer_every_us = every(w, 500 * MS, 4 * SECOND);
-        } else if (w->schedule == SOLE) {
+        } else if (w->schedule == SOLE || w->schedule == GROW) {
                 r->change_every_us = 200 * MS + world_random(w, SECOND);
+        }
+        if (w->schedule == GROW) {
+                r->changes_go_on = world_chance(w, 500);
+                r->is_sloppy = world_chance(w, 300);
+                r->loses_old_voter = !r->changes_go_on && world_chance(w, 300);
+                if (r->changes_go_on)
+                        r->transfer_every_us = every(w, 500 * MS, 4 * SECOND);
         }
         if (w->schedule == ELECTIONS) {
                 r->crash_every_us = 100 * MS + world_random(w, 300 * MS);
                 r->cut_every_us = 500 * MS + world_random(w, SECOND);
                 r->client_us = 200 * MS + world_random(w, 300 * MS);
         }
-        if (has_seals)
+        if (has_seals && !r->loses_old_voter)
                 r->seal_every_us = every(w, 200 * MS, 2 * SECOND);
         if (w->schedule == HARSH) {
                 r->seal_every_us = 100 * MS + world_random(w, 600 * MS);
@@ -396,12 +451,14 @@ static void begin(struct world *w)
                 w->schedule == MEMBERSHIP || w->schedule == EVERYTHING || w->schedule == HARSH || is_sole;
 
         w->node_count = voters + (has_joiners ? 2 : 0);
+        if (w->schedule == GROW)
+                w->node_count += (unsigned)world_random(w, 4);
         for (unsigned i = 0; i < w->node_count; i++) {
                 w->nodes[i].id = i + 1;
                 w->nodes[i].drift_ppm = (int64_t)world_random(w, 40000) - 20000;
         }
-        first_configuration(
-                w, voters, w->schedule == SOLE || (w->schedule == GROW && world_chance(w, 500)) ? 2 : 0);
+        first_configuration(w, voters,
+                w->schedule == SOLE || (w->schedule == GROW && world_chance(w, 500)) ? w->node_count - 1 : 0);
         draw_rates(w);
         w->fault_end = 12 * SECOND;
         w->end = 20 * SECOND;
@@ -418,7 +475,7 @@ static void begin(struct world *w)
 static void happen(struct world *w, const struct event *e)
 {
         struct node *n = &w->nodes[e->node];
-        bool is_of_node = e->kind != EVENT_CHAOS && e->kind != EVENT_RESTART;
+        bool is_of_node = e->kind != EVENT_CHAOS && e->kind != EVENT_RESTART && e->kind != EVENT_CRASH;
 
         if (is_of_node && n->is_up && n->paused_until > w->now) {
                 world_at(w, n->paused_until, e->kind, e->node, e->generation, e->packet);
@@ -428,7 +485,7 @@ static void happen(struct world *w, const struct event *e)
         case EVENT_PACKET:
                 if (n->is_up)
                         node_packet(w, n, e->packet);
-                packet_drop(e->packet);
+                world_drop(e->packet);
                 break;
         case EVENT_TIMER:
                 if (n->is_up && n->timer_generation == e->generation)
@@ -437,6 +494,10 @@ static void happen(struct world *w, const struct event *e)
         case EVENT_WRITTEN:
                 if (n->is_up && n->incarnation == e->generation)
                         node_written(w, n);
+                break;
+        case EVENT_CRASH:
+                if (n->is_up && !w->is_healed)
+                        world_crash(w, n);
                 break;
         case EVENT_RESTART:
                 if (!n->is_up && n->incarnation == e->generation && !n->is_down_for_good)
@@ -463,7 +524,7 @@ static void free_world(struct world *w)
 {
         for (unsigned i = 0; i < w->heap_count; i++)
                 if (w->heap[i].packet)
-                        packet_drop(w->heap[i].packet);
+                        world_drop(w->heap[i].packet);
         for (unsigned i = 0; i < w->node_count; i++) {
                 struct node *n = &w->nodes[i];
 
@@ -471,6 +532,8 @@ static void free_world(struct world *w)
                 free(n->disk.entries);
                 free(n->log.entries);
                 free(n->proposals);
+                grow_forget(n);
+                free(n->dammed);
                 for (unsigned j = 0; j < n->write_count; j++)
                         free(n->writes[(n->write_first + j) % WRITES_MAX].entries);
         }
@@ -506,7 +569,7 @@ void world_run(const struct world_options *options, struct result *ret)
                 if (w->now >= w->end) {
                         if (oracle_has_converged(w, false) || extended++ == 200) {
                                 if (e.packet)
-                                        packet_drop(e.packet);
+                                        world_drop(e.packet);
                                 break;
                         }
                         w->end += 100 * MS;

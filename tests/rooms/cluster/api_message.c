@@ -1,5 +1,4 @@
-/* What travels and what is stored, as bytes: messages, configurations; and what a joiner concludes from a
- * message. */
+/* What travels and what is stored, as bytes: messages, configurations. */
 #include "test.h"
 
 #include <stdlib.h>
@@ -214,79 +213,6 @@ TEST(configuration, that_makes_no_sense_is_refused)
         buffer_fini(&bytes);
 }
 
-/* ---- one voter becomes three: entry 100 of term 7 ---- */
-
-static enum cluster_grow_verdict judge_append(
-        uint64_t term, uint64_t previous, uint64_t previous_term, unsigned count, struct cluster_message *ret)
-{
-        struct cluster_entry entries[3] = {{.term = 6}, {.term = 7}, {.term = 8}};
-        struct cluster_message m = {.type = CLUSTER_APPEND,
-                .node_id = 4,
-                .term = term,
-                .append = {.previous_index = previous,
-                        .previous_term = previous_term,
-                        .entry_count = count,
-                        .entries = entries}};
-
-        return cluster_grow_judge(&m, 100, 7, ret);
-}
-
-TEST(grow, starts_only_with_a_message_that_shows_the_entry)
-{
-        struct cluster_message m = {.type = CLUSTER_REQUEST_VOTE, .node_id = 4, .term = 8}, answer = {0};
-
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_DONE);
-        m.term = 7; /* of a time before */
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
-        m = (struct cluster_message){.type = CLUSTER_VOTE, .node_id = 4, .term = 9};
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
-        assert_int_equal(judge_append(8, 100, 7, 0, &answer), CLUSTER_GROW_DONE);
-        assert_int_equal(judge_append(8, 98, 6, 3, &answer), CLUSTER_GROW_DONE); /* it sends entry 100 */
-        assert_int_equal(judge_append(7, 98, 6, 3, &answer), CLUSTER_GROW_UNKNOWN);
-        assert_int_equal(judge_append(8, 100, 8, 0, &answer), CLUSTER_GROW_ABANDONED);
-        assert_int_equal(judge_append(8, 97, 6, 3, &answer), CLUSTER_GROW_ABANDONED); /* another entry 100 */
-}
-
-/* A leader whose log begins behind the entry says whom it had there. */
-TEST(grow, an_installation_tells_by_its_members)
-{
-        struct cluster_configuration c = three();
-        struct buffer many = {0}, one = {0};
-        struct cluster_message answer, m = {.type = CLUSTER_INSTALL,
-                                               .node_id = 4,
-                                               .term = 9,
-                                               .install = {.last_index = 150, .last_term = 8}};
-
-        assert_int_equal(cluster_configuration_encode(&c, &many), 0);
-        assert_int_equal(cluster_configuration_single(4, "x:1", &one), 0);
-        m.install.configuration = buffer_bytes(&many);
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_DONE);
-        m.install.configuration = buffer_bytes(&one);
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_ABANDONED);
-        m.install.last_index = 99;
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
-        m.install.configuration = BYTES_LITERAL("nonsense");
-        m.install.last_index = 150;
-        assert_int_equal(cluster_grow_judge(&m, 100, 7, &answer), CLUSTER_GROW_UNKNOWN);
-        buffer_fini(&many);
-        buffer_fini(&one);
-}
-
-TEST(grow, asks_where_a_message_does_not_tell)
-{
-        struct cluster_message answer = {0};
-
-        assert_int_equal(judge_append(9, 120, 8, 2, &answer), CLUSTER_GROW_ASK);
-        assert_int_equal(answer.type, CLUSTER_APPEND_RESULT);
-        assert_int_equal(answer.node_id, 4);
-        assert_int_equal(answer.term, 9);
-        assert_int_equal(answer.append_result.rejected, 120);
-        assert_int_equal(answer.append_result.last_index, 99);
-        assert_int_equal(judge_append(9, 99, 6, 0, &answer), CLUSTER_GROW_ASK);
-        assert_int_equal(answer.append_result.rejected, 0);
-        assert_int_equal(answer.append_result.last_index, 99);
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -296,9 +222,6 @@ int main(void)
                 TEST_ROW(configuration, reads_as_it_was_written),
                 TEST_ROW(configuration, has_the_bytes_of_the_library),
                 TEST_ROW(configuration, that_makes_no_sense_is_refused),
-                TEST_ROW(grow, starts_only_with_a_message_that_shows_the_entry),
-                TEST_ROW(grow, an_installation_tells_by_its_members),
-                TEST_ROW(grow, asks_where_a_message_does_not_tell),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
