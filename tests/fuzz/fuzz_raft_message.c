@@ -1,5 +1,5 @@
-/* Bytes of another node: messages of the engines and configurations. What is read has one form that reads again as the same, and
- * an engine that hears it does not break, whatever it says. */
+/* Bytes of another node: messages of the engines and configurations. What is read has one form that reads
+ * again as the same, and an engine that hears it does not break, whatever it says. */
 #include <stdlib.h>
 
 #include "cluster/cluster.h"
@@ -27,7 +27,8 @@ static void try_configuration(struct bytes bytes)
 static void try_engine(const struct cluster_message *message, struct bytes rest)
 {
         struct cluster_configuration three = {.count = 3,
-                .servers = {{.node_id = 1, .address = "a"}, {.node_id = 2, .address = "b"}, {.node_id = 3, .address = "c"}}};
+                .servers = {{.node_id = 1, .address = "a"}, {.node_id = 2, .address = "b"},
+                        {.node_id = 3, .address = "c"}}};
         struct cluster_options options = {.node_id = 1, .address = "a", .seed = 1};
         struct cluster_entry first = {.term = 1, .type = CLUSTER_CHANGE};
         struct cluster_entry sent = {.term = message->term,
