@@ -2,6 +2,7 @@
  *
  * membership.c    opening and closing; the links, and the messages of stores over them
  * file.c          cluster.json
+ * init.c          a lone node becomes a cluster
  * join.c          a node that asks to be let in
  * nodes.c         what nodes tell each other of themselves
  * status.c        what is known, for people and clients
@@ -41,6 +42,8 @@ enum membership_message {
         MESSAGE_ANSWER,                       /* number (8), JSON object */
 };
 enum { MESSAGES_VERSION = 1 };
+
+#define LISTEN_DEFAULT "127.0.0.1"
 
 static inline void json_freep(json_t **json)
 {
@@ -210,7 +213,7 @@ struct command_state *command_state(struct command *c); /* made at the first cal
 /* ---- what carries commands out ---- */
 
 typedef void command_handler(struct command *c);
-command_handler init_run;                                        /* membership.c */
+command_handler init_run;                                        /* init.c */
 command_handler tokens_run, token_run, revoke_run, join_run;     /* admission.c */
 command_handler sign_run, authority_run;                         /* certificates.c */
 command_handler changes_run;                                     /* changes.c */

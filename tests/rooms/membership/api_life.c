@@ -184,6 +184,14 @@ TEST(life, a_member_that_moved_is_written_down)
         world_run(&w, 3 * SECOND);
         membership_nodes(leader_of(&w)->membership, nodes, CLUSTER_MEMBERS_MAX);
         assert_string_equal(nodes[id_of(&w.nodes[1]) - 1].address, "second.example:2112");
+        /* And stays so without the flag. */
+        node_stop(&w.nodes[1]);
+        w.nodes[1].advertise[0] = 0;
+        node_start(&w.nodes[1]);
+        EXPECT_WITHIN(20, all_see_members, &w, 3);
+        world_run(&w, 3 * SECOND);
+        membership_nodes(leader_of(&w)->membership, nodes, CLUSTER_MEMBERS_MAX);
+        assert_string_equal(nodes[id_of(&w.nodes[1]) - 1].address, "second.example:2112");
         world_end(&w);
 }
 
