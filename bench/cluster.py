@@ -241,7 +241,7 @@ class Section:
                                            "start of a follower, 10 M events", "start of a follower, 10 M events, after kill -9")):
             return
         b = self.bench
-        b.load("embed-fill", file=b.path("large-1"), batch=500, count=MANY_EVENTS, size=64, stream="bench-many")
+        b.load("embed-fill", file=b.path("large-1"), batch=500, count=MANY_EVENTS, size=112, stream="bench-many")
         cluster = Cluster(b, "large")
         token = cluster.begin()
         first = cluster.nodes[0]

@@ -106,9 +106,9 @@ class Pass {
     this.history.push(...load.history);
     if (isReadBack) violations.push(...judge(this.history, this.log));
     if (!load.counts.ok) violations.push('case: nothing was acknowledged: this proves nothing');
-    const { ok, conflict, rejected, unknown, attempts, seen, heads } = load.counts;
+    const { ok, conflict, rejected, unknown, attempts, seen, heads, tokens } = load.counts;
     console.log(`${violations.length ? 'FAILED' : 'ok    '} ${name}: ${Math.round(performance.now() - start)} ms; ${ok} acknowledged, ` +
-      `${conflict} conflicts, ${rejected} refused, ${unknown} unknown, ${attempts} attempts, ${seen} sights, ${heads} linearizable reads; ` +
+      `${conflict} conflicts, ${rejected} refused, ${unknown} unknown, ${attempts} attempts, ${seen} sights, ${heads} linearizable reads, ${tokens} with a token; ` +
       `longest gap ${Math.round(load.longestGapMs)} ms; ${remarks.join('; ')}`);
     counts[violations.length ? 'failed' : 'passed']++;
     if (violations.length) this.keep(violations);

@@ -4,6 +4,7 @@
 //   committed   what a node showed, any time, is in the log at that place: nothing that was not committed, nothing from
 //               before it was sent (C9, G9)
 //   monotonic   one reader that asks one node twice does not see less the second time (G8)
+//   token       a read that names a position sees what stands there, on any node (G8)
 //   problem     what a client found out by itself
 
 import { check } from '../crash/check.mjs';
@@ -44,6 +45,9 @@ function judgeSights(history, log) {
   const last = new Map(); // reader, node and life: what it saw last
   for (const op of history) {
     if (op.kind === 'problem') violations.push(`problem: ${op.text}`);
+    if (op.kind === 'token' && op.revision < op.wanted) {
+      violations.push(`token: ${op.node} was asked for ${op.stream} after revision ${op.wanted}, and showed ${op.revision}`);
+    }
     if (op.kind !== 'seen') continue;
     if (log[op.position]?.id !== op.id) {
       violations.push(`committed: ${op.node} showed ${op.id} at position ${op.position}, where the log has ${log[op.position]?.id}`);

@@ -28,6 +28,11 @@ test('a node showed less than before', () => {
   assert.deepEqual(rulesOf(judge([...appends(), seen({ position: 5, id: 'e-5', complete: 90 }), seen({ position: 4, id: 'e-4', complete: 95 })], log)), ['monotonic']);
 });
 
+test('a read that named a position did not see what stands there', () => {
+  assert.deepEqual(judge([...appends(), { kind: 'token', node: 'n1', stream: 's', wanted: 4, revision: 5 }], log), []);
+  assert.deepEqual(rulesOf(judge([...appends(), { kind: 'token', node: 'n1', stream: 's', wanted: 4, revision: 3 }], log)), ['token']);
+});
+
 test('a client found something', () => {
   assert.deepEqual(rulesOf(judge([...appends(), { kind: 'problem', text: 'stuck' }], log)), ['problem']);
 });

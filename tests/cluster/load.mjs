@@ -9,6 +9,7 @@ import { sleep } from './nodes.mjs';
 const ATTEMPT_MS = 1500;
 const SERVER_MS = 1200; // when a server is to say "unknown"
 const READ_MS = 1000;
+const LONG_READ_MS = 5000; // outlasts the longest pause: what a leader says after it is what matters
 const SHARED_STREAMS = 12;
 const CONTESTED_STREAMS = 3;
 
@@ -22,7 +23,7 @@ export const generator = (seed) => {
 
 export class Load {
   history = [];
-  counts = { ok: 0, conflict: 0, rejected: 0, unknown: 0, attempts: 0, seen: 0, heads: 0, sessions: 0 };
+  counts = { ok: 0, conflict: 0, rejected: 0, unknown: 0, attempts: 0, seen: 0, heads: 0, tokens: 0, sessions: 0 };
   heads = new Map();
   followers = [];
   #work = [];
@@ -30,7 +31,7 @@ export class Load {
   #lastOk = performance.now();
   longestGapMs = 0; // between two acknowledgements, while the load was on
 
-  constructor(cluster, { seed = 1, writers = 12, readers = 4, followers = 2, deadlineMs = 10_000, pauseMs = 1 } = {}) {
+  constructor(cluster, { seed = 1, writers = 12, readers = 8, followers = 2, deadlineMs = 10_000, pauseMs = 1 } = {}) {
     Object.assign(this, { cluster, deadlineMs, pauseMs, random: generator(seed), sizes: { writers, readers, followers } });
   }
 
@@ -162,6 +163,10 @@ export class Load {
         op = this.operation(stream, guess < 0 ? 'none' : guess);
       }
       await this.append(op, this.random(3) ? number : this.random(1000));
+      // What was acknowledged a moment ago, at whichever node: the time at which a follower may not have it yet.
+      if (op.outcome === 'ok' && this.random(3) === 0) {
+        await (this.random(2) ? this.#head(this.#node(), op.stream, READ_MS) : this.#token(this.#node(), op)).catch(() => {});
+      }
       if (op.stream === own) {
         if (op.outcome === 'ok') known = op.last;
         else fresh();
@@ -186,17 +191,29 @@ export class Load {
     this.counts.seen++;
   }
 
-  /** The head of a stream, by a read that has to be linearizable on whichever node answers (G7). */
-  async #head(node) {
-    const stream = this.random(2) ? `shared-${this.random(SHARED_STREAMS)}` : `contested-${this.random(CONTESTED_STREAMS)}`;
-    const op = { kind: 'head', stream, invoke: performance.now() };
+  /** The newest revision of a stream at a node, -1 if there is none, as `how` asks for it. */
+  async #newest(node, stream, how, timeoutMs) {
     const { status, text } = await request(node.port, 'GET',
-      `/v1/streams/${encodeURIComponent(stream)}/events?direction=backward&limit=1&consistency=linearizable`,
-      { headers: { accept: 'application/x-ndjson' }, timeoutMs: READ_MS });
-    if (status !== 200 && status !== 404) return;
-    op.revision = status === 404 || !text ? -1 : JSON.parse(text).revision;
+      `/v1/streams/${encodeURIComponent(stream)}/events?direction=backward&limit=1&${how}`,
+      { headers: { accept: 'application/x-ndjson' }, timeoutMs });
+    if (status !== 200 && status !== 404) throw new Error(`status ${status}`);
+    return status === 404 || !text ? -1 : JSON.parse(text).revision;
+  }
+
+  /** By a read that has to be linearizable on whichever node answers (G7). */
+  async #head(node, stream, timeoutMs = LONG_READ_MS) {
+    stream ??= this.random(2) ? `shared-${this.random(SHARED_STREAMS)}` : `contested-${this.random(CONTESTED_STREAMS)}`;
+    const op = { kind: 'head', stream, invoke: performance.now() };
+    op.revision = await this.#newest(node, stream, 'consistency=linearizable', timeoutMs);
     this.history.push(Object.assign(op, { complete: performance.now() }));
     this.counts.heads++;
+  }
+
+  /** By a read that brings the position of what was acknowledged to it (G8). */
+  async #token(node, { stream, last, position }) {
+    const revision = await this.#newest(node, stream, `after=${position}`, READ_MS);
+    this.history.push({ kind: 'token', node: node.name, stream, wanted: last, revision });
+    this.counts.tokens++;
   }
 
   async #reader(number) {
