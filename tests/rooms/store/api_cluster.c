@@ -202,6 +202,98 @@ TEST(one_node_with_data, becomes_three_that_survive_its_end)
         trio_end(&t);
 }
 
+/* Node 1 with some events, and two stand-bys that have them. */
+static struct member *one_and_two(struct trio *t, uint64_t seed)
+{
+        struct member *leader;
+
+        trio_new(t, seed, 1, 2);
+        leader = trio_leader(t);
+        for (uint64_t i = 0; i < 5; i++)
+                assert_int_equal(
+                        member_put(leader, "a", (struct expected){.kind = EXPECTED_ANY}, i + 1, 100, true)
+                                .verdict,
+                        STORE_OK);
+        assert_int_equal(change(t, leader, STORE_ADD, 2, "node-2:2112"), STORE_OK);
+        assert_int_equal(change(t, leader, STORE_ADD, 3, "node-3:2112"), STORE_OK);
+        trio_run(t, 1000 * 1000);
+        return leader;
+}
+
+static void cut_off(struct trio *t, unsigned i, bool is_cut)
+{
+        for (unsigned j = 0; j < t->count; j++)
+                t->is_cut[i][j] = t->is_cut[j][i] = is_cut;
+}
+
+static unsigned count_voters(const struct member *m)
+{
+        struct store_cluster_status status;
+        unsigned voters = 0;
+
+        store_cluster_status(m->store, &status);
+        for (unsigned i = 0; i < status.count; i++)
+                voters += status.members[i].server.role == CLUSTER_VOTER;
+        return voters;
+}
+
+/* Nobody else has the entry, so nobody votes; and the stand-bys remember node 1 as their leader. */
+TEST(one_node_with_data, that_ends_before_it_told_anybody_offers_that_they_are_three)
+{
+        const uint64_t node_ids[] = {2, 3};
+        struct trio t;
+        struct member *leader = one_and_two(&t, 8);
+        int verdict = -1;
+
+        store_grow(leader->store, node_ids, 2, os_monotonic_us(t.os) + 30 * 1000 * 1000, on_change, &verdict);
+        for (unsigned n = 0; n < 1000 && count_voters(leader) == 1; n++)
+                trio_run(&t, 100);
+        cut_off(&t, 0, true);
+        assert_int_equal(count_voters(leader), 3);
+        trio_run(&t, 200 * 1000);
+        assert_int_equal(count_voters(&t.members[1]), 1);
+        assert_int_equal(count_voters(&t.members[2]), 1);
+        member_stop(leader);
+        member_start(leader);
+        cut_off(&t, 0, false);
+        leader = trio_leader(&t);
+        assert_int_equal(member_put(leader, "a", EXACT(4), 1000, 100, true).verdict, STORE_OK);
+        trio_run(&t, 1000 * 1000);
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(count_voters(&t.members[i]), 3);
+                assert_int_equal(member_next(&t.members[i]), 7);
+        }
+        trio_end(&t);
+}
+
+/* Two of three have it committed. The third was away, and comes back to one of them alone. */
+TEST(one_node_with_data, may_be_lost_before_the_third_knows)
+{
+        struct trio t;
+        struct member *leader = one_and_two(&t, 9);
+        const uint64_t node_ids[] = {2, 3};
+        int verdict = -1;
+
+        store_grow(leader->store, node_ids, 2, os_monotonic_us(t.os) + 30 * 1000 * 1000, on_change, &verdict);
+        for (unsigned n = 0; n < 1000 && count_voters(leader) == 1; n++)
+                trio_run(&t, 100);
+        cut_off(&t, 2, true);
+        assert_int_equal(member_put(leader, "a", EXACT(4), 1000, 100, true).verdict, STORE_OK);
+        assert_int_equal(verdict, STORE_OK);
+        assert_int_equal(count_voters(&t.members[2]), 1);
+        trio_run(&t, 1000 * 1000);
+        cut_off(&t, 0, true);
+        cut_off(&t, 2, false);
+        t.is_cut[0][2] = t.is_cut[2][0] = true;
+        while (store_is_leading(leader->store))
+                trio_run(&t, 1000);
+        assert_int_equal(trio_leader(&t)->node_id, 2);
+        assert_int_equal(member_put(&t.members[1], "a", EXACT(5), 1001, 100, true).verdict, STORE_OK);
+        trio_run(&t, 1000 * 1000);
+        assert_int_equal(member_next(&t.members[2]), 8);
+        trio_end(&t);
+}
+
 TEST(a_leader, hands_its_office_over)
 {
         struct trio t;
@@ -266,6 +358,8 @@ int main(void)
                 TEST_ROW(a_refusal, is_not_confirmed_by_the_word_of_another_leader_G5),
                 TEST_ROW(a_node_that_joins, fetches_sealed_history_and_can_be_promoted),
                 TEST_ROW(one_node_with_data, becomes_three_that_survive_its_end),
+                TEST_ROW(one_node_with_data, that_ends_before_it_told_anybody_offers_that_they_are_three),
+                TEST_ROW(one_node_with_data, may_be_lost_before_the_third_knows),
                 TEST_ROW(a_leader, hands_its_office_over),
                 TEST_ROW(a_follower, reads_what_was_acknowledged_before_it_asked_G7),
         };
