@@ -6,7 +6,8 @@
  *
  * What the member has stays: an entry that it has acknowledged may count for a majority. Only where an entry
  * differs in term from a committed one is the rest cut off, as an append of the leader would do. Equal chain
- * hashes at the end of each run say that both logs are equal up to there.
+ * hashes at the end of each run say that both logs are equal up to there: that of what has come is looked at
+ * before any of it is stored, that of what is here once it is durable.
  *
  * Request: first index, term of the entry before it (0: not compared), last index (8 each). Answer: first
  * index (8), status (4), number of entries (4), chain hash of the last (16), entries as in replication.c. An
@@ -23,6 +24,7 @@ enum {
         SERVING_MAX = 4,
         REQUEST_SIZE = 24,
         ANSWER_HEAD_SIZE = 32,
+        DAMAGED_MAX = 10,
 };
 /* Fetched and not written yet. */
 #define UNWRITTEN_MAX (32 * MIB)
@@ -95,7 +97,10 @@ static void ask(struct store *s)
         uint64_t leader_id = cluster_raft_leader(s->raft);
         uint64_t first = c->next;
 
+        /* What is not durable yet cannot be compared with. */
         if (!c->is_on || c->asked_index || first > c->last_index ||
+                ((c->run_index == 0 || c->run_index != first - 1) &&
+                        persistence_synced_index(s->persistence) < persistence_last_index(s->persistence)) ||
                 persistence_group_size(s->persistence) > UNWRITTEN_MAX)
                 return;
         if (leader_id && leader_id != s->node_id &&
@@ -114,9 +119,13 @@ int catch_up_begin(struct store *s, const struct cluster_update *u)
         c->last_term = u->install_term;
         c->asked_index = 0;
         c->check_index = 0;
+        c->run_index = 0;
+        c->damaged = 0;
         /* The engine counts all of it as committed from now on. What is here and was not known to be
          * committed before may be another leader's: it is compared before it counts. */
         c->verified_index = MIN(s->commit_index, persistence_last_index(s->persistence));
+        if (store_is_mutant(s, STORE_MUTANT_INSTALL_TRUSTED))
+                c->verified_index = MIN(c->last_index, persistence_synced_index(s->persistence));
         /* From the end of what is here; when that does not match, from the last committed entry on. */
         if (persistence_last_index(s->persistence) < c->last_index)
                 c->next = persistence_last_index(s->persistence) + 1;
@@ -164,6 +173,57 @@ static int take_run(struct store *s, uint64_t first, unsigned count)
         return fault_fold(result);
 }
 
+static void go_back(struct store *s)
+{
+        struct catch_up *c = &s->catch_up;
+
+        c->next = c->verified_index + 1;
+        c->run_index = 0;
+        c->asked_index = 0;
+        ask(s);
+}
+
+/* The chain of a run, from that of the entry before it. *ret_is_intact: it ends as the other node says. */
+static int look_at_chain(struct store *s, const struct fetched *f, bool *ret_is_intact)
+{
+        struct catch_up *c = &s->catch_up;
+        struct record_chain chain = c->run_chain, next;
+        uint64_t term;
+
+        if (c->run_index == 0 || c->run_index != f->first - 1) {
+                int r = persistence_entry_mark(s->persistence, f->first - 1, &term, &chain);
+
+                if (r)
+                        return r > 0 ? fault_raise(-EIO) : fault_fold(r);
+        }
+        for (unsigned i = 0; i < f->count; i++) {
+                const struct cluster_entry *e = &s->replication.entries[i];
+
+                record_chain_next(&chain, f->first + i, e->term, e->payload, &next);
+                chain = next;
+        }
+        *ret_is_intact = memcmp(&chain, &f->chain, sizeof(chain)) == 0 ||
+                         store_is_mutant(s, STORE_MUTANT_RUN_UNVERIFIED);
+        return 0;
+}
+
+/* What is here may be another leader's; or it was damaged on its way, or there are two histories. */
+static int run_is_damaged(struct store *s, uint64_t first)
+{
+        struct catch_up *c = &s->catch_up;
+
+        if (c->run_index != first - 1 && c->next > c->verified_index + 1) {
+                go_back(s);
+                return 0;
+        }
+        s->replication.dropped++;
+        if (++c->damaged > DAMAGED_MAX)
+                return fault_raise(-EBADMSG);
+        c->asked_index = 0;
+        ask(s);
+        return 0;
+}
+
 static bool take_answer(struct store *s, const struct fetched *f)
 {
         struct catch_up *c = &s->catch_up;
@@ -171,9 +231,7 @@ static bool take_answer(struct store *s, const struct fetched *f)
         if (!c->is_on || !c->asked_index || f->first != c->asked_index)
                 return false; /* late */
         if (f->status == FETCH_MISMATCH && c->next > c->verified_index + 1) {
-                c->next = c->verified_index + 1;
-                c->asked_index = 0;
-                ask(s);
+                go_back(s);
                 return false;
         }
         if (f->status != FETCH_OK || f->first + f->count - 1 > c->last_index)
@@ -186,16 +244,22 @@ static bool take_answer(struct store *s, const struct fetched *f)
 void catch_up_on_fetched(struct store *s, const struct fetched *f)
 {
         struct catch_up *c = &s->catch_up;
+        bool is_intact = false;
         int r;
 
         if (!take_answer(s, f))
                 return;
-        r = take_run(s, f->first, f->count);
-        if (r) {
+        r = look_at_chain(s, f, &is_intact);
+        if (!r)
+                r = is_intact ? take_run(s, f->first, f->count) : run_is_damaged(s, f->first);
+        if (r)
                 store_fail(s, "catching up");
+        if (r || !is_intact)
                 return;
-        }
+        c->damaged = 0;
         c->asked_index = 0;
+        c->run_index = f->first + f->count - 1;
+        c->run_chain = f->chain;
         c->next = f->first + f->count;
         c->check_index = f->first + f->count - 1;
         c->check_chain = f->chain;
@@ -214,6 +278,8 @@ static int check(struct store *s)
                 return r > 0 ? fault_raise(-EIO) : fault_fold(r);
         c->checked_index = c->check_index;
         c->check_index = 0;
+        if (store_is_mutant(s, STORE_MUTANT_RUN_UNVERIFIED))
+                return 0;
         return memcmp(&chain, &c->check_chain, sizeof(chain)) == 0 ? 0 : fault_raise(-EBADMSG);
 }
 

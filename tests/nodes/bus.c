@@ -2,7 +2,7 @@
  * runs on the machine that it is for, in a turn of its own. */
 #include "room.h"
 
-enum { RAFT_MESSAGE = 1 };
+enum { RAFT_MESSAGE = 1, FETCHED_MESSAGE = 3, FETCHED_HEAD = 32, ENTRY_HEAD = 32 };
 
 static void parcel_free(struct parcel *p)
 {
@@ -35,13 +35,13 @@ static void leave_queue(struct parcel *p)
 {
         struct world *w = p->world;
         uint64_t *queued = &w->queued[p->from][p->to][p->on];
-        bool was_full = *queued >= LINK_ROOM;
+        bool was_full = *queued >= w->link_room;
         struct parcel *news;
 
         if (p->is_copy)
                 return;
         *queued -= MIN(*queued, p->body.size);
-        if (!was_full || *queued >= LINK_ROOM || !w->nodes[p->from].store)
+        if (!was_full || *queued >= w->link_room || !w->nodes[p->from].store)
                 return;
         news = MEMORY_NEW(struct parcel);
         news->world = w;
@@ -89,6 +89,25 @@ static struct parcel *parcel_new(struct node *from, unsigned to, enum store_link
         return p;
 }
 
+/* A bit of an entry of fetched history flips, in its term or payload. Links have sums of their own; behind
+ * them there is memory. */
+static void damage(struct parcel *p)
+{
+        struct world *w = p->world;
+        uint64_t count = p->body.size >= FETCHED_HEAD ? get_u32(p->body.data + 12) : 0;
+        size_t at = FETCHED_HEAD;
+        uint32_t size;
+
+        if (!count)
+                return;
+        for (uint64_t skip = choose(w, count); skip > 0; skip--)
+                at += ENTRY_HEAD + get_u32(p->body.data + at + 20);
+        size = get_u32(p->body.data + at + 20);
+        at += size && !one_in(w, 4) ? ENTRY_HEAD + choose(w, size) : choose(w, 8);
+        p->body.data[at] ^= (uint8_t)(1u << choose(w, 8));
+        w->totals->damaged_runs++;
+}
+
 static uint64_t delay(struct world *w)
 {
         uint64_t us = 100 + choose(w, 600);
@@ -107,7 +126,7 @@ bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, 
         struct parcel *p;
 
         if (node_id == 0 || node_id > w->count || !w->nodes[to].store ||
-                w->queued[from->number][to][link] >= LINK_ROOM)
+                w->queued[from->number][to][link] >= w->link_room)
                 return false;
         w->totals->messages++;
         if (!w->is_healing && in_1000(w, w->rates.drop)) {
@@ -115,6 +134,8 @@ bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, 
                 return true;
         }
         p = parcel_new(from, to, link, type, pieces, count);
+        if (type == FETCHED_MESSAGE && !w->is_healing && in_1000(w, w->rates.damage))
+                damage(p);
         w->queued[p->from][p->to][link] += p->body.size;
         os_sim_world_call(w->sim, delay(w), on_due, p);
         /* Links give each message once; the engines must bear more, the requests between stores need not. */

@@ -2,10 +2,6 @@
  * they were told nothing definite, and read what must be there. */
 #include "room.h"
 
-enum { OPEN_MAX = 24 };
-
-static const char *const stream_names[STREAMS] = {"a-1", "a-2", "b-1", "b-2", "c", "d-x"};
-
 static struct event_id id_of(uint64_t n)
 {
         struct event_id id = {{0}};
@@ -24,6 +20,7 @@ try {
         struct op *op;
         struct node *node;
         unsigned life;
+        uint64_t must_see; /* acknowledged before it began */
 };
 
 static void try_over(struct try *t)
@@ -49,12 +46,30 @@ static void note_acknowledged(struct op *op, const struct store_append_result *r
         w->totals->duplicates += r->is_duplicate;
 }
 
+static void note_conflict(const struct try *t, const struct store_append_result *r)
+{
+        struct world *w = t->op->world;
+        struct conflict *c = MEMORY_NEW(struct conflict);
+
+        *c = (struct conflict){.stream = t->op->stream,
+                .expected = t->op->expected,
+                .has_revision = r->streams[0].has_revision,
+                .revision = r->streams[0].revision,
+                .must_see = t->must_see};
+        list_init(&c->link);
+        list_add_last(&w->conflicts, &c->link);
+        w->totals->conflicts++;
+}
+
 static void on_answer(void *arg, const struct store_append_result *r)
 {
         struct try *t = arg;
         struct op *op = t->op;
         struct world *w = op->world;
+        struct node *n = t->node;
 
+        if (r->verdict == STORE_CONFLICT)
+                note_conflict(t, r);
         try_over(t);
         switch (r->verdict) {
         case STORE_OK:
@@ -68,10 +83,17 @@ static void on_answer(void *arg, const struct store_append_result *r)
         case STORE_NOT_READY:
         case STORE_NOT_LEADER:
         case STORE_BUSY:
+        case STORE_FULL:
                 world_tell(w, "append %llu: refused with %d: %s", (unsigned long long)op->number, r->verdict,
                         r->problem);
                 w->totals->refused++;
                 break;
+        case STORE_CORRUPT:
+                if (n->may_fail || n->is_flipped || !r->stream_count) {
+                        w->totals->refused++;
+                        break;
+                }
+                /* fall through */
         default:
                 world_fail(w, "append %llu: verdict %d: %s", (unsigned long long)op->number, r->verdict,
                         r->problem);
@@ -83,7 +105,7 @@ static struct node *some_node(struct world *w)
         struct node *leader = find_leader(w);
         struct node *n = leader && !one_in(w, 4) ? leader : &w->nodes[choose(w, w->count)];
 
-        return n->store && store_is_ready(n->store) && !n->is_paused ? n : NULL;
+        return n->store && store_is_ready(n->store) && !n->is_paused && !n->is_doomed ? n : NULL;
 }
 
 /* On the node's own loop. */
@@ -93,7 +115,7 @@ static void on_issue(void *arg)
         struct op *op = t->op;
         struct node *n = t->node;
         struct world *w = op->world;
-        uint8_t data[EVENTS_MAX][700];
+        static uint8_t data[EVENTS_MAX][EVENT_SIZE_MAX];
         struct store_append_stream stream = {
                 .stream = bytes_of_string(stream_names[op->stream]), .expected = op->expected};
         struct store_append_event events[EVENTS_MAX];
@@ -105,9 +127,15 @@ static void on_issue(void *arg)
                 .deadline_us = os_monotonic_us(n->os) + 500 * 1000 + choose(w, 4000 * 1000),
                 .requires_leader = one_in(w, 2)};
 
+        if (!n->store) { /* it is being stopped */
+                try_over(t);
+                return;
+        }
         for (unsigned i = 0; i < op->event_count; i++) {
                 size_t size = 8 + (op->first_id + i) % 600;
 
+                if ((op->first_id + i) % 331 == 0)
+                        size = EVENT_SIZE_MAX / (1 + (op->first_id + i) % 5);
                 memset(data[i], (int)('a' + (op->first_id + i) % 26), size);
                 events[i] = (struct store_append_event){.draft = {.id = id_of(op->first_id + i),
                                                                 .type = BYTES_LITERAL("Happened"),
@@ -120,7 +148,7 @@ static void issue(struct node *n, struct op *op)
 {
         struct try *t = MEMORY_NEW(struct try);
 
-        *t = (struct try){.op = op, .node = n, .life = n->life};
+        *t = (struct try){.op = op, .node = n, .life = n->life, .must_see = op->world->acknowledged_position};
         list_init(&t->link);
         list_add_last(&op->world->tries, &t->link);
         op->tries++;
@@ -158,6 +186,7 @@ static void append(struct world *w)
         op->expected = some_expectation(w, n, op->stream);
         op->event_count = 1 + (unsigned)choose(w, EVENTS_MAX);
         op->first_id = w->next_id;
+        op->must_follow = w->acknowledged_position;
         w->next_id += op->event_count;
         list_init(&op->link);
         list_add_last(&w->ops, &op->link);
@@ -190,6 +219,7 @@ struct reading {
         struct world *world;
         struct node *node;
         uint64_t must_see; /* acknowledged before it began */
+        bool is_by_position;
 };
 
 static void reading_free(struct reading *r)
@@ -200,12 +230,15 @@ static void reading_free(struct reading *r)
 
 static void check_reading(struct reading *r)
 {
-        uint64_t next = store_next_position(r->node->store);
+        uint64_t next;
 
+        if (!r->node->store) /* it is being stopped */
+                return;
+        next = store_next_position(r->node->store);
         r->world->totals->reads++;
+        r->world->totals->waits += r->is_by_position;
         if (next < r->must_see)
-                world_fail(r->world,
-                        "a linearizable read on node %u sees %llu events, %llu were acknowledged before",
+                world_fail(r->world, "a read on node %u sees %llu events, %llu were acknowledged before",
                         r->node->number + 1, (unsigned long long)next, (unsigned long long)r->must_see);
 }
 
@@ -222,10 +255,22 @@ static void on_read(void *arg)
 {
         struct reading *r = arg;
 
+        uint64_t deadline_us = os_monotonic_us(r->node->os) + 1000 * 1000;
+
+        if (!r->node->store) {
+                reading_free(r);
+                return;
+        }
         r->wait.done = on_waited;
+        if (r->is_by_position) {
+                if (store_wait_position(r->node->store, &r->wait, r->must_see - 1, deadline_us)) {
+                        check_reading(r);
+                        reading_free(r);
+                }
+                return;
+        }
         if (r->world->options.mutant == MUTANT_UNCHECKED_READ ||
-                store_wait_linearizable(
-                        r->node->store, &r->wait, os_monotonic_us(r->node->os) + 1000 * 1000)) {
+                store_wait_linearizable(r->node->store, &r->wait, deadline_us)) {
                 check_reading(r);
                 reading_free(r);
         }
@@ -242,6 +287,7 @@ static void read_something(struct world *w)
         r->world = w;
         r->node = n;
         r->must_see = w->acknowledged_position;
+        r->is_by_position = r->must_see && one_in(w, 3);
         list_init(&r->link);
         list_add_last(&w->readings, &r->link);
         os_post(n->os, on_read, r);
@@ -273,6 +319,8 @@ void clients_fini(struct world *w)
                 clients_node_gone(w, &w->nodes[i]);
         LIST_EACH_SAFE (at, &w->ops)
                 free(CONTAINER_OF(at, struct op, link));
+        LIST_EACH_SAFE (at, &w->conflicts)
+                free(CONTAINER_OF(at, struct conflict, link));
 }
 
 void clients_act(struct world *w)

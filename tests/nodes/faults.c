@@ -1,6 +1,8 @@
 /* What goes wrong, at rates that are drawn for each run, many of them zero. */
 #include "room.h"
 
+enum { EXITS_MAX = 3 }; /* of a node whose disk is damaged, until somebody takes it away */
+
 static unsigned rate(struct world *w, unsigned max)
 {
         return one_in(w, 3) ? 0 : (unsigned)choose(w, max + 1);
@@ -8,6 +10,9 @@ static unsigned rate(struct world *w, unsigned max)
 
 void faults_choose_rates(struct world *w)
 {
+        static const uint64_t rooms[] = {512 * 1024, 512 * 1024, 64 * 1024, 4 * 1024};
+
+        w->link_room = rooms[choose(w, COUNT_OF(rooms))];
         w->rates = (struct fault_rates){.drop = rate(w, 60),
                 .copy = rate(w, 60),
                 .late = rate(w, 100),
@@ -19,7 +24,22 @@ void faults_choose_rates(struct world *w)
                           : w->count > w->founders ? rate(w, 120)
                                                    : 0,
                 .transfer = rate(w, 40),
-                .all_off = rate(w, 12)};
+                .all_off = rate(w, 12),
+                .stall = rate(w, 60),
+                .full = one_in(w, 2) ? 0 : rate(w, 20),
+                .disk_error = one_in(w, 2) ? 0 : rate(w, 20),
+                .jump = rate(w, 30),
+                .lose = one_in(w, 3) ? 0 : 10,
+                .flip = one_in(w, 2) ? 0 : 300,
+                .roll = one_in(w, 3) ? 20 : 0,
+                .damage = one_in(w, 2) ? 0 : (unsigned)choose(w, 300)};
+        w->rolling = w->count;
+        if (!one_in(w, 5))
+                return;
+        w->rates.is_restless = true;
+        w->rates.crash = 100 + (unsigned)choose(w, 200);
+        w->rates.cut = 100 + (unsigned)choose(w, 200);
+        w->rates.all_off = (unsigned)choose(w, 30);
 }
 
 static unsigned count_up(const struct world *w)
@@ -35,13 +55,20 @@ static void on_restart(void *arg)
 {
         struct node *n = arg;
 
-        if (!n->store && !n->world->result->has_failed) {
+        if (!n->store && !n->is_closing && !n->is_lost && !n->is_broken && !n->world->result->has_failed) {
                 world_tell(n->world, "node %u starts", n->number + 1);
                 node_start(n);
         }
 }
 
-static void bring_down(struct node *n, bool is_power_cut)
+static uint64_t time_down(struct world *w)
+{
+        if (w->rates.is_restless)
+                return 5 * 1000 + choose(w, 80 * 1000);
+        return 20 * 1000 + choose(w, one_in(w, 4) ? 4000 * 1000 : 600 * 1000);
+}
+
+void bring_down(struct node *n, bool is_power_cut)
 {
         struct world *w = n->world;
 
@@ -56,8 +83,126 @@ static void bring_down(struct node *n, bool is_power_cut)
         else
                 w->totals->kills++;
         node_gone(n);
-        os_sim_world_call(
-                w->sim, 20 * 1000 + choose(w, one_in(w, 4) ? 4000 * 1000 : 600 * 1000), on_restart, n);
+        if (in_1000(w, w->rates.flip))
+                disks_flip(n);
+        os_sim_world_call(w->sim, time_down(w), on_restart, n);
+}
+
+static void on_exit_due(void *arg)
+{
+        struct node *n = arg;
+
+        if (!n->is_doomed || !n->store)
+                return;
+        n->world->totals->exits++;
+        n->exits++;
+        if (n->is_flipped && n->exits > EXITS_MAX)
+                n->is_broken = true;
+        if (n->is_broken) {
+                n->world->totals->broken++;
+                world_tell(n->world, "node %u is broken", n->number + 1);
+        }
+        bring_down(n, false);
+}
+
+void node_exits(struct node *n)
+{
+        if (n->is_doomed)
+                return;
+        n->is_doomed = true;
+        if (n->is_paused) {
+                n->is_paused = false;
+                os_sim_resume(n->os);
+        }
+        os_sim_world_call(n->world->sim, 1, on_exit_due, n);
+}
+
+void faults_take_away(struct world *w)
+{
+        for (unsigned i = 0; i < w->count; i++) {
+                struct node *n = &w->nodes[i];
+
+                if (!n->is_flipped || n->is_broken)
+                        continue;
+                n->is_broken = true;
+                w->totals->broken++;
+                world_tell(w, "node %u is taken away", n->number + 1);
+                if (n->store)
+                        bring_down(n, false);
+        }
+}
+
+/* ---- orderly stops ---- */
+
+static void on_stopped(void *arg)
+{
+        struct node *n = arg;
+
+        if (!n->is_closing) /* the power went meanwhile */
+                return;
+        n->is_closing = false;
+        os_sim_kill(n->os);
+        node_gone(n);
+        os_sim_world_call(n->world->sim, time_down(n->world), on_restart, n);
+}
+
+static void on_closed(void *arg)
+{
+        struct node *n = arg;
+
+        os_sim_world_call(n->world->sim, 1, on_stopped, n);
+}
+
+static void on_stop(void *arg)
+{
+        struct node *n = arg;
+
+        if (!n->store || n->is_doomed || n->is_closing || !n->has_opened)
+                return;
+        world_tell(n->world, "node %u is stopped", n->number + 1);
+        n->world->totals->stops++;
+        n->is_closing = true;
+        readers_node_closes(n->world, n);
+        store_close(&n->store, on_closed, n);
+}
+
+/* One node after the other, each when all are up. */
+static void roll(struct world *w)
+{
+        if (w->rolling == w->count) {
+                if (in_1000(w, w->rates.roll))
+                        w->rolling = 0;
+                return;
+        }
+        for (unsigned i = 0; i < w->count; i++)
+                if (!w->nodes[i].is_lost && !w->nodes[i].is_broken &&
+                        (!w->nodes[i].store || !store_is_ready(w->nodes[i].store)))
+                        return;
+        while (w->rolling < w->count && !w->nodes[w->rolling].store)
+                w->rolling++;
+        if (w->rolling == w->count)
+                return;
+        os_post(w->nodes[w->rolling].os, on_stop, &w->nodes[w->rolling]);
+        w->rolling++;
+}
+
+/* ---- what is lost for ever ---- */
+
+/* A disk is gone. Who has it joins with another one, as somebody new. */
+static void lose_one(struct world *w)
+{
+        struct node *n = &w->nodes[choose(w, w->count)];
+
+        if (w->has_lost || w->founders == 1 || w->count == NODES_MAX || !n->store)
+                return;
+        w->has_lost = true;
+        n->is_lost = true;
+        w->totals->lost_nodes++;
+        bring_down(n, true);
+        world_tell(w, "node %u is lost for ever", n->number + 1);
+        w->count++;
+        node_init(w, w->count - 1);
+        w->rates.change = MAX(w->rates.change, 100);
 }
 
 static void crash_one(struct world *w)
@@ -142,7 +287,10 @@ static void cut(struct world *w)
                         }
                 }
         }
-        os_sim_world_call(w->sim, 100 * 1000 + choose(w, 2500 * 1000), on_mend, w);
+        os_sim_world_call(w->sim,
+                w->rates.is_restless ? 20 * 1000 + choose(w, 400 * 1000)
+                                     : 100 * 1000 + choose(w, 2500 * 1000),
+                on_mend, w);
 }
 
 static void on_changed(void *arg, enum store_verdict verdict, const char *problem)
@@ -181,9 +329,11 @@ static void change(struct world *w)
 {
         struct node *leader = find_leader(w);
         unsigned joiners = w->count - w->founders;
-        struct node *n = &w->nodes[w->founders + choose(w, joiners)];
-        static const enum store_change changes[] = {STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_PROMOTE};
-        enum store_change which = changes[choose(w, 4)];
+        struct node *n = joiners && !one_in(w, 4) ? &w->nodes[w->founders + choose(w, joiners)]
+                                                  : &w->nodes[choose(w, w->count)];
+        static const enum store_change changes[] = {
+                STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_PROMOTE, STORE_ADD, STORE_REMOVE};
+        enum store_change which = n->is_lost ? STORE_REMOVE : changes[choose(w, COUNT_OF(changes))];
         uint64_t now;
         char address[32];
 
@@ -225,12 +375,18 @@ void faults_chance(struct world *w)
                 transfer(w);
         if (in_1000(w, w->rates.all_off))
                 power_off(w);
+        if (in_1000(w, w->rates.lose))
+                lose_one(w);
+        roll(w);
+        disks_chance(w);
 }
 
 void faults_heal(struct world *w)
 {
         w->is_healing = true;
         on_mend(w);
+        disks_heal(w);
+        w->rates.flip = 0;
         for (unsigned i = 0; i < w->count; i++) {
                 struct node *n = &w->nodes[i];
 

@@ -34,6 +34,28 @@ static const struct mutant_kind mutants[] = {
         {"skip-sync", MUTANT_SKIP_SYNC, 0},
         {"ack-before-sync", MUTANT_ACK_BEFORE_SYNC, 0},
         {"unchecked-read", MUTANT_UNCHECKED_READ, 0},
+        {"vote-lost", MUTANT_NONE, STORE_MUTANT_VOTE_LOST},
+        {"term-lost", MUTANT_NONE, STORE_MUTANT_TERM_LOST},
+        {"early-persisted", MUTANT_NONE, STORE_MUTANT_EARLY_PERSISTED},
+        {"past-stored", MUTANT_NONE, STORE_MUTANT_PAST_STORED},
+        {"past-verified", MUTANT_NONE, STORE_MUTANT_PAST_VERIFIED},
+        {"install-trusted", MUTANT_NONE, STORE_MUTANT_INSTALL_TRUSTED},
+        {"run-unverified", MUTANT_NONE, STORE_MUTANT_RUN_UNVERIFIED},
+        {"overtaken-kept", MUTANT_NONE, STORE_MUTANT_OVERTAKEN_KEPT},
+        {"foreign-unseen", MUTANT_NONE, STORE_MUTANT_FOREIGN_UNSEEN},
+        {"flight-refused", MUTANT_NONE, STORE_MUTANT_FLIGHT_REFUSED},
+        {"heads-stale", MUTANT_NONE, STORE_MUTANT_HEADS_STALE},
+        {"early-office", MUTANT_NONE, STORE_MUTANT_EARLY_OFFICE},
+        {"dam-open", MUTANT_NONE, STORE_MUTANT_DAM_OPEN},
+        {"offer-any", MUTANT_NONE, STORE_MUTANT_OFFER_ANY},
+        {"answer-any", MUTANT_NONE, STORE_MUTANT_ANSWER_ANY},
+        {"read-unprobed", MUTANT_NONE, STORE_MUTANT_READ_UNPROBED},
+        {"position-early", MUTANT_NONE, STORE_MUTANT_POSITION_EARLY},
+        {"changes-kept", MUTANT_NONE, STORE_MUTANT_CHANGES_KEPT},
+        {"time-stands", MUTANT_NONE, STORE_MUTANT_TIME_STANDS},
+        {"lost-sent", MUTANT_NONE, STORE_MUTANT_LOST_SENT},
+        {"installing-mute", MUTANT_NONE, STORE_MUTANT_INSTALLING_MUTE},
+        {"refused-unsure", MUTANT_NONE, STORE_MUTANT_REFUSED_UNSURE},
 };
 
 struct arguments {
@@ -146,6 +168,8 @@ static void run_seed(const struct arguments *a, uint64_t seed, struct report *re
 
 static void work(const struct arguments *a, uint64_t first, int to)
 {
+        if (a->is_loud)
+                setvbuf(stdout, NULL, _IOLBF, 0);
         /* What runs give back is what runs take: the system need not be asked each time. */
         mallopt(M_MMAP_THRESHOLD, 1 << 30);
         mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -263,9 +287,17 @@ static void print_totals(const struct run_totals *t)
                "partitions "
                "%llu, leaders %llu\n",
                 N(runs), N(replays), N(power_cuts), N(kills), N(pauses), N(partitions), N(leaders));
-        printf("  appends acknowledged %llu (duplicates %llu), unknown %llu, refused %llu; linearizable "
-               "reads %llu\n",
-                N(acknowledged), N(duplicates), N(unknown), N(refused), N(reads));
+        printf("  slow disks %llu, full %llu, failing %llu, exits %llu, clock jumps %llu, orderly stops "
+               "%llu\n",
+                N(stalls), N(full_disks), N(disk_errors), N(exits), N(jumps), N(stops));
+        printf("  flipped bits %llu, nodes taken away for them %llu; nodes lost for ever %llu; damaged runs "
+               "of "
+               "history %llu\n",
+                N(flips), N(broken), N(lost_nodes), N(damaged_runs));
+        printf("  appends acknowledged %llu (duplicates %llu), unknown %llu, refused %llu (conflicts %llu); "
+               "reads that waited %llu (for a position %llu); followed events %llu\n",
+                N(acknowledged), N(duplicates), N(unknown), N(refused), N(conflicts), N(reads), N(waits),
+                N(followed));
         printf("  messages %llu (dropped %llu), histories fetched %llu, changes of members %llu, transfers "
                "%llu, one to three %llu\n",
                 N(messages), N(dropped), N(catch_ups), N(changes), N(transfers), N(grown));

@@ -12,11 +12,48 @@ struct seen_entry {
         struct record_chain chain;
 };
 static struct seen_entry seen_entries[LOG_MAX];
+
+/* By position, as first shown. */
+enum { POSITIONS_MAX = 1 << 16 };
+struct shown {
+        uint64_t run;
+        struct event_id id;
+        uint64_t revision;
+};
+static struct shown shown[POSITIONS_MAX];
+static uint64_t shown_end;
 static uint64_t run_number;
 
 void oracles_init(void)
 {
         run_number++;
+        shown_end = 0;
+}
+
+const char *const stream_names[STREAMS] = {"a-1", "a-2", "b-1", "b-2", "c", "d-x"};
+
+unsigned oracles_find_stream(struct bytes name)
+{
+        unsigned i = 0;
+
+        while (i < STREAMS && !bytes_equal(name, bytes_of_string(stream_names[i])))
+                i++;
+        return i;
+}
+
+void oracles_note_event(struct world *w, const struct node *n, const struct event_view *e)
+{
+        struct shown *s;
+
+        if (e->position >= POSITIONS_MAX)
+                return;
+        s = &shown[e->position];
+        shown_end = MAX(shown_end, e->position + 1);
+        if (s->run != run_number)
+                *s = (struct shown){run_number, e->id, e->revision};
+        else if (memcmp(&s->id, &e->id, sizeof e->id) != 0 || s->revision != e->revision)
+                world_fail(w, "node %u shows another event at position %llu than was shown before",
+                        n->number + 1, (unsigned long long)e->position);
 }
 
 static void look_at_leader(struct world *w, const struct node *n, const struct store_cluster_status *status)
@@ -61,7 +98,7 @@ void oracles_look(struct world *w)
                 struct store_cluster_status status;
                 uint64_t next;
 
-                if (!n->store || !n->has_opened || n->is_paused)
+                if (!n->store || !n->has_opened || n->is_paused || n->is_doomed)
                         continue;
                 store_cluster_status(n->store, &status);
                 look_at_leader(w, n, &status);
@@ -85,6 +122,33 @@ static bool is_member(const struct store_cluster_status *status, uint64_t node_i
         return false;
 }
 
+void oracles_tell(struct world *w)
+{
+        for (unsigned i = 0; i < w->count; i++) {
+                const struct node *n = &w->nodes[i];
+                struct store_cluster_status s;
+                char members[100] = "";
+
+                if (!n->store) {
+                        world_tell(w, "node %u is down%s", i + 1, n->is_lost ? " for ever" : "");
+                        continue;
+                }
+                store_cluster_status(n->store, &s);
+                for (unsigned k = 0; k < s.count; k++)
+                        snprintf(members + strlen(members), sizeof members - strlen(members), " %llu%s",
+                                (unsigned long long)s.members[k].server.node_id,
+                                s.members[k].server.role == CLUSTER_VOTER ? "" : "s");
+                world_tell(w,
+                        "node %u: state %d term %llu leader %llu, log to %llu, committed %llu, applied "
+                        "%llu%s, "
+                        "members%s%s",
+                        i + 1, s.state, (unsigned long long)s.term, (unsigned long long)s.leader_id,
+                        (unsigned long long)s.last_index, (unsigned long long)s.commit_index,
+                        (unsigned long long)s.applied_index, s.is_catching_up ? ", catching up" : "", members,
+                        n->is_flipped ? "; its disk was damaged" : "");
+        }
+}
+
 bool oracles_have_converged(struct world *w)
 {
         struct node *leader = find_leader(w);
@@ -98,7 +162,7 @@ bool oracles_have_converged(struct world *w)
         for (unsigned i = 0; i < w->count; i++) {
                 struct store_cluster_status other;
 
-                if (!is_member(&status, w->nodes[i].node_id))
+                if (!is_member(&status, w->nodes[i].node_id) || w->nodes[i].is_lost || w->nodes[i].is_broken)
                         continue;
                 if (!w->nodes[i].store || !store_is_ready(w->nodes[i].store))
                         return false;
@@ -117,40 +181,46 @@ struct seen {
         unsigned times;
 };
 
+/* By revision, at the end. */
+static uint64_t position_of[STREAMS][POSITIONS_MAX];
+
 struct reader {
         struct world *world;
         struct node *node;
         struct seen *seen; /* by id */
-        bool is_first;
+        bool is_first, is_whole;
         uint64_t next; /* position */
         uint64_t revisions[STREAMS];
-        uint64_t hash;
-        bool is_done, is_waiting;
+        int64_t time_us; /* of the last event */
         struct store_reader *reader;
 };
 
-static const char *const stream_names[STREAMS] = {"a-1", "a-2", "b-1", "b-2", "c", "d-x"};
-
 static void take_event(struct reader *r, const struct event_view *e)
 {
+        unsigned i = oracles_find_stream(e->stream);
         uint64_t id = get_u32(e->id.bytes);
 
         if (e->position != r->next)
                 world_fail(r->world, "node %u: position %llu comes where %llu should", r->node->number + 1,
                         (unsigned long long)e->position, (unsigned long long)r->next);
         r->next = e->position + 1;
-        for (unsigned i = 0; i < STREAMS; i++) {
-                if (!bytes_equal(e->stream, bytes_of_string(stream_names[i])))
-                        continue;
-                if (e->revision != r->revisions[i]++)
-                        world_fail(r->world, "node %u: revision %llu of %s comes out of order",
-                                r->node->number + 1, (unsigned long long)e->revision, stream_names[i]);
-                if (r->is_first && id < r->world->next_id) {
-                        r->seen[id].position = e->position;
-                        r->seen[id].revision = e->revision;
-                        r->seen[id].times++;
-                }
+        oracles_note_event(r->world, r->node, e);
+        if ((int64_t)e->time_us < r->time_us)
+                world_fail(r->world, "node %u: the time of position %llu is before that of the one before it",
+                        r->node->number + 1, (unsigned long long)e->position);
+        r->time_us = (int64_t)e->time_us;
+        if (i == STREAMS)
+                return;
+        if (e->revision != r->revisions[i]++)
+                world_fail(r->world, "node %u: revision %llu of %s comes out of order", r->node->number + 1,
+                        (unsigned long long)e->revision, stream_names[i]);
+        if (r->is_first && id < r->world->next_id) {
+                r->seen[id].position = e->position;
+                r->seen[id].revision = e->revision;
+                r->seen[id].times++;
         }
+        if (r->is_first && e->revision < POSITIONS_MAX)
+                position_of[i][e->revision] = e->position;
 }
 
 /* Blocks for cold reads: nothing else needs to run here. */
@@ -165,9 +235,26 @@ static void read_all(struct reader *r)
                 if (!result)
                         take_event(r, &item.event);
         }
-        if (result != STORE_READ_END)
+        r->is_whole = result == STORE_READ_END;
+        if (!r->is_whole && !r->node->is_flipped)
                 world_fail(r->world, "node %u: reading everything gave %d", r->node->number + 1, result);
         store_reader_close(&r->reader);
+}
+
+/* What it said was so at some moment between question and answer. */
+static void judge_conflict(struct world *w, const struct conflict *c, const uint64_t *ends)
+{
+        uint64_t next = c->has_revision ? c->revision + 1 : 0;
+
+        if (next > ends[c->stream])
+                world_fail(w, "a refusal named revision %llu of %s, which there never was",
+                        (unsigned long long)c->revision, stream_names[c->stream]);
+        else if (next < ends[c->stream] && position_of[c->stream][next] < c->must_see)
+                world_fail(w, "a refusal named revision %lld of %s, when more was acknowledged before",
+                        (long long)next - 1, stream_names[c->stream]);
+        if ((c->expected.kind == EXPECTED_EXACT && next == c->expected.revision + 1) ||
+                (c->expected.kind == EXPECTED_NONE && !next))
+                world_fail(w, "a refusal named the revision that was expected");
 }
 
 static void judge_op(struct world *w, const struct op *op, const struct seen *seen)
@@ -185,6 +272,9 @@ static void judge_op(struct world *w, const struct op *op, const struct seen *se
                         world_fail(w, "append %llu was acknowledged at %llu and stands at %llu",
                                 (unsigned long long)op->number, (unsigned long long)op->first_position,
                                 (unsigned long long)s->position - i);
+                if (s->times && s->position < op->must_follow)
+                        world_fail(w, "append %llu stands before what was acknowledged before it was asked",
+                                (unsigned long long)op->number);
                 if (!op->is_acknowledged && !op->may_be_there && !op->open && s->times)
                         world_fail(w, "append %llu was refused and is there", (unsigned long long)op->number);
                 if (s->times != seen[op->first_id].times)
@@ -203,7 +293,7 @@ void oracles_judge(struct world *w)
         struct seen *seen = memory_new_array(w->next_id + 1, sizeof *seen);
         struct node *leader = find_leader(w);
         struct store_cluster_status status;
-        uint64_t next = 0;
+        uint64_t next = 0, ends[STREAMS] = {0};
         bool is_first = true;
 
         if (!leader) {
@@ -215,16 +305,30 @@ void oracles_judge(struct world *w)
         for (unsigned i = 0; i < w->count && !w->result->has_failed; i++) {
                 struct reader r = {.world = w, .node = &w->nodes[i], .seen = seen, .is_first = is_first};
 
-                if (!is_member(&status, w->nodes[i].node_id))
+                if (!is_member(&status, w->nodes[i].node_id) || !w->nodes[i].store)
                         continue;
                 read_all(&r);
+                if (!r.is_whole) {
+                        if (is_first)
+                                memset(seen, 0, (w->next_id + 1) * sizeof *seen);
+                        continue;
+                }
+                if (is_first)
+                        memcpy(ends, r.revisions, sizeof ends);
                 if (!is_first && r.next != next)
                         world_fail(w, "node %u has %llu events, others %llu", i + 1,
                                 (unsigned long long)r.next, (unsigned long long)next);
                 next = r.next;
                 is_first = false;
         }
+        if (shown_end > next)
+                world_fail(w, "position %llu was shown, and the log ends at %llu",
+                        (unsigned long long)shown_end - 1, (unsigned long long)next);
+        if (is_first)
+                world_fail(w, "nobody has all events any more");
         LIST_EACH (at, &w->ops)
                 judge_op(w, CONTAINER_OF(at, struct op, link), seen);
+        LIST_EACH (at, &w->conflicts)
+                judge_conflict(w, CONTAINER_OF(at, struct conflict, link), ends);
         free(seen);
 }

@@ -1,6 +1,6 @@
 /* The simulator of whole nodes: everything below the gateway, several of them in one simulated world, one thread, one
- * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, clients.c writes and
- * reads, oracles.c judges, main.c runs seeds. */
+ * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, disks.c the disks, clients.c
+ * writes and waits, readers.c follows, oracles.c judges, main.c runs seeds. */
 #ifndef TESTS_NODES_ROOM_H
 #define TESTS_NODES_ROOM_H
 
@@ -12,12 +12,13 @@
 #include "store/store.h"
 
 enum {
-        NODES_MAX = 5,
+        NODES_MAX = 6,
         STREAMS = 6,
         EVENTS_MAX = 5, /* of an append */
         TERMS_MAX = 4096,
         LOG_MAX = 1 << 16, /* entries of a run that the oracles remember */
-        LINK_ROOM = 512 * 1024,
+        EVENT_SIZE_MAX = 60 * 1024,
+        READERS_MAX = 4,
 };
 
 enum mutant {
@@ -37,7 +38,8 @@ struct run_options {
 
 struct run_totals {
         uint64_t runs, replays, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
-        uint64_t acknowledged, unknown, refused, duplicates, reads, catch_ups, leaders, messages, dropped, forwarded;
+        uint64_t acknowledged, unknown, refused, conflicts, duplicates, reads, waits, followed, catch_ups, leaders, messages, dropped;
+        uint64_t stalls, full_disks, disk_errors, exits, flips, broken, damaged_runs, lost_nodes, jumps, stops;
 };
 
 struct run_result {
@@ -61,6 +63,13 @@ struct node {
         bool is_paused;
         bool is_member;  /* it has been made one, and was not removed */
         bool is_doomed;  /* its disk failed: the process ends */
+        bool is_closing;
+        bool is_lost;    /* its disk is gone for ever */
+        bool is_flipped; /* bits of its disk were */
+        bool is_broken;  /* it does not start any more, or was taken away, because of that */
+        bool may_fail;   /* calls of its disk do, in this life */
+        unsigned exits;
+        struct os_sim_faults disk;
         unsigned life;
         uint64_t next_position; /* seen in this life */
         uint64_t catch_up_seen;
@@ -89,6 +98,7 @@ struct op {
         uint64_t first_id;
         unsigned tries, open; /* open: not answered */
         bool is_acknowledged;
+        uint64_t must_follow; /* acknowledged before it was asked for the first time */
         bool may_be_there; /* a try was answered as unknown, or its node is gone */
         uint64_t first_position;
         uint64_t revision; /* of the last event, as told */
@@ -98,6 +108,19 @@ struct fault_rates {
         unsigned drop, copy, late; /* of 1000 messages */
         uint64_t late_us;
         unsigned crash, cut, pause, change, transfer, all_off; /* of 1000 chances, twenty in a second */
+        unsigned stall, full, disk_error, jump, lose, flip, roll;
+        unsigned damage; /* of 1000 runs of history */
+        bool is_restless; /* all of it short, and often */
+};
+
+/* A refusal, and what it said of the stream. */
+struct conflict {
+        struct list link;
+        unsigned stream;
+        struct expected expected;
+        bool has_revision;
+        uint64_t revision;
+        uint64_t must_see; /* acknowledged before it was asked */
 };
 
 struct world {
@@ -113,10 +136,15 @@ struct world {
         struct list parcels;
         struct fault_rates rates;
         bool is_healing;
+        bool has_lost; /* a minority of disks is damaged or gone: no more of that */
+        uint64_t link_room;
+        unsigned rolling; /* the node that is stopped next; count: none */
         /* clients.c */
-        struct list ops, tries, readings;
+        struct list ops, tries, readings, conflicts;
         uint64_t op_count, next_id;
         uint64_t acknowledged_position; /* one behind the highest that was acknowledged */
+        /* readers.c */
+        struct list readers;
         /* oracles.c */
         uint64_t leader_of_term[TERMS_MAX];
 };
@@ -139,6 +167,7 @@ static inline bool in_1000(struct world *w, unsigned n)
 /* ---- world.c ---- */
 void run(const struct run_options *options, struct run_totals *totals, struct run_result *result);
 void node_start(struct node *n);
+void node_init(struct world *w, unsigned number);
 void node_gone(struct node *n); /* after a crash or kill of its machine */
 struct node *find_leader(struct world *w);
 
@@ -151,17 +180,38 @@ void bus_forget(struct world *w);
 void faults_choose_rates(struct world *w);
 void faults_chance(struct world *w); /* twenty times in a second */
 void faults_heal(struct world *w);
+void bring_down(struct node *n, bool is_power_cut);
+/* The process ends by itself, and is started again. */
+void node_exits(struct node *n);
+/* What is damaged beyond what its node can do without is taken away. */
+void faults_take_away(struct world *w);
+
+/* ---- disks.c ---- */
+void disks_chance(struct world *w);
+void disks_heal(struct world *w);
+void disks_begin(struct node *n); /* a new life */
+void disks_flip(struct node *n);  /* while it is down */
 
 /* ---- clients.c ---- */
 void clients_act(struct world *w);
 void clients_node_gone(struct world *w, struct node *n);
 void clients_fini(struct world *w);
 
+/* ---- readers.c ---- */
+void readers_act(struct world *w);
+void readers_node_gone(struct world *w, struct node *n);
+void readers_node_closes(struct world *w, struct node *n);
+
 /* ---- oracles.c ---- */
 void oracles_init(void);
 void oracles_look(struct world *w);
+/* Somebody was shown this event: all are shown the same at its position, and at the end it is there. */
+void oracles_note_event(struct world *w, const struct node *n, const struct event_view *e);
+unsigned oracles_find_stream(struct bytes name); /* STREAMS: none of the clients' */
+extern const char *const stream_names[STREAMS];
 /* Everything is healed: one leader, all have everything, and what was told is true. */
 bool oracles_have_converged(struct world *w);
 void oracles_judge(struct world *w);
+void oracles_tell(struct world *w); /* where all stand */
 
 #endif

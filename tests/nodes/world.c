@@ -6,7 +6,7 @@
 static const uint8_t CLUSTER_UUID[16] = {1, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 16};
 static const uint8_t STORE_UUID[16] = {9, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 99};
 
-enum { TICK_US = 5 * 1000, CHANCE_TICKS = 10, HEAL_US_MAX = 60 * 1000 * 1000 };
+enum { SPACE_RESERVE = 64 * 1024, TICK_US = 5 * 1000, CHANCE_TICKS = 10, HEAL_US_MAX = 60 * 1000 * 1000 };
 
 void world_fail(struct world *w, const char *format, ...)
 {
@@ -41,16 +41,24 @@ static void on_open(void *arg, int result, const char *problem)
         struct node *n = arg;
 
         n->has_opened = true;
-        if (result)
+        if (!result || n->is_doomed)
+                return;
+        world_tell(n->world, "node %u did not open: %s", n->number + 1, problem);
+        if (result == PERSISTENCE_CORRUPT && n->is_flipped)
+                n->is_broken = true;
+        else if (!n->may_fail && !n->is_flipped)
                 world_fail(n->world, "node %u did not open: %s", n->number + 1, problem);
+        node_exits(n);
 }
 
 static void on_disk_fault(void *arg, const char *problem)
 {
         struct node *n = arg;
 
-        world_fail(n->world, "node %u: %s", n->number + 1, problem);
-        n->is_doomed = true;
+        world_tell(n->world, "node %u: %s", n->number + 1, problem);
+        if (!n->may_fail && !n->is_flipped)
+                world_fail(n->world, "node %u: %s", n->number + 1, problem);
+        node_exits(n);
 }
 
 static void on_members(void *arg, const struct cluster_configuration *configuration)
@@ -66,15 +74,17 @@ void node_start(struct node *n)
         struct control_options control = {
                 .os = n->os, .node_name = "sim", .ring_facts = 256, .log_fd = -1, .log_level = LEVEL_ERROR};
         struct persistence_identity identity = {.node_id = n->node_id};
-        int r = control_open(&control, &n->control);
+        int r;
 
+        disks_begin(n);
+        r = control_open(&control, &n->control);
         memcpy(identity.cluster_uuid, CLUSTER_UUID, 16);
         if (!r)
                 r = persistence_node_open(n->os, "/data", false, &n->node);
         if (!r && !persistence_node_has_stores(n->node))
                 r = persistence_node_adopt(n->node, &identity);
         n->has_opened = false;
-        n->is_paused = false;
+        n->is_paused = n->is_doomed = n->is_closing = false;
         n->life++;
         n->next_position = 0;
         n->looked_at = 0;
@@ -82,7 +92,9 @@ void node_start(struct node *n)
         n->options.node = n->node;
         if (!r)
                 r = store_open(&n->options, &n->store);
-        if (r)
+        if (r > 0 && n->is_flipped)
+                n->is_broken = true;
+        else if (r)
                 world_fail(n->world, "node %u does not start: %d", n->number + 1, r);
         else
                 bus_tell_links(n->world, n->number, true);
@@ -96,9 +108,10 @@ void node_gone(struct node *n)
         n->is_paused = false;
         bus_tell_links(n->world, n->number, false);
         clients_node_gone(n->world, n);
+        readers_node_gone(n->world, n);
 }
 
-static void node_init(struct world *w, unsigned number)
+void node_init(struct world *w, unsigned number)
 {
         struct node *n = &w->nodes[number];
         bool joins = number >= w->founders;
@@ -114,17 +127,20 @@ static void node_init(struct world *w, unsigned number)
         n->options = (struct store_options){.os = n->os,
                 .name = "default",
                 .segment_size = 24 * 1024 + choose(w, 3) * 40 * 1024,
+                .space_reserve = SPACE_RESERVE,
                 .memory_size = 8 * 1024 * 1024,
                 .sync = (enum store_sync)choose(w, 3),
                 .cluster = {.is_member = true,
                         .joins = joins,
                         .store_uuid = STORE_UUID,
+                        .trailing = one_in(w, 3) ? 0 : 1 + (uint32_t)choose(w, 200),
                         .founders = joins ? NULL : &w->first,
                         .send = bus_send,
                         .on_members = on_members,
                         .arg = n},
                 .mutant_skip_sync = w->options.mutant == MUTANT_SKIP_SYNC,
                 .mutant_ack_before_sync = w->options.mutant == MUTANT_ACK_BEFORE_SYNC,
+                .mutants = w->options.of_store,
                 .on_open = on_open,
                 .on_disk_fault = on_disk_fault,
                 .arg = n};
@@ -149,6 +165,8 @@ static void world_init(struct world *w)
         list_init(&w->ops);
         list_init(&w->tries);
         list_init(&w->readings);
+        list_init(&w->conflicts);
+        list_init(&w->readers);
         w->founders = one_in(w, 4) ? 5 : one_in(w, 3) ? 1 : 3;
         w->count = w->founders == 3   ? 3 + (unsigned)choose(w, 3)
                    : w->founders == 1 ? 3 + (unsigned)choose(w, 2)
@@ -186,6 +204,7 @@ static void act_for(struct world *w, uint64_t us)
         for (unsigned tick = 0; os_sim_world_now_us(w->sim) < end && !w->result->has_failed; tick++) {
                 os_sim_world_run_for(w->sim, TICK_US);
                 clients_act(w);
+                readers_act(w);
                 oracles_look(w);
                 if (tick % CHANCE_TICKS == CHANCE_TICKS - 1)
                         faults_chance(w);
@@ -199,9 +218,12 @@ static void converge(struct world *w)
         world_tell(w, "healing");
         faults_heal(w);
         while (!w->result->has_failed && !oracles_have_converged(w)) {
+                if (os_sim_world_now_us(w->sim) > end - HEAL_US_MAX / 2)
+                        faults_take_away(w);
                 os_sim_world_run_for(w->sim, 50 * 1000);
                 oracles_look(w);
                 if (os_sim_world_now_us(w->sim) > end) {
+                        oracles_tell(w);
                         world_fail(w, "no convergence within a minute after everything was healed");
                         return;
                 }
