@@ -82,9 +82,9 @@ static bool from_json(struct membership *m, json_t *object, char why[WHY_SIZE_MA
                 .is_insecure = json_is_true(json_object_get(object, "insecure")),
                 .port = (uint16_t)port,
                 .epoch = (uint32_t)json_integer_value(json_object_get(object, "epoch")),
-                .version = (unsigned)json_integer_value(json_object_get(object, "cluster_version")),
                 .voters_wanted = (unsigned)json_integer_value(json_object_get(object, "voters_wanted")),
         };
+        m->version = (unsigned)json_integer_value(json_object_get(object, "cluster_version"));
         text_copy(file->listen, sizeof file->listen, text_at(object, "listen"));
         text_copy(file->advertise, sizeof file->advertise, text_at(object, "advertise"));
         members_from_json(json_object_get(object, "members"), file);
@@ -174,7 +174,7 @@ static json_t *to_json(const struct membership *m)
         json_object_set_new(object, "advertise", json_string(file->advertise));
         set_uuid(object, "store_uuid", file->store_uuid);
         json_object_set_new(object, "epoch", json_integer(file->epoch));
-        json_object_set_new(object, "cluster_version", json_integer(file->version));
+        json_object_set_new(object, "cluster_version", json_integer(m->version));
         json_object_set_new(object, "voters_wanted", json_integer(file->voters_wanted));
         for (unsigned i = 0; i < file->member_count; i++) {
                 json_t *member = json_object();

@@ -17,6 +17,7 @@ struct join {
         struct tls_context *tls;
         char seeds[MEMBERSHIP_SEEDS_MAX][PEERS_ADDRESS_SIZE];
         unsigned seed_count;
+        bool is_multicast; /* more seeds are heard of */
         unsigned at;
         uint64_t begun_us;
         struct os_timer timer;
@@ -86,7 +87,7 @@ static int adopt(struct membership *m, json_t *body, char why[WHY_SIZE_MAX])
         struct tls_problem problem = {""};
         int r;
 
-        m->file.version = (unsigned)MAX(json_integer_value(json_object_get(body, "cluster_version")), 0);
+        m->version = (unsigned)MAX(json_integer_value(json_object_get(body, "cluster_version")), 0);
         m->file.epoch = (uint32_t)json_integer_value(json_object_get(body, "epoch"));
         if (!identity.node_id || !m->file.epoch ||
                 !uuid_parse(text_at(body, "cluster"), identity.cluster_uuid) ||
@@ -142,18 +143,14 @@ static void take_on(struct join *j, json_t *body)
 
 static void ask(struct os_timer *timer);
 
-static void try_next(struct join *j, const char *problem)
+static void try_again(struct join *j, const char *said)
 {
         struct membership *m = j->m;
         uint64_t waited_us = os_monotonic_us(m->os) - j->begun_us;
 
-        char said[WHY_SIZE_MAX];
-
-        snprintf(said, sizeof said, "%s: %.200s", j->seeds[j->at], problem);
         if (strcmp(said, j->problem) != 0)
                 membership_fact(m, FACT_join_waits, 0, "%s", said);
-        memcpy(j->problem, said, sizeof said);
-        j->at = (j->at + 1) % j->seed_count;
+        snprintf(j->problem, sizeof j->problem, "%s", said);
         if (waited_us > PATIENCE_US) {
                 char text[WHY_SIZE_MAX];
 
@@ -162,6 +159,15 @@ static void try_next(struct join *j, const char *problem)
                 return;
         }
         os_timer_start(m->os, &j->timer, PAUSE_US);
+}
+
+static void try_next(struct join *j, const char *problem)
+{
+        char said[WHY_SIZE_MAX];
+
+        snprintf(said, sizeof said, "%s: %.200s", j->seeds[j->at], problem);
+        j->at = (j->at + 1) % j->seed_count;
+        try_again(j, said);
 }
 
 static void on_answered(void *arg, const char *problem, const struct tls_identity *who, struct bytes answer)
@@ -242,6 +248,10 @@ static void ask(struct os_timer *timer)
         char why[WHY_SIZE_MAX] = "";
         int r;
 
+        if (!j->seed_count) {
+                try_again(j, discovery_hint(m));
+                return;
+        }
         if (!make_request(j, &request, why)) {
                 fail(j, MEMBERSHIP_DAMAGED, why);
                 return;
@@ -259,6 +269,21 @@ static void ask(struct os_timer *timer)
 
 /* ---- beginning ---- */
 
+void join_found_seed(struct membership *m, const char *address)
+{
+        struct join *j = m->join;
+
+        for (unsigned i = 0; i < j->seed_count; i++)
+                if (strcmp(j->seeds[i], address) == 0)
+                        return;
+        if (!j->is_multicast || j->seed_count == MEMBERSHIP_SEEDS_MAX)
+                return;
+        text_copy(j->seeds[j->seed_count++], PEERS_ADDRESS_SIZE, address);
+        /* Nobody waits for the next try once somebody can be asked. */
+        if (j->seed_count == 1)
+                os_timer_start(m->os, &j->timer, 0);
+}
+
 static bool take_seeds(struct join *j)
 {
         const char *at = j->m->options.join;
@@ -266,7 +291,9 @@ static bool take_seeds(struct join *j)
         while (*at) {
                 size_t size = strcspn(at, ", ");
 
-                if (size && size < PEERS_ADDRESS_SIZE && j->seed_count < MEMBERSHIP_SEEDS_MAX) {
+                if (size == 9 && strncmp(at, "multicast", size) == 0) {
+                        j->is_multicast = true;
+                } else if (size && size < PEERS_ADDRESS_SIZE && j->seed_count < MEMBERSHIP_SEEDS_MAX) {
                         char host[MEMBERSHIP_HOST_SIZE];
                         uint16_t port;
                         char seed[PEERS_ADDRESS_SIZE];
@@ -283,7 +310,7 @@ static bool take_seeds(struct join *j)
                 at += size;
                 at += strspn(at, ", ");
         }
-        return j->seed_count > 0;
+        return j->seed_count > 0 || j->is_multicast;
 }
 
 static int open_tls(struct join *j, char why[WHY_SIZE_MAX])
@@ -317,6 +344,11 @@ void join_begin(struct membership *m)
                         "--join names nobody that could be asked: say --join HOST:PORT[,HOST:PORT]...");
                 return;
         }
+        if (j->is_multicast && !discovery_is_wanted(m)) {
+                fail(j, MEMBERSHIP_REFUSED,
+                        "--join multicast needs --discover multicast, and the cluster's secret");
+                return;
+        }
         if (!tls_join_token_parse(m->options.token, &j->token)) {
                 fail(j, MEMBERSHIP_REFUSED,
                         *m->options.token
@@ -337,5 +369,7 @@ void join_begin(struct membership *m)
                 fail(j, r, r > 0 ? why : fault_last());
                 return;
         }
+        if (j->is_multicast)
+                discovery_open(m);
         os_timer_start(m->os, &j->timer, 0);
 }

@@ -195,9 +195,7 @@ static const struct cluster_server *find_server(const struct cluster_configurati
         return NULL;
 }
 
-/* An address that cannot be dialled (written by another version, or by hand) leaves the member waiting for.
- */
-static void set_member(struct membership *m, uint64_t node_id, const char *address)
+void membership_set_member(struct membership *m, uint64_t node_id, const char *address)
 {
         int r = peers_set_member(m->peers, node_id, address);
 
@@ -247,12 +245,13 @@ static void follow_members(struct membership *m)
 
                 if (server->node_id == m->identity.node_id)
                         continue;
-                set_member(m, server->node_id, server->address);
+                membership_set_member(m, server->node_id, server->address);
                 /* A store learns of links only as they change, and may have learnt of this member just now.
                  */
                 if (membership_is_linked(m, server->node_id) && membership_default_store(m))
                         store_link_changed(membership_default_store(m), server->node_id, true);
         }
+        discovery_members_changed(m);
         m->leaving_count = 0;
         for (unsigned i = 0; i < known; i++)
                 if (!find_server(&m->configuration, stats[i].node) && m->leaving_count < PEERS_MEMBERS_MAX)
@@ -443,8 +442,9 @@ int membership_open_peers(struct membership *m, char why[WHY_SIZE_MAX])
         }
         for (unsigned i = 0; i < m->file.member_count; i++)
                 if (m->file.members[i].node_id != m->identity.node_id)
-                        set_member(m, m->file.members[i].node_id, m->file.members[i].address);
+                        membership_set_member(m, m->file.members[i].node_id, m->file.members[i].address);
         m->has_authority = certificates_has_authority(m);
+        discovery_open(m);
         return 0;
 }
 
@@ -514,6 +514,7 @@ static void on_tick(struct os_timer *timer)
         look_at_store(m);
         commands_tick(m);
         let_go(m);
+        discovery_tick(m);
         look_for_moved(m);
         grow_tick(m);
         certificates_tick(m);
@@ -547,6 +548,8 @@ static void copy_options(struct membership *m, const struct membership_options *
         m->options.join = memory_copy_string(o->join);
         m->options.token = memory_copy_string(o->token);
         m->options.client_host = memory_copy_string(o->client_host);
+        m->options.discover_group = memory_copy_string(o->discover_group);
+        m->options.discover_secret = memory_copy_string(o->discover_secret);
         if (!m->options.version_min)
                 m->options.version_min = MEMBERSHIP_CLUSTER_VERSION_MIN;
         if (!m->options.version_max)
@@ -592,8 +595,7 @@ static void start(struct membership *m)
                 membership_tell_ready(m, r > 0 ? MEMBERSHIP_DAMAGED : r, "%s", r > 0 ? why : fault_last());
                 return;
         }
-        m->version = m->file.version;
-        if (!version_is_supported(m, m->version, why)) {
+        if (!version_is_supported(m, m->version, why) || !discovery_check(m, why)) {
                 membership_tell_ready(m, MEMBERSHIP_REFUSED, "%s", why);
                 return;
         }
@@ -664,6 +666,7 @@ void membership_close(struct membership **membership)
         m->is_stopping = m->is_closing = true;
         join_end(m);
         commands_end_all(m);
+        discovery_close(m);
         os_timer_stop(&m->tick);
         os_timer_stop(&m->members_timer);
         peers_close(&m->peers);
@@ -675,6 +678,8 @@ void membership_close(struct membership **membership)
         free((void *)m->options.join);
         free((void *)m->options.token);
         free((void *)m->options.client_host);
+        free((void *)m->options.discover_group);
+        free((void *)m->options.discover_secret);
         free(m->certificates);
         free(m);
 }

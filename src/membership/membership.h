@@ -50,8 +50,10 @@ struct membership_options {
         uint16_t port;                 /* of it; 0: as before, or PEERS_PORT */
         const char *advertise;         /* host:port at which other nodes reach this one; "": as before, or listen:port */
         bool is_insecure;              /* no TLS between nodes, also off loopback */
-        const char *join;              /* host:port[,host:port]... of the cluster to join; "": none */
+        const char *join;              /* host:port[,host:port]... of the cluster to join, or "multicast"; "": none */
         const char *token;             /* for that */
+        const char *discover_group;    /* IP:port of multicast by which nodes find each other's addresses; "": not */
+        const char *discover_secret;   /* that all of them know, of at least 32 bytes; never shown */
         const char *client_host;       /* where clients reach this node */
         uint16_t client_port;
         /* Once: the store may be opened now (0), or why this node cannot run. May run from inside membership_open. */

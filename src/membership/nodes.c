@@ -62,7 +62,8 @@ void nodes_note_client(
 
         if (!n || n->is_known)
                 return;
-        text_copy(n->name, sizeof n->name, name);
+        if (name)
+                text_copy(n->name, sizeof n->name, name);
         text_copy(n->host, sizeof n->host, host);
         n->port = port;
 }

@@ -12,6 +12,7 @@
  * grow.c          one voter becomes three
  * ledger.c        the stream $nilo-cluster: tokens, and who was let in
  * admission.c     tokens and joins, at the leader
+ * discovery.c     addresses, by multicast
  * version.c       the cluster version
  * certificates.c  making, signing and renewing */
 #ifndef MEMBERSHIP_ROOM_H
@@ -68,7 +69,6 @@ struct cluster_file {
         char advertise[PEERS_ADDRESS_SIZE];
         uint8_t store_uuid[16]; /* of the default store, if it has joined */
         uint32_t epoch;
-        unsigned version; /* of the cluster, as it was last; 0: not known */
         unsigned voters_wanted; /* to grow to by itself; 0: none */
         unsigned member_count;  /* as they were last; they are looked for at a start */
         struct known_member members[CLUSTER_MEMBERS_MAX];
@@ -98,6 +98,7 @@ struct node_news {
         bool has_authority;
 };
 struct node_news *nodes_find(struct membership *m, uint64_t node_id); /* NULL: nothing is known */
+/* Until it tells itself. `name` NULL: stays as it is. */
 void nodes_note_client(struct membership *m, uint64_t node_id, const char *name, const char *host, uint16_t port);
 void nodes_self(struct membership *m, struct node_news *ret);
 /* Tells the others, now if something changed or it is time. */
@@ -249,6 +250,20 @@ void certificates_tick(struct membership *m);
 struct join;
 void join_begin(struct membership *m);
 void join_end(struct membership *m);
+void join_found_seed(struct membership *m, const char *address);
+
+/* ---- discovery.c ---- */
+
+struct discovery;
+bool discovery_is_wanted(const struct membership *m);
+/* False: what was asked for cannot be, `why` says what. */
+MUST_CHECK bool discovery_check(const struct membership *m, char why[WHY_SIZE_MAX]);
+void discovery_open(struct membership *m); /* if it is wanted, and not open */
+void discovery_close(struct membership *m);
+void discovery_tick(struct membership *m);
+void discovery_members_changed(struct membership *m); /* peers have the log's addresses */
+const char *discovery_hint(const struct membership *m); /* why nobody was found, for people */
+void discovery_to_json(const struct membership *m, struct json_out *j);
 
 /* ---- membership.c ---- */
 
@@ -299,7 +314,7 @@ struct membership {
         uint64_t certificate_until_us;
         bool is_renewing;
         bool has_authority;
-        unsigned version;     /* of the cluster, as the log has it here; 0: none */
+        unsigned version;     /* of the cluster, as the log has it here, or cluster.json from before; 0: none */
         bool version_is_looked_at;
         bool version_has_events; /* of the ledger, when it was read for it */
         uint64_t version_revision;
@@ -313,6 +328,7 @@ struct membership {
         struct list commands;
         unsigned command_count;
         struct join *join;
+        struct discovery *discovery; /* NULL: off */
 };
 
 void membership_tell_ready(struct membership *m, int result, const char *format, ...) PRINTF_LIKE(3, 4);
@@ -320,6 +336,8 @@ void membership_tell_ready(struct membership *m, int result, const char *format,
 MUST_CHECK int membership_open_peers(struct membership *m, char why[WHY_SIZE_MAX]);
 struct store *membership_default_store(const struct membership *m); /* NULL: none is open */
 const uint8_t *membership_store_uuid(struct membership_store *s);    /* NULL: not known yet */
+/* An address that cannot be dialled (written by another version, or by hand) leaves the member waiting for. */
+void membership_set_member(struct membership *m, uint64_t node_id, const char *address);
 bool membership_is_linked(const struct membership *m, uint64_t node_id);
 void membership_fact(struct membership *m, enum fact_type type, uint64_t node_id, const char *format, ...) PRINTF_LIKE(4, 5);
 /* "10.0.0.1:2112" or "[::1]:2112" */

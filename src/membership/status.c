@@ -335,5 +335,6 @@ void membership_status_to_json(struct membership *m, struct json_out *j)
         json_array_end(j);
         json_field_u64(j, "elections", summary.elections);
         add_strangers(m, j);
+        discovery_to_json(m, j);
         json_object_end(j);
 }

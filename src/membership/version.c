@@ -70,7 +70,6 @@ static void take(struct membership *m, unsigned version)
         membership_fact(m, FACT_cluster_version_agreed, 0, "version %u", version);
         if (!m->has_file)
                 return;
-        m->file.version = version;
         /* The log has it; without space the next start finds it there. */
         if (cluster_file_write(m, why))
                 membership_fact(m, FACT_disk_space_low, 0, "cluster.json could not be written");

@@ -128,6 +128,9 @@ static int udp_start(struct real_udp *u, const struct os_udp_options *o, uint16_
                 r = uv_udp_set_membership(&u->socket, o->group, o->interface, UV_JOIN_GROUP);
         if (!r && o->interface)
                 r = uv_udp_set_multicast_interface(&u->socket, o->interface);
+        /* What is said to a group is for the own network, whatever routers would do with it. */
+        if (!r && o->group && at.ss_family == AF_INET)
+                r = uv_udp_set_multicast_ttl(&u->socket, 1);
         if (!r)
                 r = uv_udp_recv_start(&u->socket, on_udp_alloc, on_udp);
         if (!r)

@@ -362,6 +362,8 @@ static void join_others(void *arg)
                 .is_insecure = c->cluster_insecure,
                 .join = c->join,
                 .token = c->token,
+                .discover_group = c->discover ? c->discover_group : "",
+                .discover_secret = c->discover_secret,
                 .client_host = c->listen,
                 .client_port = gateway_port(s->gateway),
                 .on_ready = on_membership_ready,

@@ -422,6 +422,10 @@ int config_read(int count, char **arguments, char **environment, struct config *
                 read_file(ret, problems);
         if (ret->memory_only && ret->origin[CONFIG_data] == ORIGIN_FLAG)
                 buffer_add_string(problems, "--memory-only keeps nothing on disk: leave out --data\n");
+        if (ret->origin[CONFIG_discover_secret] == ORIGIN_FLAG)
+                buffer_add_string(problems, "--discover-secret: everybody on this machine sees flags; set "
+                                            "NILO_DISCOVER_SECRET, or "
+                                            "discover-secret in the file of --config\n");
         return problems->size > size_before ? CONFIG_INVALID : 0;
 }
 

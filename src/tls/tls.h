@@ -178,4 +178,12 @@ void tls_join_token_hash(struct os *os, const struct tls_join_token *token, stru
 MUST_CHECK bool tls_join_token_verify(const struct tls_join_token_hash *hash, uint64_t id,
         const uint8_t secret[TLS_TOKEN_SECRET_SIZE]);
 
+/* ---- a secret that both know ---- */
+
+enum { TLS_HMAC_SIZE = 32 };
+/* HMAC-SHA-256. */
+void tls_hmac(struct bytes key, struct bytes text, uint8_t ret[TLS_HMAC_SIZE]);
+/* Takes the same time whatever differs. */
+MUST_CHECK bool tls_hmac_verify(struct bytes key, struct bytes text, const uint8_t hmac[TLS_HMAC_SIZE]);
+
 #endif

@@ -28,6 +28,9 @@ struct node {
         char seeds[256]; /* flags that it is started with */
         char token[TLS_TOKEN_TEXT_SIZE];
         char advertise[64];
+        uint16_t port; /* for nodes; 0: as before */
+        char group[32]; /* of multicast; "": none */
+        char secret[64];
         bool is_up;
         bool is_ready, is_open, is_closed;
         int ready_result;
@@ -132,6 +135,9 @@ static inline void node_open_membership(void *arg)
                 .is_insecure = n->world->is_insecure,
                 .join = n->seeds,
                 .token = n->token,
+                .port = n->port,
+                .discover_group = n->group,
+                .discover_secret = n->secret,
                 .client_host = n->address,
                 .client_port = 2113,
                 .on_ready = on_ready,

@@ -282,6 +282,30 @@ TEST(config, json_shows_value_and_origin_of_each)
         end(&r);
 }
 
+#define SECRET_TEXT "0123456789abcdef0123456789abcdef"
+
+/* Flags are in the list of processes, and the configuration is shown by /info. */
+TEST(config, the_secret_of_discovery_is_no_flag_and_is_not_shown)
+{
+        const char *environment[] = {"NILO_DISCOVER_SECRET=" SECRET_TEXT, NULL};
+        struct buffer text = {0};
+        struct json_out j = {.out = &text};
+        struct reading r;
+
+        READ(&r, environment, "--discover", "multicast");
+        assert_int_equal(r.result, 0);
+        assert_string_equal(r.config.discover_secret, SECRET_TEXT);
+        config_to_json(&r.config, &j);
+        assert_null(memmem(text.data, text.size, SECRET_TEXT, strlen(SECRET_TEXT)));
+        buffer_fini(&text);
+        end(&r);
+        READ(&r, no_environment, "--discover-secret", SECRET_TEXT);
+        assert_int_equal(r.result, CONFIG_INVALID);
+        assert_says(&r, "set NILO_DISCOVER_SECRET");
+        assert_null(strstr((const char *)r.problems.data, SECRET_TEXT));
+        end(&r);
+}
+
 /* ---- the documentation ---- */
 
 struct documented {
@@ -379,6 +403,7 @@ int main(void)
                 TEST_ROW(config, what_stands_twice_or_is_empty_is_refused),
                 TEST_ROW(config, a_missing_file_is_told_by_name),
                 TEST_ROW(config, json_shows_value_and_origin_of_each),
+                TEST_ROW(config, the_secret_of_discovery_is_no_flag_and_is_not_shown),
                 TEST_ROW(config, the_documentation_lists_every_option_with_its_default),
                 TEST_ROW(config, help_names_every_flag),
         };
