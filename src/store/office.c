@@ -118,8 +118,9 @@ void office_look(struct store *s)
                 end(s);
         if (!s->is_leading && may_lead)
                 begin(s);
-        if (leader_id == s->node_id)
-                return; /* told when it may write */
+        /* Told when it may write; while it hands its office over the engine names nobody, and it may keep it. */
+        if (leader_id == s->node_id || s->is_leading)
+                return;
         publish_leader(s, leader_id, cluster_raft_term(s->raft));
         if (leader_id && s->state == STORE_STARTING && !s->catch_up.is_on && s->applied_index > 0 &&
                 s->applied_index >= MIN(s->commit_index, persistence_last_index(s->persistence))) {
