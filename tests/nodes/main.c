@@ -34,6 +34,7 @@ static const struct mutant_kind mutants[] = {
         {"skip-sync", MUTANT_SKIP_SYNC, 0},
         {"ack-before-sync", MUTANT_ACK_BEFORE_SYNC, 0},
         {"unchecked-read", MUTANT_UNCHECKED_READ, 0},
+        {"checkpoint-ahead", MUTANT_CHECKPOINT_AHEAD, 0},
         {"vote-lost", MUTANT_NONE, STORE_MUTANT_VOTE_LOST},
         {"term-lost", MUTANT_NONE, STORE_MUTANT_TERM_LOST},
         {"early-persisted", MUTANT_NONE, STORE_MUTANT_EARLY_PERSISTED},
@@ -298,6 +299,8 @@ static void print_totals(const struct run_totals *t)
                "reads that waited %llu (for a position %llu); followed events %llu\n",
                 N(acknowledged), N(duplicates), N(unknown), N(refused), N(conflicts), N(reads), N(waits),
                 N(followed));
+        printf("  duties taken up %llu, events given to consumers %llu, again although finished %llu\n",
+                N(duties), N(given), N(repeats));
         printf("  messages %llu (dropped %llu), histories fetched %llu, changes of members %llu, transfers "
                "%llu, one to three %llu\n",
                 N(messages), N(dropped), N(catch_ups), N(changes), N(transfers), N(grown));

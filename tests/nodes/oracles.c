@@ -100,6 +100,7 @@ void oracles_look(struct world *w)
 
                 if (!n->store || !n->has_opened || n->is_paused || n->is_doomed)
                         continue;
+                subscribers_look(w, n);
                 store_cluster_status(n->store, &status);
                 look_at_leader(w, n, &status);
                 look_at_log(w, n, status.applied_index);
@@ -328,6 +329,7 @@ void oracles_judge(struct world *w)
                 world_fail(w, "nobody has all events any more");
         LIST_EACH (at, &w->ops)
                 judge_op(w, CONTAINER_OF(at, struct op, link), seen);
+        subscribers_judge(w);
         LIST_EACH (at, &w->conflicts)
                 judge_conflict(w, CONTAINER_OF(at, struct conflict, link), ends);
         free(seen);

@@ -1,6 +1,6 @@
 /* The simulator of whole nodes: everything below the gateway, several of them in one simulated world, one thread, one
  * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, disks.c the disks, clients.c
- * writes and waits, readers.c follows, oracles.c judges, main.c runs seeds. */
+ * writes and waits, readers.c and subscribers.c follow, oracles.c judges, main.c runs seeds. */
 #ifndef TESTS_NODES_ROOM_H
 #define TESTS_NODES_ROOM_H
 
@@ -19,6 +19,7 @@ enum {
         LOG_MAX = 1 << 16, /* entries of a run that the oracles remember */
         EVENT_SIZE_MAX = 60 * 1024,
         READERS_MAX = 4,
+        GROUPS = 2,
 };
 
 enum mutant {
@@ -26,6 +27,7 @@ enum mutant {
         MUTANT_SKIP_SYNC,       /* groups are said to be durable that are not */
         MUTANT_ACK_BEFORE_SYNC, /* answers leave before the sync */
         MUTANT_UNCHECKED_READ,  /* a linearizable read asks nobody */
+        MUTANT_CHECKPOINT_AHEAD, /* checkpoints run ahead of what was acknowledged */
         MUTANTS,
 };
 
@@ -40,6 +42,7 @@ struct run_totals {
         uint64_t runs, replays, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
         uint64_t acknowledged, unknown, refused, conflicts, duplicates, reads, waits, followed, catch_ups, leaders, messages, dropped;
         uint64_t stalls, full_disks, disk_errors, exits, flips, broken, damaged_runs, lost_nodes, jumps, stops;
+        uint64_t duties, given, repeats;
 };
 
 struct run_result {
@@ -58,6 +61,9 @@ struct node {
         struct control *control;
         struct persistence_node *node;
         struct store *store; /* NULL: down */
+        struct notification *notification; /* and emitters: in worlds with subscribers */
+        struct emitter *emitter;
+        uint64_t served_at_us; /* rightly, or not at all */
         struct store_options options;
         bool has_opened;
         bool is_paused;
@@ -145,6 +151,7 @@ struct world {
         uint64_t acknowledged_position; /* one behind the highest that was acknowledged */
         /* readers.c */
         struct list readers;
+        struct subscribers *subscribers; /* NULL: none */
         /* oracles.c */
         uint64_t leader_of_term[TERMS_MAX];
 };
@@ -201,6 +208,17 @@ void clients_fini(struct world *w);
 void readers_act(struct world *w);
 void readers_node_gone(struct world *w, struct node *n);
 void readers_node_closes(struct world *w, struct node *n);
+
+/* ---- subscribers.c ---- */
+void subscribers_init(struct world *w);
+void subscribers_fini(struct world *w);
+void subscribers_node_opened(struct node *n);
+void subscribers_node_gone(struct world *w, const struct node *n);
+void subscribers_act(struct world *w);
+void subscribers_look(struct world *w, struct node *n);
+bool subscribers_are_done(struct world *w);
+void subscribers_tell(struct world *w);
+void subscribers_judge(struct world *w);
 
 /* ---- oracles.c ---- */
 void oracles_init(void);

@@ -41,6 +41,8 @@ static void on_open(void *arg, int result, const char *problem)
         struct node *n = arg;
 
         n->has_opened = true;
+        if (!result)
+                subscribers_node_opened(n);
         if (!result || n->is_doomed)
                 return;
         world_tell(n->world, "node %u did not open: %s", n->number + 1, problem);
@@ -109,6 +111,9 @@ void node_gone(struct node *n)
         bus_tell_links(n->world, n->number, false);
         clients_node_gone(n->world, n);
         readers_node_gone(n->world, n);
+        subscribers_node_gone(n->world, n);
+        n->notification = NULL;
+        n->emitter = NULL;
 }
 
 void node_init(struct world *w, unsigned number)
@@ -178,6 +183,9 @@ static void world_init(struct world *w)
         }
         oracles_init();
         faults_choose_rates(w);
+        subscribers_init(w);
+        if (w->subscribers)
+                w->rates.roll = 0; /* the rooms above would have to be stopped first */
         for (unsigned i = 0; i < w->count; i++)
                 node_init(w, i);
 }
@@ -195,6 +203,7 @@ static void world_fini(struct world *w)
         os_sim_world_free(&w->sim);
         bus_forget(w);
         clients_fini(w);
+        subscribers_fini(w);
 }
 
 static void act_for(struct world *w, uint64_t us)
@@ -205,6 +214,7 @@ static void act_for(struct world *w, uint64_t us)
                 os_sim_world_run_for(w->sim, TICK_US);
                 clients_act(w);
                 readers_act(w);
+                subscribers_act(w);
                 oracles_look(w);
                 if (tick % CHANCE_TICKS == CHANCE_TICKS - 1)
                         faults_chance(w);
@@ -217,13 +227,15 @@ static void converge(struct world *w)
 
         world_tell(w, "healing");
         faults_heal(w);
-        while (!w->result->has_failed && !oracles_have_converged(w)) {
+        while (!w->result->has_failed && !(oracles_have_converged(w) && subscribers_are_done(w))) {
+                subscribers_act(w);
                 if (os_sim_world_now_us(w->sim) > end - HEAL_US_MAX / 2)
                         faults_take_away(w);
                 os_sim_world_run_for(w->sim, 50 * 1000);
                 oracles_look(w);
                 if (os_sim_world_now_us(w->sim) > end) {
                         oracles_tell(w);
+                        subscribers_tell(w);
                         world_fail(w, "no convergence within a minute after everything was healed");
                         return;
                 }
