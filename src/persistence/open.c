@@ -161,7 +161,7 @@ static void log_publish_opened(struct persistence *p)
                 log_publish_text(p, FACT_torn_tail_cut, 0, p->cut_bytes, NULL);
         if (p->was_lost_now)
                 log_publish_text(p, FACT_corruption_found, p->recovered.next_position, 0,
-                        "at the end of the log, at the start: it is fetched from other nodes");
+                        "at the end of the log, which is cut there");
         for (size_t i = 0; i < p->sealed_count; i++)
                 if (p->segments[i]->is_damaged)
                         log_publish_text(p, FACT_corruption_found, p->segments[i]->header.first_position, 0,

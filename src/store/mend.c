@@ -58,9 +58,12 @@ static void ask(struct store *s)
         cluster_raft_configuration(s->raft, &c, &index, &is_committed);
         m->asked_of = choose_member(s, &c, &m->turn);
         m->asked_index = m->next;
+        if (!m->asked_of) {
+                give_up(s);
+                return;
+        }
         /* The chain at the end tells whether it is the same log. */
-        if (m->asked_of)
-                fetch_ask(s, m->asked_of, m->next, 0, m->range.last);
+        fetch_ask(s, m->asked_of, m->next, 0, m->range.last);
         replication_flush(s);
         again_in(s, OVERDUE_US);
 }

@@ -30,7 +30,7 @@
 
 enum {
         OVERDUE_US = 1000 * 1000,
-        PAUSE_US = 200 * 1000, /* when all members were asked and none could help */
+        PAUSE_US = 100 * 1000, /* when all members were asked and none could help */
         FULL_US = 5 * 1000 * 1000,
 };
 
@@ -70,8 +70,10 @@ static void ask(struct store *s)
 
         r->asked_of = choose_member(s, &r->members, &r->turn);
         r->asked_index = r->next;
-        if (r->asked_of)
-                fetch_ask(s, r->asked_of, r->next, term_before(s, r->next), UINT64_MAX);
+        if (!r->asked_of || !fetch_ask(s, r->asked_of, r->next, term_before(s, r->next), UINT64_MAX)) {
+                again_in(s, PAUSE_US); /* there is no link to it, or not yet */
+                return;
+        }
         replication_flush(s);
         again_in(s, OVERDUE_US);
 }
