@@ -91,6 +91,19 @@ bool fetched_parse(struct bytes body, struct fetched *ret)
         return ret->status != FETCH_OK || ret->count > 0;
 }
 
+bool fetched_is_intact(const struct store *s, const struct fetched *f, const struct record_chain *before)
+{
+        struct record_chain chain = *before, next;
+
+        for (unsigned i = 0; i < f->count; i++) {
+                const struct cluster_entry *e = &s->replication.entries[i];
+
+                record_chain_next(&chain, f->first + i, e->term, e->payload, &next);
+                chain = next;
+        }
+        return memcmp(&chain, &f->chain, sizeof(chain)) == 0;
+}
+
 static void ask(struct store *s)
 {
         struct catch_up *c = &s->catch_up;
@@ -187,7 +200,7 @@ static void go_back(struct store *s)
 static int look_at_chain(struct store *s, const struct fetched *f, bool *ret_is_intact)
 {
         struct catch_up *c = &s->catch_up;
-        struct record_chain chain = c->run_chain, next;
+        struct record_chain chain = c->run_chain;
         uint64_t term;
 
         if (c->run_index == 0 || c->run_index != f->first - 1) {
@@ -196,14 +209,7 @@ static int look_at_chain(struct store *s, const struct fetched *f, bool *ret_is_
                 if (r)
                         return r > 0 ? fault_raise(-EIO) : fault_fold(r);
         }
-        for (unsigned i = 0; i < f->count; i++) {
-                const struct cluster_entry *e = &s->replication.entries[i];
-
-                record_chain_next(&chain, f->first + i, e->term, e->payload, &next);
-                chain = next;
-        }
-        *ret_is_intact = memcmp(&chain, &f->chain, sizeof(chain)) == 0 ||
-                         store_is_mutant(s, STORE_MUTANT_RUN_UNVERIFIED);
+        *ret_is_intact = fetched_is_intact(s, f, &chain) || store_is_mutant(s, STORE_MUTANT_RUN_UNVERIFIED);
         return 0;
 }
 

@@ -244,6 +244,16 @@ static int save_term(struct store *s, uint64_t term)
         return r;
 }
 
+/* Before anything of it is stored: it may have been damaged on its way. */
+static bool is_intact(struct store *s, const struct fetched *f)
+{
+        struct record_chain before;
+        uint64_t term;
+
+        return persistence_entry_mark(s->persistence, f->first - 1, &term, &before) == 0 &&
+               fetched_is_intact(s, f, &before);
+}
+
 static void take_run(struct store *s, const struct fetched *f)
 {
         struct refetch *r = &s->refetch;
@@ -308,7 +318,8 @@ void refetch_on_fetched(struct store *s, uint64_t from, const struct fetched *f)
                 }
                 r->next = r->verified + 1;
                 ask(s);
-        } else if (!entries_from_bytes(s, f->entries, f->count)) {
+        } else if (!entries_from_bytes(s, f->entries, f->count) || !is_intact(s, f)) {
+                s->replication.dropped++;
                 ask_another(s);
         } else if (persistence_has_room(s->persistence, f->entries.size, f->count)) {
                 again_in(s, FULL_US);

@@ -410,6 +410,8 @@ struct fetched {
         uint64_t leader_last;
 };
 MUST_CHECK bool fetched_parse(struct bytes body, struct fetched *ret);
+/* The run's entries, which are in .entries now, end with the chain that the other node says, from that of the entry before. */
+MUST_CHECK bool fetched_is_intact(const struct store *s, const struct fetched *f, const struct record_chain *before);
 /* Asks a member for entries. False: there is no link, or no room on it. */
 bool fetch_ask(struct store *s, uint64_t node_id, uint64_t first, uint64_t previous_term, uint64_t last);
 void catch_up_on_fetched(struct store *s, const struct fetched *f);
