@@ -163,12 +163,24 @@ void membership_store_cluster(struct membership *m, struct store_cluster *ret)
         }
 }
 
+/* A store learns of links as they change: of those that are up already, now. */
+static void tell_links(struct membership *m, struct store *store)
+{
+        struct peers_node_stats stats[PEERS_MEMBERS_MAX];
+        unsigned count = m->peers ? peers_stats(m->peers, stats, PEERS_MEMBERS_MAX) : 0;
+
+        for (unsigned i = 0; i < count; i++)
+                if (stats[i].links[PEERS_CONTROL].is_up)
+                        store_link_changed(store, stats[i].node, true);
+}
+
 void membership_add_store(struct membership *m, struct store *store)
 {
         for (unsigned i = 0; i < MEMBERSHIP_STORES_MAX; i++) {
                 if (m->stores[i].store || !m->stores[i].m)
                         continue;
                 m->stores[i].store = store;
+                tell_links(m, store);
                 return;
         }
         assert(!"a store that was not prepared");
@@ -246,10 +258,6 @@ static void follow_members(struct membership *m)
                 if (server->node_id == m->identity.node_id)
                         continue;
                 membership_set_member(m, server->node_id, server->address);
-                /* A store learns of links only as they change, and may have learnt of this member just now.
-                 */
-                if (membership_is_linked(m, server->node_id) && membership_default_store(m))
-                        store_link_changed(membership_default_store(m), server->node_id, true);
         }
         discovery_members_changed(m);
         m->leaving_count = 0;

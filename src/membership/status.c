@@ -230,8 +230,7 @@ static const struct peers_node_stats *add_link(
         json_field_bool(j, "failed", stats->is_failed);
         json_field_u64(j, "round_trip_us", stats->round_trip_us);
         if (stats->heard_us)
-                json_field_u64(
-                        j, "heard_ms", /* ago */ now > stats->heard_us ? (now - stats->heard_us) / 1000 : 0);
+                json_field_u64(j, "heard_ms", now > stats->heard_us ? (now - stats->heard_us) / 1000 : 0);
         json_field_u64(j, "sent_bytes",
                 stats->links[PEERS_CONTROL].sent_bytes + stats->links[PEERS_BULK].sent_bytes);
         json_field_u64(j, "received_bytes",

@@ -215,6 +215,50 @@ TEST(life, seeds_may_be_names)
         world_end(&w);
 }
 
+static unsigned renewed(struct node *n)
+{
+        struct control_stats stats;
+
+        control_stats(n->control, &stats);
+        return (unsigned)stats.published_by_type[FACT_certificate_renewed];
+}
+
+/* G19: a wall clock that jumps a year can make certificates look old, no more. Whoever has the CA's key
+ * renews by itself, the others ask; nobody restarts for it. */
+TEST(life, certificates_are_renewed_in_time)
+{
+        struct world w;
+        struct membership_summary before, after;
+        unsigned i;
+
+        world_begin(&w, 16, false);
+        world_first(&w);
+        {
+                char token[TLS_TOKEN_TEXT_SIZE];
+
+                make_token(&w.nodes[0], 1, token);
+                world_join(&w, token); /* a stand-by: it has no key of the CA */
+        }
+        EXPECT_WITHIN(20, all_see_members, &w, 2);
+        world_run(&w, 2 * SECOND);
+        membership_summary(w.nodes[1].membership, &before);
+        assert_true(before.certificate_until_us > 0);
+        for (i = 0; i < 2; i++)
+                assert_int_equal(renewed(&w.nodes[i]), 0);
+        for (i = 0; i < 2; i++)
+                os_sim_shift_wall(w.nodes[i].os, (int64_t)320 * 24 * 3600 * SECOND);
+        for (i = 0; i < 70 && !(renewed(&w.nodes[0]) && renewed(&w.nodes[1])); i++)
+                world_run(&w, (uint64_t)60 * SECOND);
+        for (i = 0; i < 2; i++)
+                assert_int_equal(renewed(&w.nodes[i]), 1);
+        world_run(&w, 5 * SECOND);
+        membership_summary(w.nodes[1].membership, &after);
+        assert_true(after.certificate_until_us >
+                    before.certificate_until_us + (uint64_t)300 * 24 * 3600 * SECOND);
+        assert_true(all_see_members(&w, 2));
+        world_end(&w);
+}
+
 static void on_handed_over(void *arg)
 {
         *(bool *)arg = true;
@@ -263,6 +307,7 @@ int main(void)
                 TEST_ROW(life, a_node_is_replaced_and_the_replaced_one_is_refused),
                 TEST_ROW(life, a_member_that_moved_is_written_down),
                 TEST_ROW(life, seeds_may_be_names),
+                TEST_ROW(life, certificates_are_renewed_in_time),
                 TEST_ROW(life, a_leader_hands_over_before_it_stops),
         };
 
