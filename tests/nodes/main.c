@@ -291,10 +291,11 @@ static void print_totals(const struct run_totals *t)
         printf("  slow disks %llu, full %llu, failing %llu, exits %llu, clock jumps %llu, orderly stops "
                "%llu\n",
                 N(stalls), N(full_disks), N(disk_errors), N(exits), N(jumps), N(stops));
-        printf("  flipped bits %llu, nodes taken away for them %llu; nodes lost for ever %llu; damaged runs "
+        printf("  flipped bits %llu, nodes taken away for them %llu, mended after a read %llu; nodes lost "
+               "for ever %llu; damaged runs "
                "of "
                "history %llu\n",
-                N(flips), N(broken), N(lost_nodes), N(damaged_runs));
+                N(flips), N(broken), N(mended), N(lost_nodes), N(damaged_runs));
         printf("  appends acknowledged %llu (duplicates %llu), unknown %llu, refused %llu (conflicts %llu); "
                "reads that waited %llu (for a position %llu); followed events %llu\n",
                 N(acknowledged), N(duplicates), N(unknown), N(refused), N(conflicts), N(reads), N(waits),

@@ -6,6 +6,8 @@
  * said to be; what was refused is not; revisions have no gap. */
 #include "room.h"
 
+enum { MEND_TRIES_MAX = 200, MEND_TRY_US = 100 * 1000 };
+
 /* By index, as first seen applied. What a run leaves behind is of an earlier run. */
 struct seen_entry {
         uint64_t run;
@@ -237,9 +239,48 @@ static void read_all(struct reader *r)
                         take_event(r, &item.event);
         }
         r->is_whole = result == STORE_READ_END;
-        if (!r->is_whole && !r->node->is_flipped)
+        if (!r->is_whole)
                 world_fail(r->world, "node %u: reading everything gave %d", r->node->number + 1, result);
         store_reader_close(&r->reader);
+}
+
+static bool is_readable(struct node *n)
+{
+        struct store_read_options options = {.limit = UINT64_MAX};
+        struct store_reader *reader = NULL;
+        struct store_read_item item;
+        int result = STORE_READ_CORRUPT;
+
+        if (n->store && store_is_ready(n->store))
+                result = store_reader_open(n->store, &options, &reader);
+        while (!result || result == STORE_READ_YIELD)
+                result = store_reader_next(reader, &item);
+        store_reader_close(&reader);
+        return result == STORE_READ_END;
+}
+
+/* What a read finds damaged is fetched from the others, who have it. */
+void oracles_mend(struct world *w)
+{
+        struct node *leader = find_leader(w);
+        struct store_cluster_status status;
+
+        if (!leader)
+                return;
+        store_cluster_status(leader->store, &status);
+        for (unsigned i = 0; i < w->count && !w->result->has_failed; i++) {
+                struct node *n = &w->nodes[i];
+                unsigned tries = 0;
+
+                if (!n->is_flipped || n->is_broken || n->is_lost || !is_member(&status, n->node_id))
+                        continue;
+                if (!is_readable(n))
+                        w->totals->mended++;
+                while (!is_readable(n) && ++tries < MEND_TRIES_MAX)
+                        os_sim_world_run_for(w->sim, MEND_TRY_US);
+                if (tries == MEND_TRIES_MAX)
+                        world_fail(w, "node %u was damaged and does not mend itself", i + 1);
+        }
 }
 
 /* What it said was so at some moment between question and answer. */

@@ -41,7 +41,7 @@ struct run_options {
 struct run_totals {
         uint64_t runs, replays, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
         uint64_t acknowledged, unknown, refused, conflicts, duplicates, reads, waits, followed, catch_ups, leaders, messages, dropped;
-        uint64_t stalls, full_disks, disk_errors, exits, flips, broken, damaged_runs, lost_nodes, jumps, stops;
+        uint64_t stalls, full_disks, disk_errors, exits, flips, broken, mended, damaged_runs, lost_nodes, jumps, stops;
         uint64_t duties, given, repeats;
 };
 
@@ -229,6 +229,7 @@ unsigned oracles_find_stream(struct bytes name); /* STREAMS: none of the clients
 extern const char *const stream_names[STREAMS];
 /* Everything is healed: one leader, all have everything, and what was told is true. */
 bool oracles_have_converged(struct world *w);
+void oracles_mend(struct world *w);
 void oracles_judge(struct world *w);
 void oracles_tell(struct world *w); /* where all stand */
 

@@ -46,6 +46,11 @@ static void on_open(void *arg, int result, const char *problem)
         if (!result || n->is_doomed)
                 return;
         world_tell(n->world, "node %u did not open: %s", n->number + 1, problem);
+        /* Among others a node gives up nothing but the beginning of its log, and what only it can know. */
+        if (result == PERSISTENCE_CORRUPT && strstr(problem, ".seg ") &&
+                !strstr(problem, "/00000000000000000001.seg "))
+                world_fail(
+                        n->world, "node %u did not open, and could mend itself: %s", n->number + 1, problem);
         if (result == PERSISTENCE_CORRUPT && n->is_flipped)
                 n->is_broken = true;
         else if (!n->may_fail && !n->is_flipped)
@@ -253,6 +258,10 @@ void run(const struct run_options *options, struct run_totals *totals, struct ru
         act_for(w, 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000));
         if (!result->has_failed)
                 converge(w);
+        if (!result->has_failed)
+                oracles_mend(w);
+        if (!result->has_failed && !oracles_have_converged(w))
+                converge(w); /* time has passed meanwhile */
         if (!result->has_failed)
                 oracles_judge(w);
         totals->runs++;
