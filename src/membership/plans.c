@@ -70,11 +70,25 @@ static void plan_add(const struct cluster_server *s, const struct plan_request *
         snprintf(step->address, sizeof step->address, "%s", q->address);
 }
 
+static unsigned count_voters(const struct cluster_configuration *members)
+{
+        unsigned voters = 0;
+
+        for (unsigned i = 0; i < members->count; i++)
+                voters += is_voter(&members->servers[i]);
+        return voters;
+}
+
+/* The new one is promoted before the old one goes, except among as many voters as there may be: then the old
+ * one is demoted first, which leaves four. Four are only ever met in passing, so who finds them, and both as
+ * stand-bys, goes on with that. */
 static void plan_replace(
         const struct cluster_configuration *members, const struct plan_request *q, struct plan *p)
 {
         const struct cluster_server *old = find(members, q->node_id);
         const struct cluster_server *new = find(members, q->with_node_id);
+        unsigned voters = count_voters(members);
+        bool is_full = voters == CLUSTER_VOTERS_MAX;
 
         if (q->node_id == q->with_node_id) {
                 refuse(p, q->node_id, "cannot replace itself");
@@ -88,12 +102,15 @@ static void plan_replace(
          * first. */
         if (!old)
                 return;
-        if (is_voter(old) && !is_voter(new))
+        if (is_voter(old) && !is_voter(new) && !is_full)
                 add_step(p, STORE_PROMOTE, q->with_node_id);
-        if (!hand_over(members, q, q->node_id, is_voter(old) ? q->with_node_id : 0, p))
+        if (!hand_over(members, q, q->node_id,
+                    is_voter(old) && (is_voter(new) || !is_full) ? q->with_node_id : 0, p))
                 return;
         if (is_voter(old))
                 add_step(p, STORE_DEMOTE, q->node_id);
+        if (!is_voter(new) && (is_voter(old) ? is_full : voters == CLUSTER_VOTERS_MAX - 1))
+                add_step(p, STORE_PROMOTE, q->with_node_id);
         add_step(p, STORE_REMOVE, q->node_id);
 }
 

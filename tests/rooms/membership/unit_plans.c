@@ -77,6 +77,13 @@ TEST(plans, a_replacement_adds_first)
         expect("1v 2v 3s 4v", "replace", 3, 4, 1, "remove node 3");
         expect("1v 2v 3v 4s", "replace", 1, 4, 1,
                 "make node 4 a voter; hand leadership to node 4; make node 1 a stand-by; remove node 1");
+        /* Six voters are never: the old one of five goes first. */
+        expect("1v 2v 3v 4v 5v 6s", "replace", 3, 6, 1,
+                "make node 3 a stand-by; make node 6 a voter; remove node 3");
+        expect("1v 2v 3v 4v 5v 6s", "replace", 1, 6, 1,
+                "hand leadership to node 2; make node 1 a stand-by; make node 6 a voter; remove node 1");
+        expect("1v 2v 3s 4v 5v 6s", "replace", 3, 6, 1, "make node 6 a voter; remove node 3");
+        expect("1v 2v 3v 4s 5s", "replace", 4, 5, 1, "remove node 4");
 }
 
 TEST(plans, what_cannot_be_says_why)
