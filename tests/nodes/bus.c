@@ -2,7 +2,7 @@
  * runs on the machine that it is for, in a turn of its own. */
 #include "room.h"
 
-enum { RAFT_MESSAGE = 1, FETCHED_MESSAGE = 3, FETCHED_HEAD = 32, ENTRY_HEAD = 32 };
+enum { RAFT_MESSAGE = 1, FETCHED_MESSAGE = 3, FETCHED_HEAD = 32, ENTRY_HEAD = 32, VOTE_LATE_US = 300 * 1000 };
 
 static void parcel_free(struct parcel *p)
 {
@@ -117,18 +117,36 @@ static uint64_t delay(struct world *w)
         return us;
 }
 
+enum vote { VOTE_NONE, VOTE_ASKED, VOTE_GRANTED };
+
+static enum vote look_at_vote(struct bytes message)
+{
+        struct cluster_message m;
+        struct bytes rest;
+
+        if (cluster_message_decode(message, &m, &rest))
+                return VOTE_NONE;
+        if (m.type == CLUSTER_REQUEST_VOTE && !m.request_vote.is_pre_vote)
+                return VOTE_ASKED;
+        return m.type == CLUSTER_VOTE && m.vote.is_granted && !m.vote.is_pre_vote ? VOTE_GRANTED : VOTE_NONE;
+}
+
 bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, const struct bytes *pieces,
         unsigned count)
 {
         struct node *from = arg;
         struct world *w = from->world;
         unsigned to = (unsigned)node_id - 1;
+        enum vote vote;
         struct parcel *p;
 
         if (node_id == 0 || node_id > w->count || !w->nodes[to].store ||
                 w->queued[from->number][to][link] >= w->link_room)
                 return false;
         w->totals->messages++;
+        vote = w->rates.is_restless && type == RAFT_MESSAGE ? look_at_vote(pieces[0]) : VOTE_NONE;
+        if (vote == VOTE_GRANTED)
+                faults_on_vote(from);
         if (!w->is_healing && in_1000(w, w->rates.drop)) {
                 w->totals->dropped++;
                 return true;
@@ -137,7 +155,11 @@ bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, 
         if (type == FETCHED_MESSAGE && !w->is_healing && in_1000(w, w->rates.damage))
                 damage(p);
         w->queued[p->from][p->to][link] += p->body.size;
-        os_sim_world_call(w->sim, delay(w), on_due, p);
+        /* Elections in which requests come late are where a vote must be remembered. */
+        os_sim_world_call(w->sim,
+                delay(w) +
+                        (vote == VOTE_ASKED && !w->is_healing && one_in(w, 2) ? choose(w, VOTE_LATE_US) : 0),
+                on_due, p);
         /* Links give each message once; the engines must bear more, the requests between stores need not. */
         if (!w->is_healing && type == RAFT_MESSAGE && in_1000(w, w->rates.copy)) {
                 p = parcel_new(from, to, link, type, pieces, count);

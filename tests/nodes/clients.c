@@ -105,7 +105,10 @@ static struct node *some_node(struct world *w)
         struct node *leader = find_leader(w);
         struct node *n = leader && !one_in(w, 4) ? leader : &w->nodes[choose(w, w->count)];
 
-        return n->store && store_is_ready(n->store) && !n->is_paused && !n->is_doomed ? n : NULL;
+        /* Some ask one that does not run now: it answers when it goes on. */
+        if (!n->store || !store_is_ready(n->store) || n->is_doomed)
+                return NULL;
+        return !n->is_paused || one_in(w, 4) ? n : NULL;
 }
 
 /* On the node's own loop. */
@@ -191,6 +194,28 @@ static void append(struct world *w)
         list_init(&op->link);
         list_add_last(&w->ops, &op->link);
         issue(n, op);
+}
+
+void clients_last_word(struct world *w)
+{
+        struct node *leader = find_leader(w);
+        struct op *op = MEMORY_NEW(struct op);
+
+        *op = (struct op){.world = w,
+                .number = w->op_count++,
+                .expected = {.kind = EXPECTED_ANY},
+                .event_count = 1,
+                .first_id = w->next_id++,
+                .must_follow = w->acknowledged_position};
+        list_init(&op->link);
+        list_add_last(&w->ops, &op->link);
+        w->last_word = op;
+        issue(leader, op);
+}
+
+bool clients_were_heard(const struct world *w)
+{
+        return !w->last_word || w->last_word->is_acknowledged;
 }
 
 /* The same again, where nothing definite was told. */

@@ -2,7 +2,7 @@
  * is down; wall clocks that jump, clocks that go too fast or too slow. */
 #include "room.h"
 
-enum { FILES_MAX = 256, PATH_SIZE = 200 };
+enum { FILES_MAX = 256, PATH_SIZE = 200, SLOW_US = 60 * 1000 };
 #define JUMP_US ((uint64_t)10 * 365 * 24 * 3600 * 1000 * 1000)
 
 static void apply(struct node *n)
@@ -13,7 +13,8 @@ static void apply(struct node *n)
 void disks_begin(struct node *n)
 {
         n->may_fail = false;
-        n->disk = (struct os_sim_faults){0};
+        n->disk = (struct os_sim_faults){
+                .work_us_max = n->world->rates.has_slow_disks && !n->world->is_healing ? SLOW_US : 0};
         apply(n);
         if (!n->life && one_in(n->world, 4))
                 os_sim_set_rate(n->os, 500000 + (uint32_t)choose(n->world, 1500000));
@@ -23,7 +24,7 @@ static void on_fast_again(void *arg)
 {
         struct node *n = arg;
 
-        n->disk.work_us_max = 0;
+        n->disk.work_us_max = n->world->rates.has_slow_disks && !n->world->is_healing ? SLOW_US : 0;
         apply(n);
 }
 

@@ -34,6 +34,9 @@ void faults_choose_rates(struct world *w)
                 .roll = one_in(w, 3) ? 20 : 0,
                 .damage = one_in(w, 2) ? 0 : (unsigned)choose(w, 300)};
         w->rolling = w->count;
+        w->rates.has_slow_disks = one_in(w, 6);
+        if (w->rates.has_slow_disks)
+                w->rates.all_off = 10 + (unsigned)choose(w, 30);
         if (!one_in(w, 5))
                 return;
         w->rates.is_restless = true;
@@ -205,6 +208,21 @@ static void lose_one(struct world *w)
         w->rates.change = MAX(w->rates.change, 100);
 }
 
+/* Whatever it is in the middle of. */
+static void on_cut_power(void *arg)
+{
+        struct node *n = arg;
+
+        if (n->store && !n->world->is_healing)
+                bring_down(n, true);
+}
+
+void faults_on_vote(struct node *n)
+{
+        if (!n->world->is_healing && one_in(n->world, 3))
+                os_sim_world_call(n->world->sim, 1 + choose(n->world, 3000), on_cut_power, n);
+}
+
 static void crash_one(struct world *w)
 {
         struct node *leader = find_leader(w);
@@ -322,6 +340,8 @@ static void grow(struct world *w, struct node *leader)
         const uint64_t node_ids[] = {2, 3};
 
         world_tell(w, "node %u: grow", leader->number + 1);
+        if (one_in(w, 2))
+                os_sim_world_call(w->sim, 1 + choose(w, 20 * 1000), on_cut_power, leader);
         store_grow(leader->store, node_ids, 2, os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_grown, w);
 }
 
@@ -346,6 +366,8 @@ static void change(struct world *w)
         now = os_monotonic_us(leader->os);
         snprintf(address, sizeof address, "node-%u:2112", n->number + 1);
         world_tell(w, "node %u: change %d of node %u", leader->number + 1, which, n->number + 1);
+        if (one_in(w, 4))
+                os_sim_world_call(w->sim, 1 + choose(w, 10 * 1000), on_cut_power, leader);
         store_change_members(leader->store, which, n->node_id, address, now + 3 * 1000 * 1000, on_changed, w);
 }
 

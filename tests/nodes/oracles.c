@@ -125,6 +125,17 @@ static bool is_member(const struct store_cluster_status *status, uint64_t node_i
         return false;
 }
 
+static bool has_same_members(const struct store_cluster_status *a, const struct store_cluster_status *b)
+{
+        if (a->count != b->count)
+                return false;
+        for (unsigned i = 0; i < a->count; i++)
+                if (a->members[i].server.node_id != b->members[i].server.node_id ||
+                        a->members[i].server.role != b->members[i].server.role)
+                        return false;
+        return true;
+}
+
 void oracles_tell(struct world *w)
 {
         for (unsigned i = 0; i < w->count; i++) {
@@ -170,7 +181,8 @@ bool oracles_have_converged(struct world *w)
                 if (!w->nodes[i].store || !store_is_ready(w->nodes[i].store))
                         return false;
                 store_cluster_status(w->nodes[i].store, &other);
-                if (other.applied_index != status.applied_index || other.leader_id != leader->node_id)
+                if (other.applied_index != status.applied_index || other.leader_id != leader->node_id ||
+                        !has_same_members(&other, &status))
                         return false;
         }
         return true;

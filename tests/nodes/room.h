@@ -117,6 +117,7 @@ struct fault_rates {
         unsigned stall, full, disk_error, jump, lose, flip, roll;
         unsigned damage; /* of 1000 runs of history */
         bool is_restless; /* all of it short, and often */
+        bool has_slow_disks;
 };
 
 /* A refusal, and what it said of the stream. */
@@ -148,6 +149,7 @@ struct world {
         /* clients.c */
         struct list ops, tries, readings, conflicts;
         uint64_t op_count, next_id;
+        struct op *last_word;
         uint64_t acknowledged_position; /* one behind the highest that was acknowledged */
         /* readers.c */
         struct list readers;
@@ -192,6 +194,7 @@ void bring_down(struct node *n, bool is_power_cut);
 void node_exits(struct node *n);
 /* What is damaged beyond what its node can do without is taken away. */
 void faults_take_away(struct world *w);
+void faults_on_vote(struct node *n); /* it votes for another: does it know that afterwards? */
 
 /* ---- disks.c ---- */
 void disks_chance(struct world *w);
@@ -201,6 +204,9 @@ void disks_flip(struct node *n);  /* while it is down */
 
 /* ---- clients.c ---- */
 void clients_act(struct world *w);
+/* When all is well again an append is acknowledged. */
+void clients_last_word(struct world *w);
+bool clients_were_heard(const struct world *w);
 void clients_node_gone(struct world *w, struct node *n);
 void clients_fini(struct world *w);
 

@@ -139,11 +139,11 @@ void node_init(struct world *w, unsigned number)
                 .segment_size = 24 * 1024 + choose(w, 3) * 40 * 1024,
                 .space_reserve = SPACE_RESERVE,
                 .memory_size = 8 * 1024 * 1024,
-                .sync = (enum store_sync)choose(w, 3),
+                .sync = w->rates.has_slow_disks ? STORE_SYNC_LANE : (enum store_sync)choose(w, 3),
                 .cluster = {.is_member = true,
                         .joins = joins,
                         .store_uuid = STORE_UUID,
-                        .trailing = one_in(w, 3) ? 0 : 1 + (uint32_t)choose(w, 200),
+                        .trailing = one_in(w, 4) ? 0 : 1 + (uint32_t)choose(w, one_in(w, 3) ? 200 : 10),
                         .founders = joins ? NULL : &w->first,
                         .send = bus_send,
                         .on_members = on_members,
@@ -232,7 +232,8 @@ static void converge(struct world *w)
 
         world_tell(w, "healing");
         faults_heal(w);
-        while (!w->result->has_failed && !(oracles_have_converged(w) && subscribers_are_done(w))) {
+        while (!w->result->has_failed &&
+                !(oracles_have_converged(w) && subscribers_are_done(w) && clients_were_heard(w))) {
                 subscribers_act(w);
                 if (os_sim_world_now_us(w->sim) > end - HEAL_US_MAX / 2)
                         faults_take_away(w);
@@ -258,6 +259,10 @@ void run(const struct run_options *options, struct run_totals *totals, struct ru
         act_for(w, 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000));
         if (!result->has_failed)
                 converge(w);
+        if (!result->has_failed) {
+                clients_last_word(w);
+                converge(w);
+        }
         if (!result->has_failed)
                 oracles_mend(w);
         if (!result->has_failed && !oracles_have_converged(w))
