@@ -464,11 +464,23 @@ void pendings_office_lost(struct store *s)
 
 /* ---- what is committed ---- */
 
+/* The engine forgets what is sealed, and all of it when history is fetched: then the log tells. 0: it cannot.
+ */
+static uint64_t term_at(const struct store *s, uint64_t index)
+{
+        uint64_t term = cluster_raft_term_of(s->raft, index);
+        struct record_chain chain;
+
+        if (term || persistence_entry_mark(s->persistence, index, &term, &chain) == 0)
+                return term;
+        return 0;
+}
+
 /* The entry at its index is of the term in which it was submitted, or it is another's. */
 static bool is_committed(const struct store *s, const struct pending *p)
 {
         return store_is_mutant(s, STORE_MUTANT_FOREIGN_UNSEEN) || p->index > s->foreign_through ||
-               cluster_raft_term_of(s->raft, p->index) == p->term;
+               term_at(s, p->index) == p->term;
 }
 
 /* An entry of a later term was committed before its index: whoever leads from now on has that one, and behind
@@ -476,7 +488,7 @@ static bool is_committed(const struct store *s, const struct pending *p)
 static bool is_overtaken(const struct store *s, const struct pending *p, uint64_t index)
 {
         return !store_is_mutant(s, STORE_MUTANT_OVERTAKEN_KEPT) && p->term != cluster_raft_term(s->raft) &&
-               cluster_raft_term_of(s->raft, index) > p->term;
+               term_at(s, index) > p->term;
 }
 
 /* All heads and ids first: what an answer calls must find the store as it is after the whole commit. */
