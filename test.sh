@@ -62,13 +62,13 @@ suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Db
 suite fuzz           300 tests/fuzz/fuzz.sh 10
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
 suite sim            300 env SIM_BUILD=build tests/sim/run.sh
-suite raft           300 env SIM_BUILD=build tests/raft/run.sh
-suite nodes          300 env SIM_BUILD=build tests/nodes/run.sh
+suite raft           500 env SIM_BUILD=build tests/raft/run.sh
+suite nodes          600 env SIM_BUILD=build tests/nodes/run.sh
 suite interop        400 tests/interop/run.sh
 suite cli            240 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
-suite cluster        240 tests/cluster/run.sh
+suite cluster        400 tests/cluster/run.sh
 suite orderly        180 tests/crash/run.sh orderly --cycles 100
 # ---- end of the table ----
 
