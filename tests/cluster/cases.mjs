@@ -154,7 +154,7 @@ export const cases = [
     },
   },
   {
-    name: 'all three are stopped in order and started again, under load',
+    name: 'all are stopped in order and started again, under load',
     async run({ cluster, load, demand, rounds, remark }) {
       for (let i = 0; i < rounds; i++) {
         for (const node of [...cluster.nodes]) {
@@ -164,7 +164,7 @@ export const cases = [
           await until(`${node.name} is ready`, 15_000, () => node.isReady());
           await until(`${node.name} follows`, 15_000, async () => {
             const status = await node.status();
-            return status?.leader && status.quorum.reachable === 3 && !status.members.some((m) => m.lag_entries > 500);
+            return status?.leader && status.quorum.reachable === cluster.voters && !status.members.some((m) => m.lag_entries > 500);
           });
         }
       }
@@ -179,25 +179,25 @@ export const cases = [
     run: throughTheClient,
   },
   {
-    name: 'a fourth node joins with history while appends go on, and replaces one of three',
+    name: 'one more node joins with history while appends go on, and replaces a voter',
     async run({ cluster, load, demand, remark }) {
       const leader = await cluster.leader();
       const { token } = await command(leader, 'cluster', 'token');
       const began = performance.now();
-      const fourth = await cluster.join(token, leader);
-      await until('the fourth node has everything', 20_000, async () => {
-        const [mine, its] = await Promise.all([leader.status(), fourth.status()]);
+      const added = await cluster.join(token, leader);
+      await until('the new node has everything', 20_000, async () => {
+        const [mine, its] = await Promise.all([leader.status(), added.status()]);
         return its && mine && mine.last_index - its.last_index < 200;
       });
       remark(`has the history after ${Math.round(performance.now() - began)} ms`);
       const [old] = others(cluster, leader);
       const number = (await old.status()).node;
-      await command(leader, 'cluster', 'replace', String(number), String(fourth.id), '--yes');
-      cluster.nodes = [...cluster.nodes.filter((node) => node !== old), fourth];
+      await command(leader, 'cluster', 'replace', String(number), String(added.id), '--yes');
+      cluster.nodes = [...cluster.nodes.filter((node) => node !== old), added];
       await goesOn(load);
       const status = await (await cluster.leader()).status();
       const voters = status.members.filter((m) => m.role === 'voter').map((m) => m.node);
-      demand(voters.length === 3 && voters.includes(fourth.id) && !status.members.some((m) => m.node === number),
+      demand(voters.length === cluster.voters && voters.includes(added.id) && !status.members.some((m) => m.node === number),
         `members are ${JSON.stringify(status.members.map((m) => [m.node, m.role]))}`);
       // Who was removed may not disturb those that are left, also when it is started again.
       const before = leaderOf(status);
@@ -242,7 +242,7 @@ export const cases = [
       cluster.nodes.push(victim);
       await goesOn(load);
       const status = await (await cluster.leader()).status();
-      demand(status.quorum.voters === 3 && status.quorum.reachable === 3, status.quorum.text);
+      demand(status.quorum.voters === cluster.voters && status.quorum.reachable === cluster.voters, status.quorum.text);
     },
   },
   {
@@ -271,7 +271,7 @@ export const cases = [
       cluster.nodes.push(victim);
       await until('the member is back', 10_000, () => victim.isReady());
       const status = await leader.status();
-      demand(status.members.length === 3, 'the stranger is a member');
+      demand(status.members.length === cluster.voters, 'the stranger is a member');
     },
   },
 ];

@@ -2,7 +2,7 @@
 // then everything is healed, the nodes have to become whole again within 30 s (T24), and all that clients were told is held
 // against the logs of all nodes (judge.mjs).
 //
-//   node tests/cluster/chaos.mjs [--rounds N] [--seconds S] [--seed N] [--only REGEX] [--loopback] [--keep DIRECTORY]
+//   node tests/cluster/chaos.mjs [--voters 3|5] [--rounds N] [--seconds S] [--seed N] [--only REGEX] [--loopback] [--keep DIRECTORY]
 //
 // --rounds multiplies what each case does (1: the quick form of test.sh); --seconds begins again with a new cluster until
 // they are over. The seed fixes the schedule; the moments are the machine's. On a violation the data, the nodes' own words
@@ -20,6 +20,7 @@ import { Cluster } from './nodes.mjs';
 const { values: options } = parseArgs({
   options: {
     rounds: { type: 'string', default: '1' },
+    voters: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '0' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 1e9)) },
     only: { type: 'string', default: '' },
@@ -41,7 +42,7 @@ class Pass {
   constructor(seed) {
     this.seed = seed;
     this.network = missing ? new Loopback() : new Namespaces();
-    this.cluster = new Cluster(this.network);
+    this.cluster = new Cluster(this.network, Number(options.voters));
   }
 
   /** What is new in the logs of all nodes, which must be the same. */
@@ -119,7 +120,7 @@ class Pass {
     try {
       const start = performance.now();
       await this.cluster.form();
-      console.log(`ok     three voters by the operators' commands, ${this.network.kind}, ${Math.round(performance.now() - start)} ms`);
+      console.log(`ok     ${options.voters} voters by the operators' commands, ${this.network.kind}, ${Math.round(performance.now() - start)} ms`);
       counts.passed++;
       const chosen = cases.filter(({ name }) => new RegExp(options.only).test(name));
       // After a failure, what follows would be judged by a broken history.

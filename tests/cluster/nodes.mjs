@@ -66,7 +66,7 @@ export class Node {
   /** Does not wait for it. A directory that belongs to a cluster needs no flags. */
   start(...flags) {
     const [program, ...words] = [...this.place.prefix, nilo, '--data', this.data, '--port', String(this.port), '--node-name', this.name,
-      '--segment-size', '4MiB', ...flags];
+      '--segment-size', '1MiB', ...flags];
     const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] });
     appendFileSync(this.log, `---- life ${++this.lives}: ${flags.join(' ')}\n`);
     child.stderr.on('data', (text) => appendFileSync(this.log, text));
@@ -141,8 +141,9 @@ export class Cluster {
   nodes = []; // those that are members, or will be
   #names = 0;
 
-  constructor(network, directory = temporaryDirectory('nilo-cluster')) {
+  constructor(network, voters, directory = temporaryDirectory('nilo-cluster')) {
     this.network = network;
+    this.voters = voters; // 3 or 5
     this.directory = directory;
     mkdirSync(directory, { recursive: true });
   }
@@ -151,16 +152,16 @@ export class Cluster {
     return new Node(await this.network.place(), this.directory, name);
   }
 
-  /** One node, then a cluster of it, then two that join, then three voters: what docs/cluster.md tells operators. */
+  /** One node, then a cluster of it, then others that join, then all are voters: what docs/cluster.md tells operators. */
   async form() {
     const first = await this.node();
     first.start();
     await until('the first node is ready', 10_000, () => first.isReady());
     await command(first, 'cluster', 'init', '--address', first.peer);
     this.nodes = [first];
-    const token = (await command(first, 'cluster', 'token', '--uses', '2')).token;
-    for (let i = 0; i < 2; i++) this.nodes.push(await this.join(token));
-    await command(first, 'cluster', 'grow');
+    const token = (await command(first, 'cluster', 'token', '--uses', String(this.voters - 1))).token;
+    for (let i = 1; i < this.voters; i++) this.nodes.push(await this.join(token));
+    await command(first, 'cluster', 'grow', '--voters', String(this.voters));
     await this.whole();
     return this;
   }
