@@ -118,7 +118,8 @@ void office_look(struct store *s)
                 end(s);
         if (!s->is_leading && may_lead)
                 begin(s);
-        /* Told when it may write; while it hands its office over the engine names nobody, and it may keep it. */
+        /* Told when it may write; while it hands its office over the engine names nobody, and it may keep it.
+         */
         if (leader_id == s->node_id || s->is_leading)
                 return;
         publish_leader(s, leader_id, cluster_raft_term(s->raft));
