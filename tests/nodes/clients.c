@@ -14,6 +14,8 @@ static struct event_id id_of(uint64_t n)
 }
 
 /* One asking. */
+enum { LAST_TRIES_MAX = 8 };
+
 struct
 try {
         struct list link;
@@ -199,7 +201,13 @@ static void append(struct world *w)
 void clients_last_word(struct world *w)
 {
         struct node *leader = find_leader(w);
-        struct op *op = MEMORY_NEW(struct op);
+        struct op *op;
+
+        if (!leader) { /* it is handing over */
+                world_fail(w, "no leader after convergence");
+                return;
+        }
+        op = MEMORY_NEW(struct op);
 
         *op = (struct op){.world = w,
                 .number = w->op_count++,
@@ -213,9 +221,15 @@ void clients_last_word(struct world *w)
         issue(leader, op);
 }
 
-bool clients_were_heard(const struct world *w)
+/* It may have met a transfer that holds appends, and its deadline: then it is asked again. */
+bool clients_were_heard(struct world *w)
 {
-        return !w->last_word || w->last_word->is_acknowledged;
+        struct op *op = w->last_word;
+        struct node *leader = find_leader(w);
+
+        if (op && !op->is_acknowledged && !op->open && leader && op->tries < LAST_TRIES_MAX)
+                issue(leader, op);
+        return !op || op->is_acknowledged;
 }
 
 /* The same again, where nothing definite was told. */

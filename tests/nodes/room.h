@@ -206,7 +206,7 @@ void disks_flip(struct node *n);  /* while it is down */
 void clients_act(struct world *w);
 /* When all is well again an append is acknowledged. */
 void clients_last_word(struct world *w);
-bool clients_were_heard(const struct world *w);
+bool clients_were_heard(struct world *w);
 void clients_node_gone(struct world *w, struct node *n);
 void clients_fini(struct world *w);
 
