@@ -1,6 +1,7 @@
 /* Sockets of the real machine, with a plain blocking client in a thread of its own. */
 #include "test.h"
 
+#include <stdatomic.h>
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -26,7 +27,8 @@ struct server {
         uint64_t received;
         size_t most_queued;
         bool is_paused;
-        bool must_drop; /* refuse what connects */
+        atomic_bool has_paused; /* once; for the client's thread */
+        bool must_drop;         /* refuse what connects */
         struct buffer answer;
         struct os_timer timer;
         struct os_turn_hook hook;
@@ -168,6 +170,7 @@ static void echo(struct server *s, struct bytes data)
         s->most_queued = MAX(s->most_queued, os_conn_queued(s->conn));
         if (os_conn_queued(s->conn) > QUEUE_MAX && !s->is_paused) {
                 s->is_paused = true;
+                atomic_store(&s->has_paused, true);
                 os_conn_read_stop(s->conn);
         }
 }
@@ -188,7 +191,10 @@ static void *send_pattern(void *arg)
         return NULL;
 }
 
-/* Sends without reading at first, so that everything between the two fills up. */
+enum { FULL_US_MAX = 20 * 1000 * 1000, NAP_US = 1000 };
+
+/* Sends without reading at first, so that everything between the two fills up and the server stops to read.
+ */
 static void client_echo(struct server *s, int fd)
 {
         uint8_t chunk[10000];
@@ -196,9 +202,9 @@ static void client_echo(struct server *s, int fd)
         pthread_t sender;
         size_t n, i;
 
-        (void)s;
         assert(pthread_create(&sender, NULL, send_pattern, &fd) == 0);
-        usleep(100000);
+        for (i = 0; i < FULL_US_MAX / NAP_US && !atomic_load(&s->has_paused); i++)
+                usleep(NAP_US);
         while (at < ECHO_SIZE) {
                 n = read_all(fd, chunk, MIN(sizeof chunk, ECHO_SIZE - at));
                 assert(n > 0);
