@@ -63,6 +63,12 @@ static void note_conflict(const struct try *t, const struct store_append_result 
         w->totals->conflicts++;
 }
 
+static void unexpected(const struct op *op, const struct store_append_result *r)
+{
+        world_fail(op->world, "append %llu: verdict %d: %s", (unsigned long long)op->number, r->verdict,
+                r->problem);
+}
+
 static void on_answer(void *arg, const struct store_append_result *r)
 {
         struct try *t = arg;
@@ -91,14 +97,12 @@ static void on_answer(void *arg, const struct store_append_result *r)
                 w->totals->refused++;
                 break;
         case STORE_CORRUPT:
-                if (n->may_fail || n->is_flipped || !r->stream_count) {
-                        w->totals->refused++;
-                        break;
-                }
-                /* fall through */
+                if (!n->may_fail && !n->is_flipped && r->stream_count)
+                        unexpected(op, r);
+                w->totals->refused++;
+                break;
         default:
-                world_fail(w, "append %llu: verdict %d: %s", (unsigned long long)op->number, r->verdict,
-                        r->problem);
+                unexpected(op, r);
         }
 }
 
