@@ -45,8 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 assert(count == batch.proposed_count);
         }
         if (!wire_in_append(message, &append)) {
-                assert_within(append.options.stream, data, size);
-                if (!append.is_options)
+                if (append.is_options)
+                        assert_within(append.options.stream, data, size);
+                else
                         read_proposed(append.proposed, data, size);
         }
         if (!wire_in_delete(message, &options))
