@@ -241,6 +241,7 @@ struct cluster_member {
         uint64_t match_index; /* at the leader: known to be durable there */
 };
 unsigned cluster_raft_members(const struct cluster_raft *raft, struct cluster_member *ret, unsigned max);
+uint64_t cluster_raft_configuration_index(const struct cluster_raft *raft); /* of the entry that is in use; costs a load */
 /* The configuration in use, and the index of its entry; `*ret_is_committed` whether that is committed. */
 void cluster_raft_configuration(const struct cluster_raft *raft, struct cluster_configuration *ret, uint64_t *ret_index,
         bool *ret_is_committed);

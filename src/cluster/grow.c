@@ -92,10 +92,9 @@ void cluster_note_growth(struct cluster_raft *c, unsigned voters_before, unsigne
 
 uint64_t cluster_raft_growing(const struct cluster_raft *c)
 {
-        uint64_t uncommitted = c->raft.configuration_uncommitted_index;
-        uint64_t in_use = uncommitted ? uncommitted : c->raft.configuration_committed_index;
-
-        return c->grown_index == in_use && cluster_raft_is_voter(c) ? c->grown_index : 0;
+        return c->grown_index == cluster_raft_configuration_index(c) && cluster_raft_is_voter(c)
+                       ? c->grown_index
+                       : 0;
 }
 
 bool cluster_raft_is_only_voter(const struct cluster_raft *c)

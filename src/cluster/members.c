@@ -24,13 +24,18 @@ unsigned cluster_raft_members(const struct cluster_raft *c, struct cluster_membe
         return c->raft.configuration.n;
 }
 
-void cluster_raft_configuration(const struct cluster_raft *c, struct cluster_configuration *ret,
-        uint64_t *ret_index, bool *ret_is_committed)
+uint64_t cluster_raft_configuration_index(const struct cluster_raft *c)
 {
         uint64_t uncommitted = c->raft.configuration_uncommitted_index;
 
+        return uncommitted ? uncommitted : c->raft.configuration_committed_index;
+}
+
+void cluster_raft_configuration(const struct cluster_raft *c, struct cluster_configuration *ret,
+        uint64_t *ret_index, bool *ret_is_committed)
+{
         cluster_configuration_from_library(&c->raft.configuration, ret);
-        *ret_index = uncommitted ? uncommitted : c->raft.configuration_committed_index;
+        *ret_index = cluster_raft_configuration_index(c);
         *ret_is_committed = *ret_index <= c->commit_index;
 }
 
@@ -147,18 +152,29 @@ int cluster_raft_add(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, 
         return cluster_change_to(c, now_us, &to, false, ret);
 }
 
-int cluster_raft_promote(
-        struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
+/* A member of that role, for a change of it. 0 or an outcome. */
+static int find_with_role(struct cluster_raft *c, uint64_t node_id, enum cluster_role role,
+        const char *or_else, struct cluster_configuration *to, struct cluster_server **ret)
 {
         int may = cluster_may_change(c, node_id);
-        struct cluster_configuration to;
-        struct cluster_server *s;
 
         if (may)
                 return may;
-        s = find(c, node_id, &to);
-        if (!s || s->role != CLUSTER_STANDBY)
-                return refuse(c, s ? "is a voter already" : "is no member", node_id);
+        *ret = find(c, node_id, to);
+        if (!*ret || (*ret)->role != role)
+                return refuse(c, *ret ? or_else : "is no member", node_id);
+        return 0;
+}
+
+int cluster_raft_promote(
+        struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
+{
+        struct cluster_configuration to;
+        struct cluster_server *s;
+        int r = find_with_role(c, node_id, CLUSTER_STANDBY, "is a voter already", &to, &s);
+
+        if (r)
+                return r;
         if (cluster_has_guard(c, 3) && !guard_caught_up(&c->raft, node_id)) {
                 cluster_reason(c, "node %llu has not caught up", (unsigned long long)node_id);
                 return CLUSTER_NOT_NOW;
@@ -169,15 +185,12 @@ int cluster_raft_promote(
 
 int cluster_raft_demote(struct cluster_raft *c, uint64_t now_us, uint64_t node_id, struct cluster_update *ret)
 {
-        int may = cluster_may_change(c, node_id);
         struct cluster_configuration to;
         struct cluster_server *s;
+        int r = find_with_role(c, node_id, CLUSTER_VOTER, "is a stand-by already", &to, &s);
 
-        if (may)
-                return may;
-        s = find(c, node_id, &to);
-        if (!s || s->role != CLUSTER_VOTER)
-                return refuse(c, s ? "is a stand-by already" : "is no member", node_id);
+        if (r)
+                return r;
         s->role = CLUSTER_STANDBY;
         return cluster_change_to(c, now_us, &to, false, ret);
 }

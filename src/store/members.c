@@ -117,8 +117,6 @@ static void try(struct store *s)
 {
         struct member_change *c = s->member_change;
         struct cluster_update u = {0};
-        bool is_committed;
-        struct cluster_configuration configuration;
         int r;
 
         c->is_trying = true;
@@ -142,7 +140,7 @@ static void try(struct store *s)
                 c->was_sent = true;
                 s->is_held = true;
         } else if (!r) {
-                cluster_raft_configuration(s->raft, &configuration, &c->index, &is_committed);
+                c->index = cluster_raft_configuration_index(s->raft);
         }
         if (!r && c->change != STORE_TRANSFER)
                 grow_let_go(s); /* what was held goes behind the entry */

@@ -69,11 +69,10 @@ static void tell_members(struct store *s)
         uint64_t index;
         bool is_committed;
 
-        if (!s->options.cluster.is_member)
+        /* After every step, so most often there is nothing to tell. */
+        if (!s->options.cluster.is_member || cluster_raft_configuration_index(s->raft) == s->told_members)
                 return;
         cluster_raft_configuration(s->raft, &configuration, &index, &is_committed);
-        if (index == s->told_members)
-                return;
         s->told_members = index;
         replication_follow_members(s, &configuration);
         if (s->options.cluster.on_members)
