@@ -657,17 +657,17 @@ void store_delete(struct store *s, const struct store_delete *del, store_append_
                 refuse_plainly(&rq, STORE_NOT_READY, "");
                 return;
         }
-        if (!s->is_leading) {
-                if (del->requires_leader || !forward_delete(s, del, done, arg))
-                        refuse_without_leader(&rq);
-                return;
-        }
         if (!check_form(&append, &problem, &size)) {
                 refuse(&rq, &problem);
                 return;
         }
         if (stream_is_meta(del->stream)) {
                 refuse_plainly(&rq, STORE_INVALID, "a metastream is deleted with its stream only");
+                return;
+        }
+        if (!s->is_leading) {
+                if (del->requires_leader || !forward_delete(s, del, done, arg))
+                        refuse_without_leader(&rq);
                 return;
         }
         if (is_overdue(&rq) || !decide(&rq, t))

@@ -53,7 +53,7 @@ void catch_up_fini(struct store *s)
         os_timer_stop(&s->catch_up.timer);
 }
 
-static uint64_t term_before(struct store *s, uint64_t index)
+uint64_t fetch_term_before(struct store *s, uint64_t index)
 {
         struct record_chain chain;
         uint64_t term = 0;
@@ -104,6 +104,38 @@ bool fetched_is_intact(const struct store *s, const struct fetched *f, const str
         return memcmp(&chain, &f->chain, sizeof(chain)) == 0;
 }
 
+int fetched_count_same(struct store *s, uint64_t first, unsigned count, unsigned *ret)
+{
+        uint64_t last = persistence_last_index(s->persistence);
+        struct record_chain chain;
+        unsigned n = 0;
+
+        for (; n < count && first + n <= last; n++) {
+                uint64_t term;
+                int r = persistence_entry_mark(s->persistence, first + n, &term, &chain);
+
+                if (r)
+                        return r;
+                if (term != s->replication.entries[n].term)
+                        break;
+        }
+        *ret = n;
+        return 0;
+}
+
+struct persistence_entry fetched_entry(const struct store *s, unsigned i, uint64_t index)
+{
+        const struct cluster_entry *e = &s->replication.entries[i];
+        const struct incoming *in = &s->replication.incoming[i];
+
+        return (struct persistence_entry){.index = index,
+                .term = e->term,
+                .kind = in->kind,
+                .first_position = in->first_position,
+                .event_count = in->event_count,
+                .payload = e->payload};
+}
+
 static void ask(struct store *s)
 {
         struct catch_up *c = &s->catch_up;
@@ -117,7 +149,7 @@ static void ask(struct store *s)
                 persistence_group_size(s->persistence) > UNWRITTEN_MAX)
                 return;
         if (leader_id && leader_id != s->node_id &&
-                fetch_ask(s, leader_id, first, term_before(s, first), c->last_index))
+                fetch_ask(s, leader_id, first, fetch_term_before(s, first), c->last_index))
                 c->asked_index = first;
         os_timer_stop(&c->timer);
         os_timer_start(s->os, &c->timer, ANSWER_OVERDUE_US);
@@ -129,7 +161,6 @@ int catch_up_begin(struct store *s, const struct cluster_update *u)
 
         c->is_on = true;
         c->last_index = u->install_index;
-        c->last_term = u->install_term;
         c->asked_index = 0;
         c->check_index = 0;
         c->run_index = 0;
@@ -148,33 +179,14 @@ int catch_up_begin(struct store *s, const struct cluster_update *u)
         return 0;
 }
 
-/* The run's entries that are here already are the same, up to the first that differs in term. Gives the
- * number of those that are. */
-static int count_same(struct store *s, uint64_t first, unsigned count, unsigned *ret)
-{
-        uint64_t last = persistence_last_index(s->persistence);
-        struct record_chain chain;
-        unsigned n = 0;
-
-        for (; n < count && first + n <= last; n++) {
-                uint64_t term;
-                int r = persistence_entry_mark(s->persistence, first + n, &term, &chain);
-
-                if (r)
-                        return r > 0 ? fault_raise(-EIO) : fault_fold(r);
-                if (term != s->replication.entries[n].term)
-                        break;
-        }
-        *ret = n;
-        return 0;
-}
-
 static int take_run(struct store *s, uint64_t first, unsigned count)
 {
         struct replication *r = &s->replication;
         unsigned same = 0;
-        int result = count_same(s, first, count, &same);
+        int result = fetched_count_same(s, first, count, &same);
 
+        if (result > 0)
+                return fault_raise(-EIO);
         if (result || same == count)
                 return fault_fold(result);
         if (first + same <=

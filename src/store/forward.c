@@ -365,50 +365,9 @@ static void set_fact(struct question *q, uint64_t write_id, struct bytes stream,
         fact_set_stream(&q->fact, stream, name_hash(stream));
 }
 
-/* What no message can carry. All else is judged by the leader, in one place. */
-static bool can_be_carried(const struct question *q, struct store_append_result *ret)
-{
-        const struct store_append *a = &q->request.append;
-
-        *ret = (struct store_append_result){.verdict = STORE_TOO_LARGE};
-        if (a->stream_count > LIMIT_APPEND_STREAMS_MAX) {
-                ret->problem = "too many streams";
-                ret->size = a->stream_count;
-                ret->limit = LIMIT_APPEND_STREAMS_MAX;
-                return false;
-        }
-        if (a->event_count > LIMIT_APPEND_EVENTS_MAX) {
-                ret->problem = "too many events";
-                ret->size = a->event_count;
-                ret->limit = LIMIT_APPEND_EVENTS_MAX;
-                return false;
-        }
-        for (unsigned i = 0; i < a->event_count; i++) {
-                ret->event = i;
-                if (a->events[i].stream >= a->stream_count) {
-                        ret->verdict = STORE_INVALID;
-                        ret->problem = "an event belongs to no stream of the append";
-                        return false;
-                }
-                ret->stream = a->events[i].stream;
-                if (a->events[i].draft.tag_count > LIMIT_TAGS_MAX) {
-                        ret->problem = "the event has too many tags";
-                        ret->size = a->events[i].draft.tag_count;
-                        ret->limit = LIMIT_TAGS_MAX;
-                        return false;
-                }
-        }
-        ret->stream = 0;
-        ret->event = 0;
-        ret->problem = "the append is too large";
-        ret->size = q->size;
-        ret->limit = FORWARD_REQUEST_SIZE_MAX;
-        return q->size <= FORWARD_REQUEST_SIZE_MAX;
-}
-
+/* Whoever forwards has checked the form (appends.c). */
 bool forward_append(struct store *s, const struct store_append *append, store_append_done *done, void *arg)
 {
-        struct store_append_result problem;
         struct question q;
 
         begin(&q, s, done, arg);
@@ -421,8 +380,11 @@ bool forward_append(struct store *s, const struct store_append *append, store_ap
         q.size = forward_request_size_max(&q.request);
         set_fact(&q, append->write_id, append->stream_count ? append->streams[0].stream : BYTES_EMPTY,
                 append->event_count);
-        if (!can_be_carried(&q, &problem))
-                return refuse(&q, &problem);
+        if (q.size > FORWARD_REQUEST_SIZE_MAX)
+                return refuse(&q, &(struct store_append_result){.verdict = STORE_TOO_LARGE,
+                                          .problem = "the append is too large",
+                                          .size = q.size,
+                                          .limit = FORWARD_REQUEST_SIZE_MAX});
         return ask(&q);
 }
 
@@ -439,11 +401,6 @@ bool forward_delete(struct store *s, const struct store_delete *del, store_appen
         q.stream_count = 1;
         q.size = forward_request_size_max(&q.request);
         set_fact(&q, del->write_id, del->stream, 1);
-        if (del->stream.size > LIMIT_STREAM_NAME_SIZE_MAX + 2)
-                return refuse(&q, &(struct store_append_result){.verdict = STORE_TOO_LARGE,
-                                          .problem = "the stream name is too long",
-                                          .size = del->stream.size,
-                                          .limit = LIMIT_STREAM_NAME_SIZE_MAX});
         return ask(&q);
 }
 

@@ -154,16 +154,8 @@ static void add(struct store *s, unsigned count)
         struct mending *m = &s->mend;
         struct persistence_entry *entries = memory_new_array(count, sizeof *entries);
 
-        for (unsigned i = 0; i < count; i++) {
-                const struct incoming *in = &s->replication.incoming[i];
-
-                entries[i] = (struct persistence_entry){.index = m->next + i,
-                        .term = s->replication.entries[i].term,
-                        .kind = in->kind,
-                        .first_position = in->first_position,
-                        .event_count = in->event_count,
-                        .payload = s->replication.entries[i].payload};
-        }
+        for (unsigned i = 0; i < count; i++)
+                entries[i] = fetched_entry(s, i, m->next + i);
         m->asked_index = 0;
         m->refusals = 0;
         m->next += count;

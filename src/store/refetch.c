@@ -54,23 +54,13 @@ static void again_in(struct store *s, uint64_t us)
         os_timer_start(s->os, &s->refetch.timer, us);
 }
 
-static uint64_t term_before(struct store *s, uint64_t index)
-{
-        struct record_chain chain;
-        uint64_t term = 0;
-
-        if (index > 1 && persistence_entry_mark(s->persistence, index - 1, &term, &chain))
-                return 0; /* not known: the answer is compared entry by entry */
-        return term;
-}
-
 static void ask(struct store *s)
 {
         struct refetch *r = &s->refetch;
 
         r->asked_of = choose_member(s, &r->members, &r->turn);
         r->asked_index = r->next;
-        if (!r->asked_of || !fetch_ask(s, r->asked_of, r->next, term_before(s, r->next), UINT64_MAX)) {
+        if (!r->asked_of || !fetch_ask(s, r->asked_of, r->next, fetch_term_before(s, r->next), UINT64_MAX)) {
                 again_in(s, PAUSE_US); /* there is no link to it, or not yet */
                 return;
         }
@@ -187,42 +177,15 @@ static void on_written(void *arg, int result)
                 check_run(s);
 }
 
-/* How many of the run's entries are here already: the same up to the first that differs in term. A fault, or
- * above zero: what is here cannot be read. */
-static int count_same(struct store *s, const struct fetched *f, unsigned *ret)
-{
-        uint64_t last = persistence_last_index(s->persistence);
-        struct record_chain chain;
-        unsigned n = 0;
-
-        for (; n < f->count && f->first + n <= last; n++) {
-                uint64_t term;
-                int r = persistence_entry_mark(s->persistence, f->first + n, &term, &chain);
-
-                if (r)
-                        return r;
-                if (term != s->replication.entries[n].term)
-                        break;
-        }
-        *ret = n;
-        return 0;
-}
-
 /* False: they do not follow what is here. */
 static bool append_run(struct store *s, const struct fetched *f, unsigned from)
 {
-        uint64_t term = term_before(s, f->first + from);
+        uint64_t term = fetch_term_before(s, f->first + from);
 
         for (unsigned i = from; i < f->count; i++) {
-                const struct incoming *in = &s->replication.incoming[i];
-                struct persistence_entry e = {.index = f->first + i,
-                        .term = s->replication.entries[i].term,
-                        .kind = in->kind,
-                        .first_position = persistence_appended_position(s->persistence),
-                        .event_count = in->event_count,
-                        .payload = s->replication.entries[i].payload};
+                struct persistence_entry e = fetched_entry(s, i, f->first + i);
 
-                if (e.term < term || in->first_position != e.first_position)
+                if (e.term < term || e.first_position != persistence_appended_position(s->persistence))
                         return false;
                 term = e.term;
                 if (e.kind == RECORD_CONFIGURATION)
@@ -258,7 +221,7 @@ static void take_run(struct store *s, const struct fetched *f)
 {
         struct refetch *r = &s->refetch;
         unsigned same = 0;
-        int result = count_same(s, f, &same);
+        int result = fetched_count_same(s, f->first, f->count, &same);
 
         /* What is verified, or sealed, is committed: a difference would be two histories. */
         if (result || (same < f->count && f->first + same <= r->verified)) {

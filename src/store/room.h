@@ -379,7 +379,6 @@ bool entries_from_bytes(struct store *s, struct bytes rest, unsigned count);
 struct catch_up {
         bool is_on;
         uint64_t last_index; /* through here everything is committed and sealed at the leader */
-        uint64_t last_term;
         uint64_t asked_index; /* the fetch under way begins here; 0: none */
         uint64_t verified_index; /* equal to the leader's up to here: no more becomes visible */
         uint64_t checked_index;
@@ -412,6 +411,13 @@ struct fetched {
 MUST_CHECK bool fetched_parse(struct bytes body, struct fetched *ret);
 /* The run's entries, which are in .entries now, end with the chain that the other node says, from that of the entry before. */
 MUST_CHECK bool fetched_is_intact(const struct store *s, const struct fetched *f, const struct record_chain *before);
+/* How many of the run's entries, which are in .entries now, are here already: the same up to the first that differs in term.
+ * 0, or what persistence_entry_mark gives. */
+MUST_CHECK int fetched_count_same(struct store *s, uint64_t first, unsigned count, unsigned *ret);
+/* The run's entry `i`, which is in .entries and .incoming now, for the log. */
+struct persistence_entry fetched_entry(const struct store *s, unsigned i, uint64_t index);
+/* The term of the entry before, for fetch_ask; 0: it is not known, and the answer is compared entry by entry. */
+uint64_t fetch_term_before(struct store *s, uint64_t index);
 /* Asks a member for entries. False: there is no link, or no room on it. */
 bool fetch_ask(struct store *s, uint64_t node_id, uint64_t first, uint64_t previous_term, uint64_t last);
 void catch_up_on_fetched(struct store *s, const struct fetched *f);
