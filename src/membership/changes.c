@@ -83,23 +83,6 @@ static void answer_done(struct command *c)
         command_end_ok(c, body);
 }
 
-static void on_again(struct os_timer *timer)
-{
-        go_on(timer->arg);
-}
-
-static void again(struct command *c, const char *why)
-{
-        struct command_state *state = command_state(c);
-
-        if (os_monotonic_us(c->m->os) + AGAIN_US >= c->deadline_us) {
-                command_not_yet(c, why);
-                return;
-        }
-        state->timer = (struct os_timer){.fn = on_again, .arg = c};
-        os_timer_start(c->m->os, &state->timer, AGAIN_US);
-}
-
 static void on_changed(void *arg, enum store_verdict verdict, const char *problem)
 {
         struct command *c = arg;
@@ -109,9 +92,9 @@ static void on_changed(void *arg, enum store_verdict verdict, const char *proble
         if (verdict == STORE_OK) {
                 if (c->state->plan.count < PLAN_STEPS_MAX)
                         c->state->plan.count++;
-                again(c, "the next step follows");
+                command_again(c, go_on, AGAIN_US, "the next step follows");
         } else if (verdict == STORE_BUSY && os_monotonic_us(c->m->os) + AGAIN_US < c->deadline_us) {
-                again(c, problem);
+                command_again(c, go_on, AGAIN_US, problem);
         } else {
                 command_refuse_verdict(c, verdict, problem);
         }

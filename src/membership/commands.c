@@ -54,6 +54,17 @@ static const struct command_description *describe(const struct command *c, unsig
         return NULL;
 }
 
+static void take(struct command *c, unsigned source, const char *title, const char *why_not)
+{
+        if (c->m->command_count > MEMBERSHIP_COMMANDS_MAX)
+                command_refuse(c, 503, "busy", "Too many commands", "ask again in a second",
+                        "too many commands are under way");
+        else if (!describe(c, source))
+                command_refuse(c, 400, "invalid", title, NULL, "%s", why_not);
+        else
+                command_run(c);
+}
+
 /* ---- what it says ---- */
 
 const char *command_text(const struct command *c, const char *key)
@@ -179,6 +190,26 @@ void command_not_yet(struct command *c, const char *why)
 {
         command_refuse(c, 202, "not-yet", "It is not done yet", "ask again: it goes on where it stands", "%s",
                 *why ? why : "it is under way");
+}
+
+static void on_again(struct os_timer *timer)
+{
+        struct command *c = timer->arg;
+
+        c->state->go_on(c);
+}
+
+void command_again(struct command *c, void (*go_on)(struct command *c), uint64_t us, const char *why)
+{
+        struct command_state *state = command_state(c);
+
+        if (os_monotonic_us(c->m->os) + us >= c->deadline_us) {
+                command_not_yet(c, why);
+                return;
+        }
+        state->go_on = go_on;
+        state->timer = (struct os_timer){.fn = on_again, .arg = c};
+        os_timer_start(c->m->os, &state->timer, us);
 }
 
 void command_refuse_verdict(struct command *c, enum store_verdict verdict, const char *problem)
@@ -334,6 +365,7 @@ void commands_on_message(struct membership *m, uint64_t from, struct bytes body)
         uint64_t timeout_ms;
         struct command *c;
         json_t *request;
+        char why[80];
 
         if (body.size < NUMBER_SIZE || body.size > 2 * MEMBERSHIP_REQUEST_SIZE_MAX)
                 return;
@@ -345,14 +377,8 @@ void commands_on_message(struct membership *m, uint64_t from, struct bytes body)
         c->from_number = get_u64(body.data);
         timeout_ms = MIN(command_number(c, "timeout_ms", COMMAND_TIMEOUT_US / 1000), (uint64_t)600000);
         c->deadline_us = os_monotonic_us(m->os) + timeout_ms * 1000;
-        if (m->command_count > MEMBERSHIP_COMMANDS_MAX)
-                command_refuse(c, 503, "busy", "Too many commands", "ask again in a second",
-                        "too many commands are under way");
-        else if (!describe(c, FROM_NODE))
-                command_refuse(c, 400, "invalid", "There is no such command", NULL,
-                        "'%.40s' is no command between nodes", command_text(c, "do"));
-        else
-                command_run(c);
+        snprintf(why, sizeof why, "'%.40s' is no command between nodes", command_text(c, "do"));
+        take(c, FROM_NODE, "There is no such command", why);
 }
 
 void commands_on_answer(struct membership *m, uint64_t from, struct bytes body)
@@ -429,14 +455,7 @@ void commands_on_ask(void *arg, uint64_t ask, const char *address, const struct 
         c->deadline_us = os_monotonic_us(m->os) + ASK_TIMEOUT_US;
         if (identity)
                 c->proved = *identity;
-        if (m->command_count > MEMBERSHIP_COMMANDS_MAX)
-                command_refuse(c, 503, "busy", "Too many commands", "ask again in a second",
-                        "too many commands are under way");
-        else if (!describe(c, FROM_ASK))
-                command_refuse(c, 400, "invalid", "There is no such request", NULL,
-                        "who is no member may only ask to join");
-        else
-                command_run(c);
+        take(c, FROM_ASK, "There is no such request", "who is no member may only ask to join");
 }
 
 /* ---- from a client ---- */
@@ -473,14 +492,9 @@ void membership_command(struct membership *m, struct bytes request, uint64_t dea
         json_t *object = request.size <= MEMBERSHIP_REQUEST_SIZE_MAX ? parse(request) : NULL;
         struct command *c =
                 command_begin(m, object ? object : json_object(), deadline_us, answer_client, arg);
+        char why[80];
 
         c->answered = done;
-        if (m->command_count > MEMBERSHIP_COMMANDS_MAX)
-                command_refuse(c, 503, "busy", "Too many commands", "ask again in a second",
-                        "too many commands are under way");
-        else if (!describe(c, FROM_CLIENT))
-                command_refuse(c, 400, "invalid", "The request cannot be understood", NULL,
-                        "'%.40s' is no command of a cluster", command_text(c, "do"));
-        else
-                command_run(c);
+        snprintf(why, sizeof why, "'%.40s' is no command of a cluster", command_text(c, "do"));
+        take(c, FROM_CLIENT, "The request cannot be understood", why);
 }

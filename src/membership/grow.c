@@ -72,23 +72,6 @@ static json_t *steps_of(uint64_t self, const struct choice *choice)
         return json_pack("[s]", (const char *)text.data);
 }
 
-static void on_again(struct os_timer *timer)
-{
-        growth(timer->arg);
-}
-
-static void again(struct command *c, const char *why)
-{
-        struct command_state *state = command_state(c);
-
-        if (os_monotonic_us(c->m->os) + AGAIN_US >= c->deadline_us) {
-                command_not_yet(c, why);
-                return;
-        }
-        state->timer = (struct os_timer){.fn = on_again, .arg = c};
-        os_timer_start(c->m->os, &state->timer, AGAIN_US);
-}
-
 static void on_grown(void *arg, enum store_verdict verdict, const char *problem)
 {
         struct command *c = arg;
@@ -97,8 +80,9 @@ static void on_grown(void *arg, enum store_verdict verdict, const char *problem)
         if (!command_resume(c))
                 return;
         if (verdict == STORE_OK || verdict == STORE_BUSY)
-                again(c, problem); /* it is looked at again: there are as many voters as were asked for, then
-                                    */
+                command_again(c, growth, AGAIN_US,
+                        problem); /* it is looked at again: there are as many voters as were asked for, then
+                                   */
         else
                 command_refuse_verdict(c, verdict, problem);
 }
@@ -181,7 +165,7 @@ static void growth(struct command *c)
                 return;
         }
         if (choice.count < choice.wanted) {
-                again(c, choice.why);
+                command_again(c, growth, AGAIN_US, choice.why);
                 return;
         }
         command_state(c)->node_id = status.node_id;

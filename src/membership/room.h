@@ -178,6 +178,7 @@ struct command {
 };
 struct command_state {
         struct os_timer timer;
+        void (*go_on)(struct command *c); /* when it comes; see command_again */
         struct plan plan;
         unsigned at;
         uint64_t node_id;
@@ -197,6 +198,8 @@ void command_refuse(struct command *c, int status, const char *code, const char 
 void command_refuse_verdict(struct command *c, enum store_verdict verdict, const char *problem);
 /* Not done by the deadline, and still possible. */
 void command_not_yet(struct command *c, const char *why);
+/* Goes on in `us`, or is not yet done, when that would be behind the deadline. */
+void command_again(struct command *c, void (*go_on)(struct command *c), uint64_t us, const char *why);
 void commands_on_message(struct membership *m, uint64_t from, struct bytes body);
 void commands_on_answer(struct membership *m, uint64_t from, struct bytes body);
 void commands_on_ask(void *arg, uint64_t ask, const char *address, const struct tls_identity *identity, struct bytes request);
