@@ -10,38 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/crc32c.h"
 #include "membership/room.h"
+#include "model/json_file.h"
 
 enum { FILE_SIZE_MAX = 64 * 1024, FILE_FORMAT = 1, PATH_SIZE_MAX = 4096 };
-
-static uint32_t sum_of(json_t *object)
-{
-        json_t *bare = json_copy(object);
-        uint32_t sum;
-        char *text;
-
-        assert(bare);
-        json_object_del(bare, "crc32c");
-        text = json_dumps(bare, JSON_COMPACT | JSON_SORT_KEYS);
-        assert(text);
-        sum = crc32c(0, text, strlen(text));
-        free(text);
-        json_decref(bare);
-        return sum;
-}
 
 static void path_of(const struct membership *m, char ret[PATH_SIZE_MAX])
 {
         snprintf(ret, PATH_SIZE_MAX, "%s/cluster.json", m->options.directory);
-}
-
-static void set_uuid(json_t *object, const char *key, const uint8_t uuid[16])
-{
-        char text[EVENT_ID_TEXT_SIZE + 1];
-
-        uuid_format(uuid, text);
-        json_object_set_new(object, key, json_string(text));
 }
 
 static const char *text_at(json_t *object, const char *key)
@@ -88,9 +64,9 @@ static bool from_json(struct membership *m, json_t *object, char why[WHY_SIZE_MA
         text_copy(file->listen, sizeof file->listen, text_at(object, "listen"));
         text_copy(file->advertise, sizeof file->advertise, text_at(object, "advertise"));
         members_from_json(json_object_get(object, "members"), file);
-        if (port < 1 || port > UINT16_MAX || !uuid_parse(text_at(object, "request"), file->request) ||
-                !uuid_parse(text_at(object, "store_uuid"), file->store_uuid) ||
-                !uuid_parse(text_at(object, "cluster_uuid"), cluster_uuid)) {
+        if (port < 1 || port > UINT16_MAX || !json_file_get_uuid(object, "request", file->request) ||
+                !json_file_get_uuid(object, "store_uuid", file->store_uuid) ||
+                !json_file_get_uuid(object, "cluster_uuid", cluster_uuid)) {
                 snprintf(why, WHY_SIZE_MAX, "it lacks what it must have");
                 return false;
         }
@@ -110,14 +86,14 @@ static bool parse(struct membership *m, struct bytes text, char why[WHY_SIZE_MAX
         CLEANUP(json_freep)
         json_t *object = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, NULL);
         const char *sum;
-        char wanted[9];
+        char wanted[JSON_FILE_SUM_SIZE];
 
         if (!json_is_object(object)) {
                 snprintf(why, WHY_SIZE_MAX, "it is damaged");
                 return false;
         }
         sum = json_string_value(json_object_get(object, "crc32c"));
-        snprintf(wanted, sizeof wanted, "%08x", sum_of(object));
+        json_file_sum(object, wanted);
         if (!sum || strcmp(sum, wanted) != 0) {
                 snprintf(why, WHY_SIZE_MAX, "it is damaged: its sum is %.20s, its content has %s",
                         sum ? sum : "missing", wanted);
@@ -163,16 +139,16 @@ static json_t *to_json(const struct membership *m)
         json_t *members = json_array();
 
         json_object_set_new(object, "format", json_integer(FILE_FORMAT));
-        set_uuid(object, "cluster_uuid", m->identity.cluster_uuid);
+        json_file_set_uuid(object, "cluster_uuid", m->identity.cluster_uuid);
         json_object_set_new(object, "node_id", json_integer((json_int_t)m->identity.node_id));
         json_object_set_new(object, "joining", json_boolean(file->is_joining));
         json_object_set_new(object, "joined", json_boolean(file->has_joined));
         json_object_set_new(object, "insecure", json_boolean(file->is_insecure));
-        set_uuid(object, "request", file->request);
+        json_file_set_uuid(object, "request", file->request);
         json_object_set_new(object, "listen", json_string(file->listen));
         json_object_set_new(object, "port", json_integer(file->port));
         json_object_set_new(object, "advertise", json_string(file->advertise));
-        set_uuid(object, "store_uuid", file->store_uuid);
+        json_file_set_uuid(object, "store_uuid", file->store_uuid);
         json_object_set_new(object, "epoch", json_integer(file->epoch));
         json_object_set_new(object, "cluster_version", json_integer(m->version));
         json_object_set_new(object, "voters_wanted", json_integer(file->voters_wanted));
@@ -190,18 +166,13 @@ static json_t *to_json(const struct membership *m)
 int cluster_file_write(struct membership *m, char why[WHY_SIZE_MAX])
 {
         CLEANUP(json_freep) json_t *object = to_json(m);
+        CLEANUP(buffer_fini) struct buffer text = {0};
         char path[PATH_SIZE_MAX];
-        char sum[9];
-        char *text;
         int r;
 
         path_of(m, path);
-        snprintf(sum, sizeof sum, "%08x", sum_of(object));
-        json_object_set_new(object, "crc32c", json_string(sum));
-        text = json_dumps(object, JSON_INDENT(1) | JSON_SORT_KEYS);
-        assert(text);
-        r = os_replace_whole(m->os, path, bytes_of_string(text));
-        free(text);
+        json_file_seal(object, &text);
+        r = os_replace_whole(m->os, path, buffer_bytes(&text));
         if (r == OS_FULL) {
                 snprintf(why, WHY_SIZE_MAX, "no space for %.200s", path);
                 return MEMBERSHIP_DAMAGED;

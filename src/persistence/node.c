@@ -23,8 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/crc32c.h"
 #include "base/memory.h"
+#include "model/json_file.h"
 #include "persistence/text.h"
 #include "persistence/vote.h"
 
@@ -42,35 +42,13 @@ static void buffer_freep(struct buffer *b)
         buffer_fini(b);
 }
 
-/* The sum of everything but the sum. */
-static uint32_t json_file_sum(json_t *object)
-{
-        json_t *copy = json_copy(object);
-        uint32_t sum;
-        char *text;
-
-        assert(copy);
-        json_object_del(copy, "crc32c");
-        text = json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS);
-        assert(text);
-        sum = crc32c(0, text, strlen(text));
-        free(text);
-        json_decref(copy);
-        return sum;
-}
-
 static int json_file_write(struct os *os, const char *path, json_t *object)
 {
-        char sum[9];
-        char *text;
+        CLEANUP(buffer_freep) struct buffer text = {0};
         int r;
 
-        snprintf(sum, sizeof sum, "%08x", json_file_sum(object));
-        json_object_set_new(object, "crc32c", json_string(sum));
-        text = json_dumps(object, JSON_INDENT(1) | JSON_SORT_KEYS);
-        assert(text);
-        r = os_replace_whole(os, path, bytes_of_string(text));
-        free(text);
+        json_file_seal(object, &text);
+        r = os_replace_whole(os, path, buffer_bytes(&text));
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
 }
 
@@ -81,7 +59,7 @@ static int json_file_read(struct os *os, const char *path, json_t **ret)
         CLEANUP(json_freep) json_t *object = NULL;
         const char *sum;
         json_error_t error;
-        char expected[9];
+        char expected[JSON_FILE_SUM_SIZE];
         int r;
 
         r = os_read_whole(os, path, JSON_FILE_SIZE_MAX, &text);
@@ -98,7 +76,7 @@ static int json_file_read(struct os *os, const char *path, json_t **ret)
                         "%s is damaged at byte %d (%s); restore it from a copy", path,
                         object ? 0 : error.position, object ? "no object" : error.text);
         sum = json_string_value(json_object_get(object, "crc32c"));
-        snprintf(expected, sizeof expected, "%08x", json_file_sum(object));
+        json_file_sum(object, expected);
         if (!sum || strcmp(sum, expected) != 0)
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s is damaged: its sum is %s, its content has %s; restore it from a copy", path,
@@ -110,27 +88,6 @@ static int json_file_read(struct os *os, const char *path, json_t **ret)
         *ret = object;
         object = NULL;
         return 0;
-}
-
-static bool json_get_uuid(json_t *object, const char *key, uint8_t ret[16])
-{
-        const char *text = json_string_value(json_object_get(object, key));
-        struct event_id id;
-
-        if (!text || !event_id_parse(bytes_of_string(text), &id))
-                return false;
-        memcpy(ret, id.bytes, 16);
-        return true;
-}
-
-static void json_set_uuid(json_t *object, const char *key, const uint8_t uuid[16])
-{
-        char text[EVENT_ID_TEXT_SIZE + 1];
-        struct event_id id;
-
-        memcpy(id.bytes, uuid, 16);
-        event_id_format(&id, text);
-        json_object_set_new(object, key, json_string(text));
 }
 
 static void uuid_random(struct os *os, uint8_t ret[16])
@@ -154,7 +111,7 @@ static int node_file_read(struct persistence_node *node, const char *path)
         if (r)
                 return r;
         id = json_integer_value(json_object_get(object, "node_id"));
-        if (id <= 0 || !json_get_uuid(object, "cluster_uuid", node->identity.cluster_uuid))
+        if (id <= 0 || !json_file_get_uuid(object, "cluster_uuid", node->identity.cluster_uuid))
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s lacks node_id or cluster_uuid; restore it from a copy", path);
         node->identity.node_id = (uint64_t)id;
@@ -168,7 +125,7 @@ static int node_file_write(
         CLEANUP(json_freep) json_t *object = json_object();
 
         json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
-        json_set_uuid(object, "cluster_uuid", identity->cluster_uuid);
+        json_file_set_uuid(object, "cluster_uuid", identity->cluster_uuid);
         json_object_set_new(object, "node_id", json_integer((json_int_t)identity->node_id));
         json_object_set_new(object, "created_us", json_integer((json_int_t)node->created_us));
         return json_file_write(node->os, path, object);
@@ -382,8 +339,8 @@ static int store_file_read(struct persistence_node *node, const char *path, stru
         if (r)
                 return r;
         name = json_string_value(json_object_get(object, "name"));
-        if (!name || !json_get_uuid(object, "store_uuid", ret->uuid) ||
-                !json_get_uuid(object, "cluster_uuid", cluster_uuid))
+        if (!name || !json_file_get_uuid(object, "store_uuid", ret->uuid) ||
+                !json_file_get_uuid(object, "cluster_uuid", cluster_uuid))
                 return problem_note(PERSISTENCE_CORRUPT,
                         "%s lacks name, store_uuid or cluster_uuid; restore it from a copy", path);
         if (memcmp(cluster_uuid, node->identity.cluster_uuid, 16) != 0)
@@ -403,9 +360,9 @@ static int store_file_write(struct persistence_node *node, const char *path, con
         CLEANUP(json_freep) json_t *object = json_object();
 
         json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
-        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
+        json_file_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
         json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
-        json_set_uuid(object, "store_uuid", s->uuid);
+        json_file_set_uuid(object, "store_uuid", s->uuid);
         json_object_set_new(object, "name", json_string(s->name));
         json_object_set_new(object, "epoch", json_integer(s->epoch));
         json_object_set_new(object, "created_us", json_integer((json_int_t)s->created_us));
@@ -435,9 +392,9 @@ int lost_file_save(
         CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
 
         json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
-        json_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
+        json_file_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
         json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
-        json_set_uuid(object, "store_uuid", s->uuid);
+        json_file_set_uuid(object, "store_uuid", s->uuid);
         json_object_set_new(object, "through", json_integer((json_int_t)through));
         json_object_set_new(object, "found_us", json_integer((json_int_t)os_wall_us(node->os)));
         return json_file_write(node->os, file, object);
@@ -454,7 +411,7 @@ int lost_file_load(struct persistence_node *node, const char *store_path, const 
         r = json_file_read(node->os, file, &object);
         if (r)
                 return r;
-        if (!json_get_uuid(object, "store_uuid", uuid) || memcmp(uuid, s->uuid, 16) != 0)
+        if (!json_file_get_uuid(object, "store_uuid", uuid) || memcmp(uuid, s->uuid, 16) != 0)
                 return problem_note(
                         PERSISTENCE_CORRUPT, "%s is of another store; restore it from a copy", file);
         *ret_through = (uint64_t)json_integer_value(json_object_get(object, "through"));
