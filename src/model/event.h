@@ -81,6 +81,7 @@ enum expected_kind {
         EXPECTED_EXISTS,
         EXPECTED_EXACT,        /* last event is `revision` */
         EXPECTED_SOFT_DELETED, /* v2 checks only */
+        EXPECTED_TOMBSTONED,   /* v2 checks only; holds only for a stream that is not written */
 };
 struct expected {
         enum expected_kind kind;

@@ -369,7 +369,12 @@ static void conclude_refusal(
         p->result.is_soft_deleted = target_is_soft_deleted(&targets[failed]);
         /* It tells where each stream stands, so it rests on all of them. */
         for (unsigned i = 0; i < a->stream_count; i++) {
-                outcomes(p)[i] = outcome_of(targets[i].next_revision);
+                struct store_stream_outcome *o = &outcomes(p)[i];
+
+                *o = outcome_of(targets[i].next_revision);
+                o->has_failed = targets[i].decision != DECIDED_WRITE;
+                o->is_soft_deleted = target_is_soft_deleted(&targets[i]);
+                o->is_tombstoned = targets[i].head->latest.is_tombstoned;
                 rests_on = newest_of(rests_on, targets[i].head->newest);
         }
         answer_resting(rq, p, rests_on);

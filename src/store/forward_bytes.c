@@ -10,8 +10,8 @@
  *
  * Outcome: life (8), number (8), version (1), verdict (1), flags (1: soft-deleted 1, duplicate 2, has a
  * position 4), stream (4), event (4), first position (8), position (8), limit (8), size (8), leader (8),
- * number of streams (2), size of the problem (2); each stream: 1 if it has a revision, else 0 (1), revision
- * (8); the problem.
+ * number of streams (2), size of the problem (2); each stream: flags (1: has a revision 1, has failed 2,
+ * soft-deleted 4, tombstoned 8), revision (8); the problem.
  *
  * Time travels as what is left of it, since clocks differ. The kinds, verdicts and content types are those of
  * the contract headers, whose numbers stay (G20). Whoever decodes trusts no size and no count: the sender may
@@ -21,6 +21,8 @@
 enum { VERSION = 1, KIND_APPEND = 1, KIND_DELETE = 2 };
 enum { TAG_SIZE = 16, REQUEST_HEAD_SIZE = 26, OUTCOME_HEAD_SIZE = 71, OUTCOME_STREAM_SIZE = 9 };
 enum { IS_SOFT_DELETED = 1, IS_DUPLICATE = 2, HAS_POSITION = 4, KNOWN_FLAGS = 7 };
+enum { STREAM_HAS_REVISION = 1, STREAM_HAS_FAILED = 2, STREAM_IS_SOFT_DELETED = 4, STREAM_IS_TOMBSTONED = 8 };
+enum { KNOWN_STREAM_FLAGS = 15 };
 enum {
         STREAM_SIZE_MIN = 2,
         EVENT_SIZE_MIN = 22,
@@ -37,7 +39,7 @@ static_assert((uint64_t)REQUEST_OVERHEAD_MAX + LIMIT_APPEND_SIZE_MAX +
                       FORWARD_REQUEST_SIZE_MAX,
         "what is within the limits can be sent");
 static_assert(LIMIT_APPEND_STREAMS_MAX <= UINT16_MAX, "the number of streams of an outcome");
-static_assert(EXPECTED_SOFT_DELETED == 4, "on the wire");
+static_assert(EXPECTED_TOMBSTONED == 5, "on the wire");
 static_assert(STORE_UNKNOWN == 10, "on the wire");
 
 /* ---- numbers and texts ---- */
@@ -110,7 +112,7 @@ static bool take_expected(struct cursor *c, struct expected *ret)
         uint8_t kind;
 
         *ret = (struct expected){0};
-        if (!take_u8(c, &kind) || kind > EXPECTED_SOFT_DELETED)
+        if (!take_u8(c, &kind) || kind > EXPECTED_TOMBSTONED)
                 return false;
         ret->kind = (enum expected_kind)kind;
         return kind != EXPECTED_EXACT || varint_get(&c->at, c->end, &ret->revision);
@@ -322,8 +324,13 @@ void forward_outcome_encode(
         buffer_add_u16(out, (uint16_t)streams);
         buffer_add_u16(out, (uint16_t)problem.size);
         for (unsigned i = 0; i < streams; i++) {
-                buffer_add_u8(out, result->streams[i].has_revision);
-                buffer_add_u64(out, result->streams[i].revision);
+                const struct store_stream_outcome *o = &result->streams[i];
+
+                buffer_add_u8(out, (uint8_t)((o->has_revision ? STREAM_HAS_REVISION : 0) |
+                                             (o->has_failed ? STREAM_HAS_FAILED : 0) |
+                                             (o->is_soft_deleted ? STREAM_IS_SOFT_DELETED : 0) |
+                                             (o->is_tombstoned ? STREAM_IS_TOMBSTONED : 0)));
+                buffer_add_u64(out, o->revision);
         }
         buffer_add_bytes(out, problem);
 }
@@ -339,10 +346,15 @@ static bool take_outcomes(
                 return false;
         outcomes = arena_get(arena, count * sizeof(*outcomes));
         for (unsigned i = 0; i < count; i++, c->at += OUTCOME_STREAM_SIZE) {
-                if (c->at[0] > 1)
+                if (c->at[0] > KNOWN_STREAM_FLAGS)
                         return false;
                 outcomes[i] = (struct store_stream_outcome){
-                        .has_revision = c->at[0], .revision = get_u64(c->at + 1)};
+                        .has_revision = c->at[0] & STREAM_HAS_REVISION,
+                        .has_failed = c->at[0] & STREAM_HAS_FAILED,
+                        .is_soft_deleted = c->at[0] & STREAM_IS_SOFT_DELETED,
+                        .is_tombstoned = c->at[0] & STREAM_IS_TOMBSTONED,
+                        .revision = get_u64(c->at + 1),
+                };
         }
         ret->streams = outcomes;
         ret->stream_count = count;

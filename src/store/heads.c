@@ -11,9 +11,11 @@
  *   exact r        conflict  conflict  r = n ok, r < n by ids,      as L                         deleted
  *                                      else conflict
  *   soft-deleted   conflict  conflict  by ids, else conflict        ok                           conflict
+ *   tombstoned     conflict  conflict  by ids, else conflict        by ids, else conflict        deleted
  *
  * Idempotence comes before the answer "ok" of any, exists and soft-deleted as well: if all ids are known
- * nothing is written. */
+ * nothing is written. Of a stream that is only checked, "none" and "tombstoned" hold where it is tombstoned.
+ */
 #include "store/room.h"
 
 struct side {
@@ -47,7 +49,8 @@ static enum check check_expected(const struct side *side, const struct expected 
                         return CHECK_CONFLICT;
                 /* A condition on a stream that is not written holds where there is nothing to read
                  * (protocol 3.10). */
-                if (expected->kind == EXPECTED_NONE && is_check_only)
+                if ((expected->kind == EXPECTED_NONE || expected->kind == EXPECTED_TOMBSTONED) &&
+                        is_check_only)
                         return CHECK_OK;
                 return CHECK_DELETED;
         }
@@ -66,6 +69,8 @@ static enum check check_expected(const struct side *side, const struct expected 
                 return expected->revision + 1 < side->next ? CHECK_OLDER : CHECK_CONFLICT;
         case EXPECTED_SOFT_DELETED:
                 return side->is_soft_deleted ? CHECK_OK : CHECK_CONFLICT;
+        case EXPECTED_TOMBSTONED:
+                return CHECK_CONFLICT;
         }
         return CHECK_CONFLICT;
 }
@@ -301,7 +306,8 @@ int heads_decide(struct store *s, const struct store_append *append, struct targ
         *ret = DECIDED_DUPLICATE;
         if (written && duplicates == written)
                 return 0;
-        for (unsigned i = 0; i < append->stream_count; i++) {
+        *ret = DECIDED_WRITE;
+        for (unsigned i = append->stream_count; i-- > 0;) {
                 struct target *t = &targets[i];
 
                 if (t->decision == DECIDED_WRITE)
@@ -313,9 +319,7 @@ int heads_decide(struct store *s, const struct store_append *append, struct targ
                 }
                 *ret = t->decision;
                 *ret_failed = i;
-                return 0;
         }
-        *ret = DECIDED_WRITE;
         return 0;
 }
 

@@ -139,6 +139,9 @@ struct store_append {
 
 struct store_stream_outcome {
         bool has_revision;      /* false: no stream */
+        bool has_failed;        /* STORE_CONFLICT and STORE_STREAM_DELETED tell of each stream whether it is one that fails, */
+        bool is_soft_deleted;   /* and what else is so */
+        bool is_tombstoned;
         uint64_t revision;      /* after success: of the last event written or found; after a conflict: the actual one */
 };
 struct store_append_result {

@@ -23,7 +23,7 @@ static void bring_into(struct fixture *f, const char *stream, enum state state, 
 }
 
 /* protocol 3.2, as numbers. */
-enum { ANY_, NONE_, EXISTS_, EXACT_0, EXACT_2, EXACT_9, DELETED_, EXPECTATIONS };
+enum { ANY_, NONE_, EXISTS_, EXACT_0, EXACT_2, EXACT_9, DELETED_, TOMBSTONED_, EXPECTATIONS };
 #define OK  STORE_OK
 #define NO  STORE_CONFLICT
 #define DEL STORE_STREAM_DELETED
@@ -36,6 +36,7 @@ static const enum store_verdict verdicts[EXPECTATIONS][STATES] = {
         [EXACT_2] = {NO, NO, OK, OK, DEL},
         [EXACT_9] = {NO, NO, NO, NO, DEL},
         [DELETED_] = {NO, NO, NO, OK, NO},
+        [TOMBSTONED_] = {NO, NO, NO, NO, DEL},
 };
 
 static struct expected expectation(unsigned n)
@@ -48,6 +49,7 @@ static struct expected expectation(unsigned n)
                 [EXACT_2] = {EXPECTED_EXACT, 2},
                 [EXACT_9] = {EXPECTED_EXACT, 9},
                 [DELETED_] = {EXPECTED_SOFT_DELETED, 0},
+                [TOMBSTONED_] = {EXPECTED_TOMBSTONED, 0},
         };
 
         return all[n];
@@ -94,6 +96,9 @@ static void check_matrix(bool is_in_flight, bool is_reopened)
                                 if (s >= LIVE)
                                         assert_int_equal(a.streams[0].revision, 2);
                                 assert_int_equal(a.result.is_soft_deleted, s == SOFT);
+                                assert_true(a.streams[0].has_failed);
+                                assert_int_equal(a.streams[0].is_soft_deleted, s == SOFT);
+                                assert_int_equal(a.streams[0].is_tombstoned, s == TOMB);
                                 continue;
                         }
                         assert_true(a.streams[0].has_revision);
@@ -132,6 +137,7 @@ TEST(check_only, streams_decide_the_whole_append_G5)
                 [EXACT_2] = {NO, NO, OK, OK, DEL},
                 [EXACT_9] = {NO, NO, NO, NO, DEL},
                 [DELETED_] = {NO, NO, NO, OK, NO},
+                [TOMBSTONED_] = {NO, NO, NO, NO, OK},
         };
         struct fixture f;
         uint64_t id = 1;
@@ -304,6 +310,45 @@ TEST(several_streams, are_all_refused_when_one_is_G5)
         assert_false(a.streams[0].has_revision);
         assert_int_equal(store_next_position(f.store), before);
         assert_int_equal(info_of(&f, "b").state, STREAM_ABSENT);
+        fixture_fini(&f);
+}
+
+/* Who checks several streams is told of each that fails, and that one which was written already fits no more.
+ */
+TEST(several_streams, that_fail_are_told_one_by_one_G5)
+{
+        struct draft d = {0};
+        struct fixture f;
+        struct answer a;
+
+        fixture_new(&f, 6);
+        assert_int_equal(put(&f, "a", NONE, 1, 2).verdict, STORE_OK);
+        bring_into(&f, "t", TOMB, 100);
+        draft_stream(&d, "b", EXACT(7));
+        draft_stream(&d, "a", EXACT(1));
+        draft_stream(&d, "t", ANY);
+        draft_stream(&d, "c", EXISTS);
+        draft_event(&d, 0, 10);
+        draft_event(&d, 1, 11);
+        a = finish(&f, &d);
+        assert_int_equal(a.verdict, STORE_CONFLICT);
+        assert_int_equal(a.result.stream, 0);
+        assert_true(a.streams[0].has_failed);
+        assert_false(a.streams[1].has_failed);
+        assert_true(a.streams[2].has_failed);
+        assert_true(a.streams[2].is_tombstoned);
+        assert_true(a.streams[3].has_failed);
+        assert_false(a.streams[3].is_tombstoned);
+        d = (struct draft){0};
+        draft_stream(&d, "new", NONE);
+        draft_stream(&d, "a", NONE);
+        draft_event(&d, 0, 20);
+        draft_event(&d, 1, 1);
+        a = finish(&f, &d);
+        assert_int_equal(a.verdict, STORE_CONFLICT);
+        assert_int_equal(a.result.stream, 1);
+        assert_false(a.streams[0].has_failed);
+        assert_true(a.streams[1].has_failed);
         fixture_fini(&f);
 }
 
@@ -919,6 +964,7 @@ int main(void)
                 TEST_ROW(batch, is_contiguous_and_in_the_order_given_G4),
                 TEST_ROW(several_streams, are_written_in_one_piece_interleaved_as_given_G5),
                 TEST_ROW(several_streams, are_all_refused_when_one_is_G5),
+                TEST_ROW(several_streams, that_fail_are_told_one_by_one_G5),
                 TEST_ROW(in_flight, heads_count_before_they_are_committed_G5),
                 TEST_ROW(conflict, that_rests_on_an_append_in_flight_is_told_after_its_commit_G5),
                 TEST_ROW(check, that_rests_on_an_append_in_flight_is_told_after_its_commit_G5),

@@ -238,7 +238,11 @@ TEST(request, with_more_than_the_limits_allow_is_refused_before_memory_is_taken)
 
 /* ---- outcomes ---- */
 
-static struct store_stream_outcome OUTCOMES[] = {{true, 41}, {false, 0}, {true, REVISION_MAX}};
+static struct store_stream_outcome OUTCOMES[] = {
+        {.has_revision = true, .has_failed = true, .revision = 41},
+        {.is_soft_deleted = true},
+        {.has_revision = true, .is_tombstoned = true, .revision = REVISION_MAX},
+};
 
 static struct store_append_result result_of(enum store_verdict verdict)
 {
@@ -304,6 +308,9 @@ TEST(outcome, comes_whole_with_every_verdict)
                 for (unsigned i = 0; i < 3; i++) {
                         assert_int_equal(got.streams[i].has_revision, OUTCOMES[i].has_revision);
                         assert_int_equal(got.streams[i].revision, OUTCOMES[i].revision);
+                        assert_int_equal(got.streams[i].has_failed, OUTCOMES[i].has_failed);
+                        assert_int_equal(got.streams[i].is_soft_deleted, OUTCOMES[i].is_soft_deleted);
+                        assert_int_equal(got.streams[i].is_tombstoned, OUTCOMES[i].is_tombstoned);
                 }
                 assert_string_equal(got.problem, sent.problem);
                 for (size_t size = 0; size < out.size; size++)
