@@ -13,7 +13,25 @@ extern "C" {
 
 struct nilo_client;
 
-/* `url` like "http://127.0.0.1:2113"; copied. Does not connect yet. NILO_OK or NILO_INVALID. */
+/* How to reach a server, and as whom; copied. What is NULL or 0 is left to the URL, then to the default; what stands here
+ * wins over the URL. */
+struct nilo_client_options {
+        /* "http://127.0.0.1:2113", "https://user:password@host:2113", or a connection string of KurrentDB's clients:
+         * "kurrentdb://user:password@host:2113,host:2113?tls=true&tlsCAFile=ca.pem". Of several hosts the first that answers. */
+        const char *url;
+        const char *user;
+        const char *password;
+        const char *token;            /* instead of user and password */
+        const char *ca_file;          /* PEM: who may have signed the server's certificate; default: whom the system trusts */
+        const char *certificate_file; /* PEM, with key_file: the certificate to show */
+        const char *key_file;
+        uint32_t timeout_ms;          /* of a call from its first to its last byte; 0: as long as bytes come */
+};
+enum { NILO_CLIENT_PROBLEM_SIZE = 256 };
+/* Does not connect yet. NILO_OK, NILO_ERROR, or NILO_INVALID with the reason in `problem`, which may be NULL. */
+NILO_API enum nilo_result nilo_client_open_with(const struct nilo_client_options *options, struct nilo_client **ret,
+        char problem[NILO_CLIENT_PROBLEM_SIZE]);
+/* The same with nothing but a URL. */
 NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
 NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
 
@@ -24,6 +42,11 @@ NILO_API void nilo_client_on_idle(struct nilo_client *client, bool (*on_idle)(vo
 /* Ends the call under way and every later one: reads end with NILO_OK as if `each` had given false, a write that was sent
  * ends with NILO_UNKNOWN. May be called from a signal handler and from any thread. */
 NILO_API void nilo_client_interrupt(struct nilo_client *client);
+
+/* Where it speaks to, without credentials: "https://host:2113". Until the next call. */
+NILO_API const char *nilo_client_url(const struct nilo_client *client);
+/* As whom it speaks: "" for nobody and for the bearer of a token. */
+NILO_API const char *nilo_client_user(const struct nilo_client *client);
 
 /* What the last failing call was about; "" if none. Valid until the next call. */
 NILO_API const char *nilo_client_problem(const struct nilo_client *client);
@@ -38,6 +61,10 @@ NILO_API enum nilo_result nilo_client_send(struct nilo_client *client, const cha
  * its end; false ends the call with NILO_OK. Memory is bounded by the longest line. */
 NILO_API enum nilo_result nilo_client_lines(struct nilo_client *client, const char *path,
         bool (*each)(void *arg, const char *line, size_t size), void *arg);
+
+/* The certificates that the server shows, its own first, as PEM from malloc. They are verified as by any other call.
+ * NILO_NOT_FOUND for a server without TLS. */
+NILO_API enum nilo_result nilo_client_certificates(struct nilo_client *client, char **ret_pem);
 
 /* "%"-escapes one segment of a path or a value of a query. From malloc. */
 NILO_API char *nilo_client_escape(const char *text);

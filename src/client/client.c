@@ -16,6 +16,7 @@
 #include "base/base64.h"
 #include "base/json_out.h"
 #include "base/memory.h"
+#include "client/address.h"
 #include "client/problem.h"
 #include "client/sse.h"
 
@@ -38,7 +39,10 @@ static_assert(STREAM_SILENCE_SECONDS_MAX > 3 * 15, "some signs of life may be la
 
 struct nilo_client {
         CURL *curl;
-        char *url;
+        struct address address;
+        unsigned at; /* of its hosts, the one that answered */
+        char *token;
+        uint32_t timeout_ms;
         char error[CURL_ERROR_SIZE];
         struct buffer problem; /* NUL-terminated */
         struct buffer next_step;
@@ -78,27 +82,57 @@ const char *nilo_client_next_step(const struct nilo_client *client)
         return (const char *)client->next_step.data;
 }
 
-enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret)
+/* Replaces what the URL said. */
+static void prefer(char **has, const char *given)
 {
-        struct nilo_client *c;
-        size_t size = strlen(url);
+        if (!given)
+                return;
+        address_forget(has);
+        *has = memory_copy_string(given);
+}
 
-        if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-                return NILO_INVALID;
+enum nilo_result nilo_client_open_with(const struct nilo_client_options *options, struct nilo_client **ret,
+        char problem[NILO_CLIENT_PROBLEM_SIZE])
+{
+        char unasked[NILO_CLIENT_PROBLEM_SIZE];
+        struct nilo_client *c;
+
+        problem = problem ? problem : unasked;
         pthread_once(&curl_once, curl_start);
         c = MEMORY_NEW(struct nilo_client);
-        while (size && url[size - 1] == '/')
-                size--;
-        c->url = bytes_to_string(bytes_of(url, size));
+        if (!address_parse(options->url, &c->address, problem)) {
+                nilo_client_close(&c);
+                return NILO_INVALID;
+        }
+        if (options->user && (!c->address.user || strcmp(options->user, c->address.user) != 0))
+                address_forget(&c->address.password); /* it was somebody else's */
+        prefer(&c->address.user, options->user);
+        prefer(&c->address.password, options->password);
+        prefer(&c->address.ca_file, options->ca_file);
+        prefer(&c->address.certificate_file, options->certificate_file);
+        prefer(&c->address.key_file, options->key_file);
+        prefer(&c->token, options->token);
+        c->timeout_ms = options->timeout_ms;
+        if (!c->address.certificate_file != !c->address.key_file) {
+                snprintf(problem, NILO_CLIENT_PROBLEM_SIZE, "a certificate and its key come together");
+                nilo_client_close(&c);
+                return NILO_INVALID;
+        }
         c->curl = curl_easy_init();
         problem_text(&c->problem, "%s", "");
         problem_text(&c->next_step, "%s", "");
-        if (!c->curl || !c->url) {
+        if (!c->curl) {
+                snprintf(problem, NILO_CLIENT_PROBLEM_SIZE, "libcurl does not start");
                 nilo_client_close(&c);
                 return NILO_ERROR;
         }
         *ret = c;
         return NILO_OK;
+}
+
+enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret)
+{
+        return nilo_client_open_with(&(struct nilo_client_options){.url = url}, ret, NULL);
 }
 
 void nilo_client_close(struct nilo_client **client)
@@ -111,8 +145,19 @@ void nilo_client_close(struct nilo_client **client)
         curl_easy_cleanup(c->curl);
         buffer_fini(&c->problem);
         buffer_fini(&c->next_step);
-        free(c->url);
+        address_fini(&c->address);
+        address_forget(&c->token);
         free(c);
+}
+
+const char *nilo_client_url(const struct nilo_client *client)
+{
+        return client->address.bases[client->at];
+}
+
+const char *nilo_client_user(const struct nilo_client *client)
+{
+        return client->address.user && !client->token ? client->address.user : "";
 }
 
 void nilo_client_on_idle(struct nilo_client *client, bool (*on_idle)(void *arg), void *arg)
@@ -215,13 +260,80 @@ static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_o
         return r->client->is_interrupted || !idle(r);
 }
 
+static bool is_tls_problem(CURLcode code)
+{
+        return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR ||
+               code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM ||
+               code == CURLE_SSL_CIPHER || code == CURLE_SSL_ISSUER_ERROR;
+}
+
+static const char *step_of(const struct nilo_client *c, CURLcode code, bool may_have_written)
+{
+        if (may_have_written)
+                return "Retry with the same event ids: what was written is not written again.";
+        switch (code) {
+        case CURLE_PEER_FAILED_VERIFICATION:
+                return c->address.ca_file ? "The server's certificate must be of the CA in that file, for "
+                                            "this host name, and valid now."
+                                          : "Name the CA that signed the server's certificate: --ca-file "
+                                            "FILE or NILO_CA_FILE.";
+        case CURLE_SSL_CACERT_BADFILE:
+                return "Name a readable PEM file with the CA's certificate: --ca-file FILE or NILO_CA_FILE.";
+        case CURLE_SSL_CERTPROBLEM:
+                return "The certificate and the key to show must be PEM files that fit each other, of a CA "
+                       "that the server trusts.";
+        case CURLE_SSL_CONNECT_ERROR:
+                return "If the server speaks without TLS, its URL begins with http://.";
+        case CURLE_GOT_NOTHING:
+        case CURLE_RECV_ERROR:
+        case CURLE_UNSUPPORTED_PROTOCOL:
+        case CURLE_WEIRD_SERVER_REPLY:
+                if (!c->address.is_tls)
+                        return "If the server speaks with TLS, its URL begins with https://.";
+                break;
+        default:
+                break;
+        }
+        return "Start a server with `nilo`, or name another with --url or NILO_URL.";
+}
+
 static enum nilo_result unreachable(struct nilo_client *c, CURLcode code, bool may_have_written)
 {
-        problem_text(&c->problem, "%s: %s", c->url, *c->error ? c->error : curl_easy_strerror(code));
-        problem_text(&c->next_step, "%s",
-                may_have_written ? "Retry with the same event ids: what was written is not written again."
-                                 : "Start a server with `nilo`, or name another with --url or NILO_URL.");
-        return may_have_written ? NILO_UNKNOWN : NILO_UNAVAILABLE;
+        problem_text(
+                &c->problem, "%s: %s", nilo_client_url(c), *c->error ? c->error : curl_easy_strerror(code));
+        problem_text(&c->next_step, "%s", step_of(c, code, may_have_written));
+        if (may_have_written)
+                return NILO_UNKNOWN;
+        return is_tls_problem(code) ? NILO_DENIED : NILO_UNAVAILABLE;
+}
+
+/* Only a request that was never sent was certainly not carried out. */
+static bool was_sent(struct nilo_client *c, CURLcode code)
+{
+        curl_off_t before_request_us = 0;
+
+        if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || is_tls_problem(code))
+                return false;
+        curl_easy_getinfo(c->curl, CURLINFO_PRETRANSFER_TIME_T, &before_request_us);
+        return before_request_us > 0;
+}
+
+/* A refusal of a server that says no next step has one all the same. */
+static void add_step(struct nilo_client *c, long status)
+{
+        if (c->next_step.size > 1)
+                return;
+        if (status == 401 && c->token)
+                problem_text(&c->next_step,
+                        "The token is wrong or no longer valid: `nilo user token` makes a new one.");
+        else if (status == 401 && c->address.user)
+                problem_text(&c->next_step, "Check name and password of %s: --user NAME, NILO_PASSWORD.",
+                        c->address.user);
+        else if (status == 401)
+                problem_text(&c->next_step, "Log in: --user NAME with NILO_PASSWORD, or NILO_TOKEN.");
+        else if (status == 403)
+                problem_text(&c->next_step,
+                        "Ask an administrator for the right, or log in as somebody else: --user NAME.");
 }
 
 /* The outcome of what curl did. */
@@ -234,22 +346,52 @@ static enum nilo_result outcome(
         if (r->is_stopped)
                 return NILO_OK;
         if (r->is_too_large) {
-                problem_text(
-                        &c->problem, "%s: the reply is larger than %d MiB", c->url, REPLY_SIZE_MAX >> 20);
+                problem_text(&c->problem, "%s: the reply is larger than %d MiB", nilo_client_url(c),
+                        REPLY_SIZE_MAX >> 20);
                 problem_text(&c->next_step, "Ask for fewer events at a time.");
                 return NILO_TOO_LARGE;
         }
         if (code) {
-                /* Only a request that was never sent was certainly not carried out. */
                 bool is_read = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-                bool was_sent = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST;
 
-                return unreachable(c, code, was_sent && !is_read);
+                return unreachable(c, code, !is_read && was_sent(c, code));
         }
-        if (status / 100 != 2)
-                return problem_read(
+        if (status / 100 != 2) {
+                enum nilo_result result = problem_read(
                         status, buffer_bytes(&r->body), &c->problem, &c->next_step, &c->actual_revision);
+
+                add_step(c, status);
+                return result;
+        }
         return NILO_OK;
+}
+
+static void set_credentials(struct nilo_client *c)
+{
+        const struct address *a = &c->address;
+
+        if (c->token) {
+                curl_easy_setopt(c->curl, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
+                curl_easy_setopt(c->curl, CURLOPT_XOAUTH2_BEARER, c->token);
+        } else if (a->user) {
+                curl_easy_setopt(c->curl, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+                curl_easy_setopt(c->curl, CURLOPT_USERNAME, a->user);
+                curl_easy_setopt(c->curl, CURLOPT_PASSWORD, a->password ? a->password : "");
+        }
+        /* The leader that a redirect names is of the cluster that was asked: it is at another host and port,
+         * and proves with TLS that the same CA knows it. */
+        curl_easy_setopt(c->curl, CURLOPT_UNRESTRICTED_AUTH, 1L);
+        if (a->ca_file)
+                curl_easy_setopt(c->curl, CURLOPT_CAINFO, a->ca_file);
+        if (a->certificate_file) {
+                curl_easy_setopt(c->curl, CURLOPT_SSLCERT, a->certificate_file);
+                curl_easy_setopt(c->curl, CURLOPT_SSLKEY, a->key_file);
+        }
+        curl_easy_setopt(c->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+        curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYPEER, a->trusts_anyone ? 0L : 1L);
+        curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYHOST, a->trusts_anyone ? 0L : 2L);
+        /* Who asks with TLS is never sent on without. */
+        curl_easy_setopt(c->curl, CURLOPT_REDIR_PROTOCOLS_STR, a->is_tls ? "https" : "http,https");
 }
 
 static void set_options(struct nilo_client *c, struct reply *r)
@@ -266,16 +408,39 @@ static void set_options(struct nilo_client *c, struct reply *r)
         /* To the leader, of what only it does: 307 keeps the method and the body. */
         curl_easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 1L);
         curl_easy_setopt(c->curl, CURLOPT_MAXREDIRS, (long)REDIRECTS_MAX);
-        curl_easy_setopt(c->curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+        set_credentials(c);
         curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
         curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, r);
         curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, r);
+        curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)c->timeout_ms);
         if (r->silence_seconds_max) {
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, (long)r->silence_seconds_max);
         }
+}
+
+/* To the host that answered last; while none is reached, to the next. */
+static CURLcode perform(struct nilo_client *c, const char *path)
+{
+        CURLcode code = CURLE_OK;
+
+        for (unsigned i = 0; i < c->address.count; i++) {
+                struct buffer url = {0};
+
+                if (i)
+                        c->at = (c->at + 1) % c->address.count;
+                *c->error = 0;
+                buffer_format(&url, "%s%s", nilo_client_url(c), path);
+                buffer_add_u8(&url, 0);
+                curl_easy_setopt(c->curl, CURLOPT_URL, url.data);
+                code = curl_easy_perform(c->curl);
+                buffer_fini(&url);
+                if (!code || was_sent(c, code) || c->is_interrupted)
+                        break;
+        }
+        return code;
 }
 
 static enum nilo_result exchange(struct nilo_client *c, const char *method, const char *path,
@@ -283,21 +448,16 @@ static enum nilo_result exchange(struct nilo_client *c, const char *method, cons
 {
         bool has_body = body || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
         struct curl_slist *list = NULL;
-        struct buffer url = {0};
         enum nilo_result result;
 
         r->client = c;
-        *c->error = 0;
         c->actual_revision = -1;
         problem_text(&c->problem, "%s", "");
         problem_text(&c->next_step, "%s", "");
-        buffer_format(&url, "%s%s", c->url, path);
-        buffer_add_u8(&url, 0);
         for (; headers && *headers; headers++)
                 list = curl_slist_append(list, *headers);
         list = curl_slist_append(list, "Expect:");
         set_options(c, r);
-        curl_easy_setopt(c->curl, CURLOPT_URL, url.data);
         curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, list);
         if (has_body) {
                 curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body ? body : "");
@@ -310,9 +470,8 @@ static enum nilo_result exchange(struct nilo_client *c, const char *method, cons
         if (strcmp(method, "DELETE") == 0)
                 curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
-        result = outcome(c, method, curl_easy_perform(c->curl), r);
+        result = outcome(c, method, perform(c, path), r);
         curl_slist_free_all(list);
-        buffer_fini(&url);
         return result;
 }
 
@@ -329,6 +488,37 @@ enum nilo_result nilo_client_send(struct nilo_client *c, const char *method, con
         }
         buffer_fini(&r.body);
         return result;
+}
+
+enum nilo_result nilo_client_certificates(struct nilo_client *c, char **ret_pem)
+{
+        struct reply r = {.client = c, .silence_seconds_max = REPLY_SILENCE_SECONDS_MAX};
+        struct curl_certinfo *chain = NULL;
+        struct buffer pem = {0};
+        CURLcode code;
+
+        problem_text(&c->problem, "%s", "");
+        problem_text(&c->next_step, "%s", "");
+        if (!c->address.is_tls) {
+                problem_text(&c->problem, "%s: no TLS, so no certificate", nilo_client_url(c));
+                return NILO_NOT_FOUND;
+        }
+        set_options(c, &r);
+        curl_easy_setopt(c->curl, CURLOPT_CERTINFO, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 0L);
+        code = perform(c, "/health/live");
+        buffer_fini(&r.body);
+        if (code)
+                return unreachable(c, code, false);
+        curl_easy_getinfo(c->curl, CURLINFO_CERTINFO, &chain);
+        for (int i = 0; chain && i < chain->num_of_certs; i++)
+                for (const struct curl_slist *field = chain->certinfo[i]; field; field = field->next)
+                        if (strncmp(field->data, "Cert:", 5) == 0)
+                                buffer_add_string(&pem, field->data + 5);
+        buffer_add_u8(&pem, 0);
+        *ret_pem = (char *)pem.data;
+        return NILO_OK;
 }
 
 /* A read whose status was sent already ends with a line that says why it is not complete. */
@@ -692,8 +882,8 @@ static bool on_follow_line(void *arg, const char *line, size_t size)
 
         if (outcome == SSE_TOO_LARGE) {
                 f->end = NILO_TOO_LARGE;
-                problem_text(&f->client->problem, "%s: an event is larger than %d MiB", f->client->url,
-                        SSE_DATA_SIZE_MAX >> 20);
+                problem_text(&f->client->problem, "%s: an event is larger than %d MiB",
+                        nilo_client_url(f->client), SSE_DATA_SIZE_MAX >> 20);
                 return false;
         }
         if (outcome == SSE_EVENT) {
