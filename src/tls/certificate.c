@@ -168,6 +168,27 @@ X509 *certificate_from_pem(struct bytes pem)
         return certificate;
 }
 
+STACK_OF(X509) * certificates_from_pem(struct bytes pem)
+{
+        BIO *text = text_of(pem);
+        STACK_OF(X509) *list = text ? sk_X509_new_null() : NULL;
+        X509 *certificate;
+
+        while (list && (certificate = PEM_read_bio_X509(text, NULL, no_password, NULL))) {
+                if (sk_X509_push(list, certificate) <= 0)
+                        fault_exit(EXIT_CODE_BUG, "out of memory");
+        }
+        /* It ends where no more begins: anything else is a certificate that cannot be read. */
+        if (list &&
+                (sk_X509_num(list) == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)) {
+                sk_X509_pop_free(list, X509_free);
+                list = NULL;
+        }
+        BIO_free(text);
+        ERR_clear_error();
+        return list;
+}
+
 /* Adds what was written to `text`, and wipes it. */
 static bool text_take(BIO *text, bool is_written, struct buffer *out)
 {
@@ -265,6 +286,30 @@ bool certificate_identity(X509 *certificate, struct tls_identity *ret)
         }
         GENERAL_NAMES_free(names);
         return found == 1;
+}
+
+bool certificate_login(X509 *certificate, char ret[TLS_LOGIN_SIZE])
+{
+        X509_NAME *subject = X509_get_subject_name(certificate);
+        int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+        struct tls_identity node;
+        uint8_t *text = NULL;
+        bool is_fine;
+        int size;
+
+        if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0 ||
+                certificate_identity(certificate, &node))
+                return false;
+        size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+        is_fine = size > 0 && size < TLS_LOGIN_SIZE;
+        for (int i = 0; is_fine && i < size; i++)
+                is_fine = text[i] > ' ' && text[i] != 127;
+        if (is_fine) {
+                memcpy(ret, text, (size_t)size);
+                ret[size] = 0;
+        }
+        OPENSSL_free(text);
+        return is_fine;
 }
 
 void certificate_each_name(X509 *certificate, void (*each)(void *arg, const char *name), void *arg)

@@ -3,11 +3,19 @@
 #include "tls/room.h"
 
 #include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
 
-enum { CHAIN_SIZE_MAX = 64 * 1024 };
+enum {
+        CHAIN_SIZE_MAX = 64 * 1024,
+        SECURITY_LEVEL = 2, /* RSA from 2048 bits, no SHA-1 */
+        TICKET_S = 3600,    /* that a session can be resumed */
+};
+
+/* AES-128 is as safe here and a third faster; who has no AES in hardware gets ChaCha20. */
+#define TLS13_SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
 static void engine_freep(SSL_CTX **engine)
 {
@@ -83,25 +91,29 @@ static int alpn_select(
 static bool engine_set_rules(SSL_CTX *engine, struct tls_context *context)
 {
         const struct tls_context_options *o = &context->options;
-        uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE;
+        uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                           SSL_OP_PRIORITIZE_CHACHA;
 
         if (!o->has_tickets)
                 options |= SSL_OP_NO_TICKET;
         SSL_CTX_set_options(engine, options);
+        SSL_CTX_set_security_level(engine, SECURITY_LEVEL);
         SSL_CTX_set_session_cache_mode(engine, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_mode(engine, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+        SSL_CTX_set_timeout(engine, TICKET_S);
+        SSL_CTX_set_mode(engine, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY | SSL_MODE_NO_AUTO_CHAIN);
         SSL_CTX_set_max_cert_list(engine, CHAIN_SIZE_MAX);
         if (context->alpn.size) {
                 SSL_CTX_set_alpn_select_cb(engine, alpn_select, context);
                 if (SSL_CTX_set_alpn_protos(engine, context->alpn.data, (unsigned)context->alpn.size))
                         return false;
         }
-        return SSL_CTX_set_num_tickets(engine, o->has_tickets ? 2 : 0) == 1 &&
+        return SSL_CTX_set_num_tickets(engine, o->has_tickets ? 1 : 0) == 1 &&
                SSL_CTX_set_min_proto_version(engine, o->allows_tls12 ? TLS1_2_VERSION : TLS1_3_VERSION) ==
                        1 &&
                SSL_CTX_set_max_proto_version(engine, TLS1_3_VERSION) == 1 &&
                SSL_CTX_set_cipher_list(engine, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-               SSL_CTX_set1_groups_list(engine, "X25519:P-256") == 1;
+               SSL_CTX_set_ciphersuites(engine, TLS13_SUITES) == 1 &&
+               SSL_CTX_set1_groups_list(engine, "X25519:P-256:P-384") == 1;
 }
 
 static int engine_set_files(SSL_CTX *engine, const struct tls_context *context,
@@ -145,23 +157,66 @@ static int engine_make(struct tls_context *context, struct tls_problem *problem)
 {
         CLEANUP(engine_freep) SSL_CTX *engine = SSL_CTX_new(TLS_method());
         struct tls_identity identity = {{0}, 0};
-        int r;
+        uint8_t digest[TLS_FINGERPRINT_SIZE];
+        int r = 0;
 
         if (!engine || !engine_set_rules(engine, context))
                 return tls_library_fault();
-        if (context->options.directory) {
+        /* Before they are read: what changes in between is seen as a change. */
+        tls_context_digest_files(context, digest);
+        if (context->options.directory)
                 r = engine_set_files(engine, context, &identity, problem);
-                if (r)
-                        return r;
-                context->identity = identity;
-                context->has_identity = true;
-        } else {
+        if (!r && context->kind != CONTEXT_NODE)
+                r = endpoint_set_files(engine, context, problem);
+        if (r)
+                return r;
+        if (context->options.ca_fingerprint.size)
                 SSL_CTX_set_cert_verify_callback(engine, verify_by_fingerprint, context);
-        }
+        memcpy(context->digest, digest, sizeof digest);
+        context->identity = identity;
+        context->has_identity = identity.node_id != 0;
         SSL_CTX_free(context->engine);
         context->engine = engine;
         engine = NULL;
         return 0;
+}
+
+/* ---- changes of the files ---- */
+
+static void digest_file(const struct tls_context *context, const char *path, EVP_MD_CTX *digest)
+{
+        CLEANUP(buffer_wipe) struct buffer content = {0};
+        struct tls_problem problem;
+        int r = file_read(context->options.os, path, &content, &problem);
+        uint64_t mark = r ? UINT64_MAX : content.size; /* absent is not the same as empty */
+
+        EVP_DigestUpdate(digest, &mark, sizeof mark);
+        EVP_DigestUpdate(digest, content.data, content.size);
+}
+
+void tls_context_digest_files(const struct tls_context *context, uint8_t ret[TLS_FINGERPRINT_SIZE])
+{
+        static const char *const names[] = {"ca.pem", "node.pem", "node.key"};
+        const char *const files[] = {context->certificate_file, context->key_file, context->ca_file};
+        EVP_MD_CTX *digest = EVP_MD_CTX_new();
+        char path[TLS_PATH_SIZE_MAX];
+
+        if (!digest || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
+                fault_exit(EXIT_CODE_BUG, "SHA-256 cannot be had");
+        for (unsigned i = 0; context->options.directory && i < COUNT_OF(names); i++) {
+                snprintf(path, sizeof path, "%s/%s", context->options.directory, names[i]);
+                digest_file(context, path, digest);
+        }
+        for (unsigned i = 0; i < COUNT_OF(files); i++)
+                if (files[i])
+                        digest_file(context, files[i], digest);
+        EVP_DigestFinal_ex(digest, ret, NULL);
+        EVP_MD_CTX_free(digest);
+}
+
+bool tls_context_is_stale(const struct tls_context *context, const uint8_t digest[TLS_FINGERPRINT_SIZE])
+{
+        return memcmp(context->digest, digest, TLS_FINGERPRINT_SIZE) != 0;
 }
 
 /* ---- contract ---- */
@@ -174,27 +229,32 @@ void tls_context_release(struct tls_context *context)
         SSL_CTX_free(context->engine);
         BIO_meth_free(context->wire);
         buffer_fini(&context->alpn);
+        buffer_fini(&context->spare);
         free((void *)(uintptr_t)context->options.directory);
+        free(context->certificate_file);
+        free(context->key_file);
+        free(context->ca_file);
         free(context);
 }
 
-int tls_context_open(
-        const struct tls_context_options *options, struct tls_context **ret, struct tls_problem *problem)
+static char *copy_of(const char *text)
 {
-        struct tls_context *context = MEMORY_NEW(struct tls_context);
+        return text ? memory_copy_string(text) : NULL;
+}
+
+/* `context` is made and has its own texts. */
+static int open_it(struct tls_context *context, struct tls_context **ret, struct tls_problem *problem)
+{
+        const struct tls_context_options *o = &context->options;
         int r = 0;
 
-        assert(options->directory || (options->ca_fingerprint.size >= TLS_TOKEN_FINGERPRINT_SIZE &&
-                                             options->ca_fingerprint.size <= TLS_FINGERPRINT_SIZE));
         tls_problem_set(problem, "%s", "");
         context->references = 1;
-        context->options = *options;
-        if (options->directory)
-                context->options.directory = memory_copy_string(options->directory);
-        else
-                memcpy(context->ca_fingerprint, options->ca_fingerprint.data, options->ca_fingerprint.size);
-        if (options->alpn && !alpn_encode(options->alpn, &context->alpn)) {
-                tls_problem_set(problem, "\"%.100s\" is no list of ALPN names", options->alpn);
+        context->options.directory = copy_of(o->directory);
+        if (o->ca_fingerprint.size)
+                memcpy(context->ca_fingerprint, o->ca_fingerprint.data, o->ca_fingerprint.size);
+        if (o->alpn && !alpn_encode(o->alpn, &context->alpn)) {
+                tls_problem_set(problem, "\"%.100s\" is no list of ALPN names", o->alpn);
                 r = TLS_INVALID;
         }
         context->wire = tls_session_wire();
@@ -205,6 +265,63 @@ int tls_context_open(
         else
                 *ret = context;
         return r;
+}
+
+int tls_context_open(
+        const struct tls_context_options *options, struct tls_context **ret, struct tls_problem *problem)
+{
+        struct tls_context *context = MEMORY_NEW(struct tls_context);
+
+        assert(options->directory || options->ca_fingerprint.size);
+        assert(options->ca_fingerprint.size <= TLS_FINGERPRINT_SIZE);
+        assert(!options->ca_fingerprint.size || options->ca_fingerprint.size >= TLS_TOKEN_FINGERPRINT_SIZE);
+        context->kind = CONTEXT_NODE;
+        context->options = *options;
+        return open_it(context, ret, problem);
+}
+
+int tls_server_open(
+        const struct tls_server_options *options, struct tls_context **ret, struct tls_problem *problem)
+{
+        struct tls_context *context = MEMORY_NEW(struct tls_context);
+
+        assert(!options->directory != !options->certificate_file);
+        assert(!options->certificate_file == !options->key_file);
+        context->kind = CONTEXT_SERVER;
+        context->options = (struct tls_context_options){
+                .os = options->os,
+                .directory = options->directory,
+                .peer_certificate = options->client_ca_file ? TLS_PEER_OPTIONAL : TLS_PEER_NONE,
+                .allows_tls12 = true,
+                /* A resumed session would keep a user whose certificate has expired or whose CA is gone. */
+                .has_tickets = !options->client_ca_file,
+                .alpn = options->alpn,
+        };
+        context->certificate_file = copy_of(options->certificate_file);
+        context->key_file = copy_of(options->key_file);
+        context->ca_file = copy_of(options->client_ca_file);
+        return open_it(context, ret, problem);
+}
+
+int tls_client_open(
+        const struct tls_client_options *options, struct tls_context **ret, struct tls_problem *problem)
+{
+        struct tls_context *context = MEMORY_NEW(struct tls_context);
+
+        assert(!options->certificate_file == !options->key_file);
+        assert(options->ca_fingerprint.size == 0 || options->ca_fingerprint.size == TLS_FINGERPRINT_SIZE);
+        context->kind = CONTEXT_CLIENT;
+        context->options = (struct tls_context_options){
+                .os = options->os,
+                .allows_tls12 = true,
+                .ca_fingerprint = options->verifies_nothing ? BYTES_EMPTY : options->ca_fingerprint,
+                .alpn = options->alpn,
+        };
+        context->verifies_nothing = options->verifies_nothing;
+        context->certificate_file = copy_of(options->certificate_file);
+        context->key_file = copy_of(options->key_file);
+        context->ca_file = copy_of(options->ca_file);
+        return open_it(context, ret, problem);
 }
 
 int tls_context_reload(struct tls_context *context, struct tls_problem *problem)

@@ -2,41 +2,44 @@
  * every order of writing below, what a crash leaves half done is begun anew by the same call. */
 #include "tls/room.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/memory.h"
 
-enum { PATH_SIZE_MAX = 4096, DAY_S = 86400 };
+enum { DAY_S = 86400 };
 
-static void buffer_wipe(struct buffer *b)
+void buffer_wipe(struct buffer *b)
 {
         if (b->data)
                 OPENSSL_cleanse(b->data, b->capacity);
         buffer_fini(b);
 }
 
-static int path_of(char ret[PATH_SIZE_MAX], const char *directory, const char *file)
+static int path_of(char ret[TLS_PATH_SIZE_MAX], const char *directory, const char *file)
 {
-        int n = snprintf(ret, PATH_SIZE_MAX, "%s/%s", directory, file);
+        int n = snprintf(ret, TLS_PATH_SIZE_MAX, "%s/%s", directory, file);
 
-        return n > 0 && n < PATH_SIZE_MAX ? 0 : fault_raise(-ENAMETOOLONG);
+        return n > 0 && n < TLS_PATH_SIZE_MAX ? 0 : fault_raise(-ENAMETOOLONG);
 }
 
-static int file_read(struct os *os, const char *directory, const char *file, struct buffer *out,
-        struct tls_problem *problem)
+int file_read(struct os *os, const char *path, struct buffer *out, struct tls_problem *problem)
 {
-        char path[PATH_SIZE_MAX];
-        int r = path_of(path, directory, file);
+        int r = os_read_whole(os, path, TLS_PEM_SIZE_MAX, out);
 
-        if (r)
-                return r;
-        r = os_read_whole(os, path, TLS_PEM_SIZE_MAX, out);
         if (r == OS_NOT_FOUND) {
                 tls_problem_set(problem, "%.200s is absent", path);
                 return TLS_NOT_FOUND;
+        }
+        /* The files of users are named by people: what is wrong with them is no fault of the machine. */
+        if (r == -EFBIG || r == -EACCES || r == -EISDIR || r == -ENOTDIR) {
+                tls_problem_set(problem, "%.200s cannot be read: %s", path, strerror(-r));
+                return TLS_INVALID;
         }
         return fault_fold(r);
 }
@@ -44,7 +47,7 @@ static int file_read(struct os *os, const char *directory, const char *file, str
 static int file_write(struct os *os, const char *directory, const char *file, struct bytes content,
         struct tls_problem *problem)
 {
-        char path[PATH_SIZE_MAX];
+        char path[TLS_PATH_SIZE_MAX];
         int r = path_of(path, directory, file);
 
         if (r)
@@ -63,8 +66,11 @@ int directory_certificate(
         struct os *os, const char *directory, const char *file, X509 **ret, struct tls_problem *problem)
 {
         CLEANUP(buffer_fini) struct buffer text = {0};
-        int r = file_read(os, directory, file, &text, problem);
+        char path[TLS_PATH_SIZE_MAX];
+        int r = path_of(path, directory, file);
 
+        if (!r)
+                r = file_read(os, path, &text, problem);
         if (r)
                 return r;
         *ret = certificate_from_pem(buffer_bytes(&text));
@@ -78,8 +84,11 @@ int directory_key(
         struct os *os, const char *directory, const char *file, EVP_PKEY **ret, struct tls_problem *problem)
 {
         CLEANUP(buffer_wipe) struct buffer text = {0};
-        int r = file_read(os, directory, file, &text, problem);
+        char path[TLS_PATH_SIZE_MAX];
+        int r = path_of(path, directory, file);
 
+        if (!r)
+                r = file_read(os, path, &text, problem);
         if (r)
                 return r;
         *ret = key_from_pem(buffer_bytes(&text));
@@ -135,8 +144,11 @@ int tls_authority_make(
         CLEANUP(buffer_fini) struct buffer text = {0};
         CLEANUP(key_freep) EVP_PKEY *key = NULL;
         CLEANUP(certificate_freep) X509 *authority = NULL;
-        int r = file_read(os, directory, "ca.pem", &text, problem);
+        char path[TLS_PATH_SIZE_MAX];
+        int r = path_of(path, directory, "ca.pem");
 
+        if (!r)
+                r = file_read(os, path, &text, problem);
         if (!r) {
                 tls_problem_set(problem, "%.200s/ca.pem is there already", directory);
                 return TLS_EXISTS;
@@ -259,6 +271,90 @@ int tls_node_certificate_renew(struct os *os, const char *directory, struct tls_
         return node_make(os, directory, &wish, problem);
 }
 
+static bool names_have(const struct names *names, const char *name)
+{
+        for (unsigned i = 0; i < names->count; i++)
+                if (strcasecmp(names->texts[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static bool is_due(const X509 *certificate, struct os *os)
+{
+        uint64_t before_us = (uint64_t)TLS_RENEW_BEFORE_DAYS * DAY_S * 1000000;
+
+        return certificate_time_us(X509_get0_notAfter(certificate)) < os_wall_us(os) + before_us;
+}
+
+/* By this CA, for this node and for its key. */
+static bool is_fit(const struct authority *authority, X509 *certificate, EVP_PKEY *key, uint64_t node_id)
+{
+        struct tls_identity identity;
+        bool is_ours = certificate_identity(certificate, &identity) && identity.node_id == node_id &&
+                       memcmp(identity.cluster_uuid, authority->cluster_uuid, 16) == 0 &&
+                       X509_verify(certificate, X509_get0_pubkey(authority->certificate)) == 1 &&
+                       X509_check_private_key(certificate, key) == 1;
+
+        ERR_clear_error();
+        return is_ours;
+}
+
+/* An address may be written in several ways; a certificate gives one of them. */
+static void names_add_canonical(struct names *names, const char *name)
+{
+        uint8_t ip[16];
+        char text[INET6_ADDRSTRLEN];
+
+        if (inet_pton(AF_INET6, name, ip) == 1)
+                name = inet_ntop(AF_INET6, ip, text, sizeof text);
+        if (!names_have(names, name))
+                names_add(names, name);
+}
+
+int tls_node_certificate_cover(struct os *os, const char *directory, uint64_t node_id,
+        const char *const *names, unsigned count, bool *ret_is_new, struct tls_problem *problem)
+{
+        CLEANUP(authority_fini) struct authority authority = {0};
+        CLEANUP(certificate_freep) X509 *old = NULL;
+        CLEANUP(key_freep) EVP_PKEY *key = NULL;
+        CLEANUP(names_fini) struct names old_names = {.count = 0};
+        CLEANUP(names_fini) struct names all = {.count = 0};
+        struct certificate_wish wish = {.identity.node_id = node_id, .now_us = os_wall_us(os)};
+        bool is_covered = true;
+        unsigned i;
+        int r;
+
+        assert(count <= TLS_NAMES_MAX);
+        *ret_is_new = false;
+        tls_problem_set(problem, "%s", "");
+        r = authority_open(os, directory, &authority, problem);
+        if (!r)
+                r = key_open(os, directory, &key, problem);
+        if (r)
+                return r;
+        r = directory_certificate(os, directory, "node.pem", &old, problem);
+        if (r && r != TLS_NOT_FOUND)
+                return r;
+        if (!r && is_fit(&authority, old, key, node_id))
+                certificate_each_name(old, names_add, &old_names);
+        else
+                is_covered = false;
+        for (i = 0; i < count; i++)
+                names_add_canonical(&all, names[i]);
+        for (i = 0; i < all.count; i++)
+                is_covered = is_covered && names_have(&old_names, all.texts[i]);
+        if (is_covered && !is_due(old, os))
+                return 0;
+        for (i = 0; i < old_names.count; i++)
+                names_add_canonical(&all, old_names.texts[i]);
+        wish.names = (const char *const *)all.texts;
+        wish.count = all.count;
+        tls_problem_set(problem, "%s", "");
+        r = node_make(os, directory, &wish, problem);
+        *ret_is_new = !r;
+        return r;
+}
+
 int tls_request_make(struct os *os, const char *directory, struct buffer *out, struct tls_problem *problem)
 {
         CLEANUP(key_freep) EVP_PKEY *key = NULL;
@@ -375,27 +471,31 @@ static void info_add_name(void *arg, const char *name)
         snprintf(info->names + size, sizeof info->names - size, "%s%s", size ? "," : "", name);
 }
 
+bool certificate_info(X509 *certificate, struct os *os, struct tls_certificate_info *ret)
+{
+        memset(ret, 0, sizeof *ret);
+        ret->is_authority = authority_cluster(certificate, ret->identity.cluster_uuid);
+        ret->from_us = certificate_time_us(X509_get0_notBefore(certificate));
+        ret->until_us = certificate_time_us(X509_get0_notAfter(certificate));
+        ret->is_due = is_due(certificate, os);
+        certificate_fingerprint(certificate, ret->fingerprint);
+        certificate_each_name(certificate, info_add_name, ret);
+        return ret->is_authority || certificate_identity(certificate, &ret->identity);
+}
+
 int tls_certificate_info(struct os *os, const char *directory, const char *file,
         struct tls_certificate_info *ret, struct tls_problem *problem)
 {
         CLEANUP(certificate_freep) X509 *certificate = NULL;
-        uint64_t due_us = (uint64_t)TLS_RENEW_BEFORE_DAYS * DAY_S * 1000000;
         int r;
 
         tls_problem_set(problem, "%s", "");
         r = directory_certificate(os, directory, file, &certificate, problem);
         if (r)
                 return r;
-        memset(ret, 0, sizeof *ret);
-        ret->is_authority = authority_cluster(certificate, ret->identity.cluster_uuid);
-        if (!ret->is_authority && !certificate_identity(certificate, &ret->identity)) {
+        if (!certificate_info(certificate, os, ret)) {
                 tls_problem_set(problem, "%.200s/%s names neither a cluster nor a node", directory, file);
                 return TLS_INVALID;
         }
-        ret->from_us = certificate_time_us(X509_get0_notBefore(certificate));
-        ret->until_us = certificate_time_us(X509_get0_notAfter(certificate));
-        ret->is_due = ret->until_us < os_wall_us(os) + due_us;
-        certificate_fingerprint(certificate, ret->fingerprint);
-        certificate_each_name(certificate, info_add_name, ret);
         return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "tls/tls.h"
 
-enum { TLS_UUID_TEXT_SIZE = 36 + 1, TLS_DATE_TEXT_SIZE = 16, TLS_AUTHORITY_NAME_SIZE = 64 };
+enum { TLS_UUID_TEXT_SIZE = 36 + 1, TLS_DATE_TEXT_SIZE = 16, TLS_AUTHORITY_NAME_SIZE = 64, TLS_PATH_SIZE_MAX = 4096 };
 
 static inline void key_freep(EVP_PKEY **key)
 {
@@ -63,32 +63,63 @@ void uuid_to_text(const uint8_t uuid[16], char ret[TLS_UUID_TEXT_SIZE]);
 /* Lower case only: there is one way to write an identity. */
 MUST_CHECK bool uuid_from_text(const char *text, uint8_t ret[16]);
 
-/* ---- files of a directory (directory.c) ---- */
+/* A list of certificates, all of the text; NULL: none, or one of them is unreadable. */
+STACK_OF(X509) *certificates_from_pem(struct bytes pem);
+/* The user that a certificate names: its one CN. False: it names none, or a node. */
+MUST_CHECK bool certificate_login(X509 *certificate, char ret[TLS_LOGIN_SIZE]);
+
+/* ---- files (directory.c) ---- */
+
+/* 0, TLS_NOT_FOUND, TLS_INVALID (too large) or a fault. */
+MUST_CHECK int file_read(struct os *os, const char *path, struct buffer *out, struct tls_problem *problem);
+/* Also wipes: what was read may be a key. */
+void buffer_wipe(struct buffer *b);
 
 MUST_CHECK int directory_certificate(struct os *os, const char *directory, const char *file, X509 **ret,
         struct tls_problem *problem);
 MUST_CHECK int directory_key(
         struct os *os, const char *directory, const char *file, EVP_PKEY **ret, struct tls_problem *problem);
 
+/* What it says; false if it names neither a cluster nor a node. */
+bool certificate_info(X509 *certificate, struct os *os, struct tls_certificate_info *ret);
+
 /* ---- contexts (context.c) ---- */
+
+enum context_kind {
+        CONTEXT_NODE,   /* between nodes, both sides */
+        CONTEXT_SERVER, /* what clients meet */
+        CONTEXT_CLIENT,
+};
 
 struct tls_context {
         unsigned references; /* its opener's and each session's: the engine's callbacks look at it */
-        struct tls_context_options options; /* its texts are copies */
+        enum context_kind kind;
+        struct tls_context_options options; /* its texts are copies; of the other kinds, what is common to all */
+        char *certificate_file; /* of a server or client */
+        char *key_file;
+        char *ca_file; /* CAs of whom it lets in, or trusts */
+        bool verifies_nothing;
         SSL_CTX *engine;
         BIO_METHOD *wire;
         bool has_identity;
         struct tls_identity identity;
         struct buffer alpn; /* as it goes on the wire */
         uint8_t ca_fingerprint[TLS_FINGERPRINT_SIZE];
+        uint8_t digest[TLS_FINGERPRINT_SIZE]; /* of the files as they were before they were read */
+        struct buffer spare; /* output memory that no session needs now */
 };
 void tls_context_release(struct tls_context *context);
+
+/* ---- contexts for clients (endpoint.c) ---- */
+
+/* The files of a server or client context into an engine. */
+MUST_CHECK int endpoint_set_files(SSL_CTX *engine, const struct tls_context *context, struct tls_problem *problem);
 
 /* ---- sessions (session.c) ---- */
 
 /* How the engine reads and writes the memory of a session. */
 BIO_METHOD *tls_session_wire(void);
-/* Called by the engine for each certificate of a chain: looks at what it found, and at the identity. */
+/* Called by the engine for each certificate of a chain: looks at what it found, and at a node's identity. */
 int tls_session_verify(int is_fine, X509_STORE_CTX *chain);
 
 #endif

@@ -1,4 +1,4 @@
-/* tls: certificates of a cluster, and TLS sessions over memory.
+/* tls: certificates of a cluster, and TLS sessions over memory, between nodes and with clients.
  *
  * A cluster has a CA of its own. Each node has a key that never leaves it and a certificate of that CA, whose URI name
  * `nilo://<cluster uuid>/node/<node id>` is the node's identity. Who has no certificate yet gets one with a join token, which
@@ -28,6 +28,7 @@ enum {
         TLS_FINGERPRINT_SIZE = 32,     /* SHA-256 of a certificate, as `openssl x509 -fingerprint -sha256` shows it */
         TLS_NAMES_MAX = 16,            /* DNS names and IPs of one certificate */
         TLS_NAME_SIZE_MAX = 253,
+        TLS_LOGIN_SIZE = 128,          /* of a user in a certificate, with NUL */
         TLS_PEM_SIZE_MAX = 64 * 1024,  /* of a file, a request, a certificate */
         TLS_AUTHORITY_DAYS = 3653,
         TLS_NODE_DAYS = 365,
@@ -59,6 +60,11 @@ MUST_CHECK int tls_node_certificate_make(struct os *os, const char *directory, u
  * whatever moment a crash comes. */
 MUST_CHECK int tls_node_certificate_renew(struct os *os, const char *directory, struct tls_problem *problem);
 
+/* Sees to it that node.pem is there, of this node and the CA beside it, not due for renewal, and has all these names: makes
+ * it anew if not. What it names already it goes on naming, as far as there is room. Results as of _make. */
+MUST_CHECK int tls_node_certificate_cover(struct os *os, const char *directory, uint64_t node_id, const char *const *names,
+        unsigned count, bool *ret_is_new, struct tls_problem *problem);
+
 /* Makes node.key if absent and adds a signing request (PEM) for it to `out`. The key stays here. */
 MUST_CHECK int tls_request_make(struct os *os, const char *directory, struct buffer *out, struct tls_problem *problem);
 /* Signs a request with the CA's key: adds the certificate (PEM) to `out`. Only the request's key counts, which must be
@@ -73,7 +79,7 @@ MUST_CHECK int tls_certificate_install(struct os *os, const char *directory, str
 
 struct tls_certificate_info {
         bool is_authority;
-        struct tls_identity identity; /* node_id is 0 for a CA */
+        struct tls_identity identity; /* node_id is 0 for a CA, and of a certificate that is not ours */
         uint64_t from_us;             /* wall clock */
         uint64_t until_us;
         bool is_due;                  /* less than TLS_RENEW_BEFORE_DAYS are left */
@@ -109,8 +115,42 @@ MUST_CHECK int tls_context_open(const struct tls_context_options *options, struc
         struct tls_problem *problem);
 /* Reads the files again: sessions from now on use them. On anything but 0 the old ones stay. */
 MUST_CHECK int tls_context_reload(struct tls_context *context, struct tls_problem *problem);
+
+/* What clients meet: TLS 1.3 and 1.2 with AEAD and ECDHE, the server's preference, no renegotiation, no compression. */
+struct tls_server_options {
+        struct os *os;
+        const char *directory;        /* with node.pem, node.key and ca.pem; NULL: the two files below */
+        const char *certificate_file; /* PEM: the certificate, then those between it and its CA */
+        const char *key_file;         /* PEM, not encrypted */
+        const char *client_ca_file;   /* PEM, of any number: a client may show a certificate of these; NULL: none is asked for */
+        const char *alpn;             /* as above */
+};
+/* As tls_context_open. */
+MUST_CHECK int tls_server_open(const struct tls_server_options *options, struct tls_context **ret,
+        struct tls_problem *problem);
+
+/* Who connects to such a server. It is verified by a CA and by its name, unless verifies_nothing was said. */
+struct tls_client_options {
+        struct os *os;
+        const char *ca_file;          /* PEM, of any number; NULL: those of the system */
+        struct bytes ca_fingerprint;  /* instead, of TLS_FINGERPRINT_SIZE: of a CA in the chain that the server sends */
+        bool verifies_nothing;        /* whoever answers is believed */
+        const char *certificate_file; /* of a user, as above; NULL: none */
+        const char *key_file;
+        const char *alpn;
+};
+MUST_CHECK int tls_client_open(const struct tls_client_options *options, struct tls_context **ret,
+        struct tls_problem *problem);
+
+/* SHA-256 over the files of a context as they are now. Any thread: only what never changes of the context is looked at. */
+void tls_context_digest_files(const struct tls_context *context, uint8_t ret[TLS_FINGERPRINT_SIZE]);
+/* They are no longer those that it was opened or last reloaded with. */
+bool tls_context_is_stale(const struct tls_context *context, const uint8_t digest[TLS_FINGERPRINT_SIZE]);
+
 /* Empties *context; NULL is fine. Its sessions live on. */
 void tls_context_close(struct tls_context **context);
+/* The certificate that it shows; false for a context without. */
+bool tls_context_certificate(const struct tls_context *context, struct tls_certificate_info *ret);
 /* The identity in node.pem; false for a context without. */
 bool tls_context_identity(const struct tls_context *context, struct tls_identity *ret);
 
@@ -127,6 +167,8 @@ struct tls_session;
 /* A client's first bytes are in tls_session_output at once. A session keeps no more than one record (17 KiB) or handshake
  * message (64 KiB) of what it was fed. */
 MUST_CHECK int tls_session_new(struct tls_context *context, bool is_server, struct tls_session **ret);
+/* Of a client context: `host` is the DNS name or IP that the server's certificate must have. */
+MUST_CHECK int tls_session_new_client(struct tls_context *context, const char *host, struct tls_session **ret);
 void tls_session_free(struct tls_session **session); /* NULL is fine */
 
 /* Takes received bytes; adds the plaintext in them to `plain`. There may be new output afterwards, and a new state. What
@@ -146,6 +188,10 @@ enum tls_state tls_session_state(const struct tls_session *session);
 const char *tls_session_problem(const struct tls_session *session);
 /* The identity that the peer has proved; false while handshaking and of a peer without a certificate. */
 bool tls_session_peer(const struct tls_session *session, struct tls_identity *ret);
+/* The user whom a client's certificate names: its CN. "" without one, while handshaking, and for a node's certificate. */
+const char *tls_session_peer_login(const struct tls_session *session);
+/* What a session holds in memory, its engine's share estimated. */
+size_t tls_session_memory(const struct tls_session *session);
 /* The protocol agreed on by ALPN; "" for none. */
 const char *tls_session_alpn(const struct tls_session *session);
 
