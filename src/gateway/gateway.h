@@ -1,10 +1,10 @@
 /* gateway (GatewaySystem): speaks gRPC and HTTP on one port; bounds each session.
  *
- * The first bytes of a connection choose: the HTTP/2 preface (nghttp2) or HTTP/1.1 (http_parser, strict). TLS with ALPN
- * will slot in between the connection and that choice. Meaning is registered from outside: gRPC methods by `kurrent`, HTTP
+ * The first bytes of a connection choose: the HTTP/2 preface (nghttp2) or HTTP/1.1 (http_parser, strict); with TLS, ALPN
+ * does if the client uses it. A port speaks TLS or does not, and says so to who takes it for the other. Meaning is registered from outside: gRPC methods by `kurrent`, HTTP
  * resources as routes by `api` and `ops`; a route works the same over HTTP/1.1 and HTTP/2.
  *
- * Until TLS and users exist only loopback addresses are listened on; any other is refused with the reason.
+ * Loopback addresses are listened on as they are. Any other needs TLS and users, or the word that it is meant without.
  *
  * Threads: the loop thread. */
 #ifndef GATEWAY_GATEWAY_H
@@ -16,26 +16,38 @@
 #include "notification/notification.h"
 #include "os/os.h"
 #include "store/store.h"
+#include "tls/tls.h"
 
 struct gateway;
 struct gateway_options {
         struct os *os;
         struct control *control;
-        const char *address;            /* an IP literal; must be loopback */
+        const char *address;            /* an IP literal, or "localhost" */
         uint16_t port;                  /* 0: the kernel chooses */
         uint8_t node_uuid[16];          /* shown by gossip */
         uint32_t connections_max;       /* 0: 2000 */
         uint32_t streams_max;           /* concurrent HTTP/2 streams of a connection; 0: 1000 */
         uint64_t memory_size;           /* all buffers of all sessions; 0: 64 MiB */
+        /* TLS on the whole port: by `tls` (borrowed), or NULL and who connects waits for gateway_set_tls. */
+        bool speaks_tls;
+        struct tls_context *tls;
+        uint32_t handshakes_max;        /* under way at one time; 0: 256 */
+        bool is_insecure;               /* was said: other addresses than loopback need neither TLS nor users */
 };
 enum gateway_outcome {
         GATEWAY_ADDRESS_IN_USE = 1,
-        GATEWAY_ADDRESS_REFUSED,        /* not loopback; *ret_why says why and what to do */
+        GATEWAY_ADDRESS_REFUSED,        /* not loopback, and not safe; *ret_why says why and what to do */
         GATEWAY_ADDRESS_INVALID,
 };
 /* Binds and accepts; answers "not ready" (HTTP 503 with Retry-After, gRPC 14) until gateway_serve. */
 MUST_CHECK int gateway_open(const struct gateway_options *options, struct gateway **ret, const char **ret_why);
 uint16_t gateway_port(const struct gateway *g);
+bool gateway_speaks_tls(const struct gateway *g);
+/* Who connects is met with this from now on; borrowed. Until then, connections wait. */
+void gateway_set_tls(struct gateway *g, struct tls_context *tls);
+/* Reads the files of the context again, for connections from now on; that is a fact, and so is what is wrong with them: then
+ * the old ones stay. The gateway does so by itself when it sees that they have changed. */
+void gateway_reload_tls(struct gateway *g);
 /* From now on requests reach these; borrowed. */
 void gateway_serve(struct gateway *g, struct store *store, struct notification *notification);
 struct store *gateway_store(struct gateway *g);               /* NULL: not ready */
