@@ -73,6 +73,9 @@ struct api_route {
                 READS_NAMES,     /* lists, whose parameter `after` is a name */
                 READS_TO_CHANGE, /* and writes what follows from it: it must be the newest */
         } reads;
+        enum access_rule access; /* these three: struct gateway_route */
+        enum access_right right;
+        const char *stream;
 };
 
 struct api {

@@ -17,6 +17,7 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
 
         g->os = options->os;
         g->control = options->control;
+        g->access = options->access && access_is_enforced(options->access) ? options->access : NULL;
         memcpy(g->node_uuid, options->node_uuid, sizeof g->node_uuid);
         g->connections_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
         g->streams_max = options->streams_max ? options->streams_max : STREAMS_DEFAULT;
@@ -33,6 +34,7 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
                 free(g);
                 return r;
         }
+        g->is_local_only = !g->access && listener_is_loopback(g->address);
         g->turn_hook = (struct os_turn_hook){.fn = on_turn_end, .arg = g};
         os_turn_hook_add(g->os, &g->turn_hook);
         g->tick_timer = (struct os_timer){.fn = on_tick, .arg = g};
@@ -180,6 +182,8 @@ static void on_turn_end(struct os_turn_hook *hook)
                 LIST_EACH (at, &g->connections)
                         connection_wake_waiting(CONTAINER_OF(at, struct connection, link));
         }
+        if (g->access && access_generation(g->access) != g->access_generation)
+                rights_ask_again(g);
         list_take(&g->dirty, &now);
         while (!list_is_empty(&now))
                 flush_first(&now);

@@ -10,6 +10,7 @@
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
 
+#include "access/access.h"
 #include "base/bytes.h"
 #include "base/json_out.h"
 #include "control/control.h"
@@ -33,6 +34,7 @@ struct gateway_options {
         struct tls_context *tls;
         uint32_t handshakes_max;        /* under way at one time; 0: 256 */
         bool is_insecure;               /* was said: other addresses than loopback need neither TLS nor users */
+        struct access *access;          /* who asks, and what they may do; borrowed. NULL: everybody may do everything */
 };
 enum gateway_outcome {
         GATEWAY_ADDRESS_IN_USE = 1,
@@ -69,6 +71,11 @@ struct gateway_route {
         void *arg;
         uint64_t body_size_max; /* larger: 413, and the connection survives if the rest can be skipped */
         bool when_not_ready;    /* answers even while the store is opening */
+        enum access_rule access; /* who may ask; a route without a rule cannot be added */
+        /* Of ACCESS_STREAM: the right that is needed, and to what: the name of a path parameter, or "$all". NULL: the handler asks
+         * gateway_may for each stream that it learns of. */
+        enum access_right right;
+        const char *stream;
 };
 /* Adds routes; the array is borrowed for the life of the gateway. A path that two routes share differs in method: a
  * request with another method gets 405 with Allow. */
@@ -134,6 +141,20 @@ void gateway_stream_end(struct gateway_request *r);
  * usable until replied to. */
 void gateway_on_gone(struct gateway_request *r, void (*on_gone)(void *arg, struct gateway_request *r), void *arg);
 
+/* ---- who asks, and what he may do (access) ---- */
+
+/* Both for requests and for calls. The rule of the route or method has been applied before its handler runs. */
+struct access *gateway_access(struct gateway *g); /* NULL: nothing is enforced */
+const struct principal *gateway_principal(const struct gateway_request *r); /* NULL: nobody who was asked for his name */
+/* Has he the right to this stream ("$all": to all of them), now? */
+MUST_CHECK bool gateway_may(struct gateway_request *r, enum access_right right, struct bytes stream);
+/* May he see an event of that stream to which `$all` or a link has led? */
+MUST_CHECK bool gateway_may_see(struct gateway_request *r, struct bytes stream);
+/* The answer goes on for long: it ends as soon as he has not this right any more, as it does when he is no user any more. */
+void gateway_keep_asking(struct gateway_request *r, enum access_right right, struct bytes stream);
+/* Answers that he has not that right: 403 or 401, PERMISSION_DENIED or UNAUTHENTICATED. */
+void gateway_refuse(struct gateway_request *r, enum access_right right, struct bytes stream);
+
 struct gateway_stats {
         uint64_t connections;           /* open now */
         uint64_t connections_total;
@@ -186,6 +207,7 @@ struct gateway_method {
         bool is_client_stream;     /* any number of messages; else exactly one, else the call is INVALID_ARGUMENT: it is handed
                                       over when the client has said that none follows */
         bool when_not_ready;       /* works even while the store is opening; else UNAVAILABLE */
+        enum access_rule access;   /* who may call; ACCESS_STREAM: the method asks gateway_may. Without a rule it cannot be added */
         /* A whole message has come; borrowed for the call. Not while the call is paused. */
         void (*on_message)(void *arg, struct gateway_request *call, struct bytes message);
         /* The client sends no more messages; after the last on_message. NULL: of no interest. */

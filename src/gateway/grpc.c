@@ -41,6 +41,7 @@ void gateway_add_methods(struct gateway *g, const struct gateway_method *methods
 
                 assert(methods[i].on_message);
                 assert(methods[i].message_size_max > 0);
+                assert(methods[i].access != ACCESS_UNRULED);
                 buffer_format(&path, "/%s/%s", methods[i].service, methods[i].name);
                 block->paths[i] = arena_copy(&g->arena, buffer_bytes(&path));
                 buffer_fini(&path);
@@ -233,10 +234,7 @@ static void tell_gone(struct gateway_request *r)
                 r->call_method->on_gone(r->call_method->arg, r);
 }
 
-/* The gateway ends the call, not its method. */
-static void fail(struct gateway_request *r, enum grpc_status status, const char *format, ...)
-        PRINTF_LIKE(3, 4);
-static void fail(struct gateway_request *r, enum grpc_status status, const char *format, ...)
+void grpc_fail(struct gateway_request *r, enum grpc_status status, const char *format, ...)
 {
         char text[STATUS_MESSAGE_SIZE_MAX];
         va_list arguments;
@@ -260,13 +258,13 @@ void grpc_gone(struct gateway_request *r)
 void grpc_deadline(struct gateway_request *r)
 {
         r->gateway->stats.grpc_deadline_exceeded++;
-        fail(r, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
+        grpc_fail(r, GRPC_DEADLINE_EXCEEDED, "the deadline has passed");
 }
 
 void grpc_timeout(struct gateway_request *r)
 {
         if (!r->call_method->is_client_stream)
-                fail(r, GRPC_DEADLINE_EXCEEDED, "no byte of the message came for 30 s");
+                grpc_fail(r, GRPC_DEADLINE_EXCEEDED, "no byte of the message came for 30 s");
 }
 
 void grpc_stop(struct gateway_request *r, bool must)
@@ -276,7 +274,7 @@ void grpc_stop(struct gateway_request *r, bool must)
         if (r->holds && !must)
                 r->is_call_paused = true; /* it gets its answer, but no further message is begun */
         else
-                fail(r, GRPC_UNAVAILABLE, "the server is stopping: connect again in a second");
+                grpc_fail(r, GRPC_UNAVAILABLE, "the server is stopping: connect again in a second");
 }
 
 /* ---- messages in ---- */
@@ -293,17 +291,17 @@ static uint64_t message_size(struct gateway_request *r, struct bytes data)
                data.data[4];
         if (data.data[0] == 1) {
                 gateway_call_trailer(r, "grpc-accept-encoding", BYTES_LITERAL("identity"));
-                fail(r, GRPC_UNIMPLEMENTED,
+                grpc_fail(r, GRPC_UNIMPLEMENTED,
                         "compressed messages are not taken: send them as they are (identity)");
                 return 0;
         }
         if (data.data[0]) {
-                fail(r, GRPC_INVALID_ARGUMENT,
+                grpc_fail(r, GRPC_INVALID_ARGUMENT,
                         "a message begins with a compressed flag of %u, which must be 0 or 1", data.data[0]);
                 return 0;
         }
         if (size > r->call_method->message_size_max) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                grpc_fail(r, GRPC_RESOURCE_EXHAUSTED,
                         "a message of %llu bytes is too large: at most %llu are taken here",
                         (unsigned long long)size, (unsigned long long)r->call_method->message_size_max);
                 return 0;
@@ -314,7 +312,7 @@ static uint64_t message_size(struct gateway_request *r, struct bytes data)
 /* Not while the client leaves so many answers of the call unread that no more should be made. */
 static bool can_deliver(const struct gateway_request *r)
 {
-        if (gateway_call_is_over(r) || r->is_call_paused)
+        if (gateway_call_is_over(r) || r->is_call_paused || r->is_login_pending)
                 return false;
         return !r->call_method->is_client_stream || request_out_pending(r) < STREAM_OUT_MAX;
 }
@@ -322,7 +320,7 @@ static bool can_deliver(const struct gateway_request *r)
 /* Input that cannot be handed over for the lack of room goes on when there is some again. */
 static void wait_for_room(struct gateway_request *r)
 {
-        if (gateway_call_is_over(r) || r->is_call_paused || can_deliver(r))
+        if (gateway_call_is_over(r) || r->is_call_paused || r->is_login_pending || can_deliver(r))
                 return;
         r->is_input_due = true;
         r->is_waiting_for_room = true;
@@ -352,7 +350,7 @@ static bool keep(struct gateway_request *r, struct bytes data)
         if (!data.size)
                 return true;
         if (request_must_yield(r)) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                grpc_fail(r, GRPC_RESOURCE_EXHAUSTED,
                         "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)r->gateway->memory_size);
                 return false;
@@ -414,7 +412,7 @@ static void take_client_stream(struct gateway_request *r, struct bytes data)
 static void take_unary(struct gateway_request *r, struct bytes data)
 {
         if (complete(r, &data) && data.size)
-                fail(r, GRPC_INVALID_ARGUMENT, "this method takes exactly one message, more came");
+                grpc_fail(r, GRPC_INVALID_ARGUMENT, "this method takes exactly one message, more came");
 }
 
 static void give_window_back(struct gateway_request *r)
@@ -451,7 +449,7 @@ static void deliver_unary(struct gateway_request *r)
         uint64_t size;
 
         if (!r->body.size) {
-                fail(r, GRPC_INVALID_ARGUMENT, "this method takes exactly one message, none came");
+                grpc_fail(r, GRPC_INVALID_ARGUMENT, "this method takes exactly one message, none came");
                 return;
         }
         size = message_size(r, buffer_bytes(&r->body));
@@ -494,7 +492,7 @@ static void go_on(struct gateway_request *r)
                 return;
         r->has_half_closed = true;
         if (r->body.size)
-                fail(r, GRPC_INVALID_ARGUMENT, "the request ends inside a message");
+                grpc_fail(r, GRPC_INVALID_ARGUMENT, "the request ends inside a message");
         else if (r->call_method->on_half_close)
                 r->call_method->on_half_close(r->call_method->arg, r);
 }
@@ -561,7 +559,7 @@ static void refuse_unknown(struct gateway_request *r)
                                         is_service_known || bytes_starts_with(b->paths[i], service);
         }
         r->gateway->stats.grpc_unimplemented++;
-        fail(r, GRPC_UNIMPLEMENTED, "%s: %.*s",
+        grpc_fail(r, GRPC_UNIMPLEMENTED, "%s: %.*s",
                 is_service_known ? "the service has no such method" : "unknown service",
                 (int)MIN(r->path.size, 256), r->path.data);
 }
@@ -595,7 +593,7 @@ void grpc_begin(struct gateway_request *r)
         g->stats.grpc_calls++;
         request_account(r);
         if (r->is_head_too_large) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                grpc_fail(r, GRPC_RESOURCE_EXHAUSTED,
                         "the headers are too large: at most %d bytes in %d headers are taken", HEAD_SIZE_MAX,
                         HEADERS_MAX);
                 return;
@@ -606,21 +604,21 @@ void grpc_begin(struct gateway_request *r)
                 return;
         }
         if (g->is_closing) {
-                fail(r, GRPC_UNAVAILABLE, "the server is stopping: connect again in a second");
+                grpc_fail(r, GRPC_UNAVAILABLE, "the server is stopping: connect again in a second");
                 return;
         }
         if (!g->store && !method->when_not_ready) {
-                fail(r, GRPC_UNAVAILABLE, "the store is not open yet: try again in a second");
+                grpc_fail(r, GRPC_UNAVAILABLE, "the store is not open yet: try again in a second");
                 return;
         }
         if (gateway_is_short_of_memory(g)) {
-                fail(r, GRPC_RESOURCE_EXHAUSTED,
+                grpc_fail(r, GRPC_RESOURCE_EXHAUSTED,
                         "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)g->memory_size);
                 return;
         }
         if (gateway_header(r, "grpc-timeout", &timeout) && !parse_timeout(timeout, &timeout_us)) {
-                fail(r, GRPC_INVALID_ARGUMENT,
+                grpc_fail(r, GRPC_INVALID_ARGUMENT,
                         "grpc-timeout is not at most eight digits and one of H M S m u n");
                 return;
         }
@@ -631,6 +629,14 @@ void grpc_begin(struct gateway_request *r)
                 r->deadline_us = os_turn_time(g->os).monotonic_us + timeout_us;
                 gateway_add_deadline(r);
         }
+        (void)rights_begin(r); /* who is refused has been told */
+}
+
+void grpc_admit(struct gateway_request *r)
+{
+        assert(!r->is_login_pending);
+        r->is_input_due = true;
+        request_wake(r);
 }
 
 /* ---- what methods call ---- */

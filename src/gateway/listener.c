@@ -26,6 +26,11 @@ static enum address_kind classify(const char *address)
         return ADDRESS_INVALID;
 }
 
+bool listener_is_loopback(const char *address)
+{
+        return classify(address) == ADDRESS_LOOPBACK;
+}
+
 static void on_accept(void *arg, struct os_conn *conn)
 {
         struct gateway *g = arg;

@@ -25,6 +25,11 @@ void request_move(struct gateway_request *r, enum request_state to)
         sm_move(request_states, &r->state, to);
 }
 
+static bool is_http2(const struct gateway_request *r)
+{
+        return r->connection->state == CONNECTION_HTTP2;
+}
+
 /* ---- life ---- */
 
 struct gateway_request *request_new(struct connection *c)
@@ -65,6 +70,8 @@ static void recycle(struct gateway_request *r)
 
         assert(r->state == REQUEST_ENDED);
         assert(r->holds == 0);
+        assert(!r->is_login_pending);
+        principal_release(&r->principal);
         buffer_clear(&r->body);
         buffer_clear(&r->out);
         g->stats.buffered_bytes -= r->accounted;
@@ -130,6 +137,7 @@ void request_close(struct gateway_request *r)
         list_remove(&r->link);
         list_remove(&r->wake);
         list_remove(&r->deadline);
+        rights_end(r);
         r->is_in_wake = false;
         r->connection = NULL;
         r->on_writable = NULL;
@@ -205,7 +213,7 @@ static bool is_local_v6(struct bytes name)
 }
 
 /* A web page can make a browser send requests here, with a name of its own that leads to this machine, or by
- * a form. There are no users to keep it out, so names that are not this machine's are refused. */
+ * a form. Where no users keep it out, names that are not this machine's are refused. */
 static bool is_local_name(struct bytes host)
 {
         struct bytes name = host;
@@ -231,7 +239,7 @@ static bool refuse_strangers(struct gateway_request *r)
 {
         struct bytes origin;
 
-        if (r->authority.size && !is_local_name(r->authority)) {
+        if (r->gateway->is_local_only && r->authority.size && !is_local_name(r->authority)) {
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 421,
@@ -247,7 +255,9 @@ static bool refuse_strangers(struct gateway_request *r)
                 return false;
         for (size_t i = 0; i + 3 <= origin.size; i++) {
                 if (memcmp(origin.data + i, "://", 3) == 0) {
-                        if (is_local_name(bytes_of(origin.data + i + 3, origin.size - i - 3)))
+                        struct bytes host = bytes_of(origin.data + i + 3, origin.size - i - 3);
+
+                        if (r->gateway->is_local_only ? is_local_name(host) : bytes_equal(host, r->authority))
                                 return false;
                         break;
                 }
@@ -301,7 +311,7 @@ static bool begin_http(struct gateway_request *r)
                         r->gateway->is_closing ? "no new requests are taken" : "the server is starting");
                 return false;
         }
-        return true;
+        return rights_begin(r);
 }
 
 bool request_begin(struct gateway_request *r)
@@ -347,10 +357,31 @@ void request_body(struct gateway_request *r, struct bytes data)
 void request_received(struct gateway_request *r)
 {
         r->is_received = true;
-        if (r->is_refused)
+        if (r->is_refused || r->is_login_pending)
                 return;
         sm_move(request_states, &r->state, REQUEST_HANDLING);
         r->route->handler(r->route->arg, r);
+}
+
+void request_admit(struct gateway_request *r, bool is_allowed)
+{
+        assert(!r->is_login_pending);
+        if (!is_allowed) {
+                r->is_refused = true;
+                buffer_clear(&r->body);
+                request_account(r);
+        } else if (r->is_received) {
+                request_received(r);
+        }
+}
+
+void request_break(struct gateway_request *r)
+{
+        assert(r->state == REQUEST_STREAMING);
+        if (is_http2(r))
+                h2_reset(r, 0);
+        else
+                connection_close(r->connection, "the client may not see any more what it was given");
 }
 
 struct gateway *gateway_of(struct gateway_request *r)
@@ -408,11 +439,6 @@ void gateway_on_gone(
 void gateway_answer_header(struct gateway_request *r, struct gateway_header_field field)
 {
         r->answer_header = field;
-}
-
-static bool is_http2(const struct gateway_request *r)
-{
-        return r->connection->state == CONNECTION_HTTP2;
 }
 
 static void count_status(struct gateway_request *r, int status)

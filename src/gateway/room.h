@@ -8,6 +8,7 @@
  * request.c      one request of either protocol: headers, reply, stream
  * routes.c       which handler answers a path
  * grpc.c         gRPC calls: framing, status, deadlines, the table of methods
+ * rights.c       who asks, and whether he may
  *
  * Output is corked: whatever is produced for a connection during a turn of the loop is sent by one call at its end. */
 #ifndef GATEWAY_ROOM_H
@@ -90,9 +91,12 @@ struct gateway {
         uint32_t connections_max;
         uint32_t streams_max;
         uint64_t memory_size;
+        bool is_local_only; /* loopback, and nobody is asked who he is: only names of this machine are answered to */
         struct os_listener *listener;
         struct store *store;
         struct notification *notification;
+        struct access *access;        /* NULL: nothing is enforced */
+        uint64_t access_generation;   /* of which every open request was asked */
         struct route_block *routes;   /* in order of registration */
         struct method_block *methods; /* in order of registration */
         struct arena arena;           /* of names */
@@ -149,6 +153,7 @@ void gateway_take_back_out(struct gateway *g, struct buffer *out);
 void gateway_fact(struct gateway *g, enum fact_type type, const char *format, ...) PRINTF_LIKE(3, 4);
 
 MUST_CHECK int listener_open(struct gateway *g, const char *address, uint16_t port, const char **ret_why);
+bool listener_is_loopback(const char *address);
 
 /* ---- a connection ---- */
 
@@ -183,6 +188,7 @@ struct connection {
         bool is_doomed;   /* close when the output has been handed over */
         uint64_t linger_by_us; /* not 0: answered for the last time; input is thrown away until then */
         char peer[64];
+        char login[ACCESS_LOGIN_SIZE_MAX + 1]; /* of its client certificate; "" without */
 };
 
 void connection_new(struct gateway *g, struct os_conn *conn);
@@ -250,6 +256,12 @@ struct gateway_request {
         bool is_closed;         /* the protocol is done with it */
         int status;
         struct gateway_header_field answer_header; /* of the answer that will come; no name: none */
+
+        /* Who asks. */
+        struct access_login login;
+        bool is_login_pending;       /* the handler hears of nothing before it is known who asks */
+        struct principal *principal; /* held; NULL: nobody */
+        struct kept_right *kept;     /* what an answer that goes on is asked for again */
 
         /* The producer: asked for more while there is room. */
         void (*on_writable)(struct gateway_request *r);
@@ -328,6 +340,10 @@ bool request_begin(struct gateway_request *r);
 void request_body(struct gateway_request *r, struct bytes data);
 /* All of it has come. */
 void request_received(struct gateway_request *r);
+/* It is known who asks, or (false) he was refused and answered. */
+void request_admit(struct gateway_request *r, bool is_allowed);
+/* Ends an answer that goes on: its handler is told that the client went away. */
+void request_break(struct gateway_request *r);
 
 /* routes.c: the route of a request, or NULL and the reply has been given. */
 bool route_find(struct gateway_request *r);
@@ -386,6 +402,20 @@ void grpc_deadline(struct gateway_request *r);
 void grpc_timeout(struct gateway_request *r);
 /* The server stops: ends the call unless a completion is under way, or it `must` end. */
 void grpc_stop(struct gateway_request *r, bool must);
+/* The gateway ends the call, not its method, which is told if there is one. */
+void grpc_fail(struct gateway_request *r, enum grpc_status status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* It is known who calls: what came meanwhile is handed over. */
+void grpc_admit(struct gateway_request *r);
 void grpc_fini(struct gateway *g);
+
+/* ---- rights (rights.c) ---- */
+
+/* Finds out who asks and applies the rule of the route or method. False: it was refused, and answered. True: it may go on, at once
+ * or (is_login_pending) when it is known who asks. */
+bool rights_begin(struct gateway_request *r);
+/* Before the request goes. */
+void rights_end(struct gateway_request *r);
+/* Users or rights have changed: whoever has lost what his open answer needs is told so. */
+void rights_ask_again(struct gateway *g);
 
 #endif

@@ -15,6 +15,8 @@ void gateway_add_routes(struct gateway *g, const struct gateway_route *routes, u
         for (unsigned i = 0; i < count; i++) {
                 assert(routes[i].path[0] == '/');
                 assert(routes[i].handler);
+                assert(routes[i].access != ACCESS_UNRULED);
+                assert(!routes[i].stream || routes[i].access == ACCESS_STREAM);
         }
         block->routes = routes;
         block->count = count;

@@ -160,7 +160,8 @@ static void take_options(struct appending *a, const struct wire_options *options
                 refuse_invalid(a, "the options came twice");
                 return;
         }
-        if (!options_are_complete(options, &refusal)) {
+        if (!options_are_complete(options, &refusal) ||
+                !call_may(a->call, ACCESS_WRITE, options->stream, &refusal)) {
                 refuse(a, &refusal);
                 return;
         }
@@ -227,6 +228,7 @@ void append_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.streams.Streams",
                 .name = "Append",
                 .features = "",
+                .access = ACCESS_STREAM,
                 .message_size_max = GRPC_MESSAGE_SIZE_MAX,
                 .is_client_stream = true,
                 .on_message = on_message,

@@ -327,7 +327,8 @@ static void take_first(struct batch_call *b, const struct wire_batch *request, s
                 refuse_first(b, &asked, &refusal, request->is_final);
                 return;
         }
-        if (!options_are_complete(&request->options, &refusal)) {
+        if (!options_are_complete(&request->options, &refusal) ||
+                !call_may(b->call, ACCESS_WRITE, request->options.stream, &refusal)) {
                 refuse_first(b, &asked, &refusal, request->is_final);
                 return;
         }
@@ -436,6 +437,7 @@ void batch_append_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.streams.Streams",
                 .name = "BatchAppend",
                 .features = "deadline_duration",
+                .access = ACCESS_STREAM,
                 .message_size_max = GRPC_MESSAGE_SIZE_MAX,
                 .is_client_stream = true,
                 .on_message = on_message,

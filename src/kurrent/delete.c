@@ -51,7 +51,8 @@ static void take(struct kurrent *k, struct gateway_request *call, struct bytes m
         uint64_t asked = gateway_call_deadline_us(call);
         struct deleting *d;
 
-        if (wire_in_delete(message, &options) || !options_are_complete(&options, &refusal)) {
+        if (wire_in_delete(message, &options) || !options_are_complete(&options, &refusal) ||
+                !call_may(call, ACCESS_DELETE, options.stream, &refusal)) {
                 refusal_end_call(k, call, &refusal);
                 return;
         }
@@ -91,6 +92,7 @@ void delete_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.streams.Streams",
                 .name = "Delete",
                 .features = "",
+                .access = ACCESS_STREAM,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .on_message = on_delete,
         };
@@ -103,6 +105,7 @@ void tombstone_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.streams.Streams",
                 .name = "Tombstone",
                 .features = "",
+                .access = ACCESS_STREAM,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .on_message = on_tombstone,
         };

@@ -18,6 +18,7 @@ static const struct refusal_description {
         const char *exception;
         const char *text;
 } refusals[REFUSALS] = {
+        [REFUSAL_DENIED] = {GRPC_PERMISSION_DENIED, GRPC_PERMISSION_DENIED, "access-denied", "access denied"},
         [REFUSAL_INVALID] = {GRPC_INVALID_ARGUMENT, GRPC_INVALID_ARGUMENT, NULL, "the request is invalid"},
         [REFUSAL_PROPERTY_MISSING] = {GRPC_INVALID_ARGUMENT, GRPC_INVALID_ARGUMENT,
                 "missing-required-metadata-property", "an event lacks a property of its metadata"},
@@ -330,11 +331,25 @@ void refusal_end_call(struct kurrent *k, struct gateway_request *call, const str
                 end_not_leader(k, call);
                 return;
         }
+        if (refusal->kind == REFUSAL_DENIED) {
+                gateway_refuse(call, refusal->right, refusal->stream);
+                return;
+        }
         say(refusal, text);
         if (refusal->kind == REFUSAL_FAULT || refusal->kind == REFUSAL_CORRUPT)
                 publish_failure(k, call, text);
         add_trailers(call, refusal);
         gateway_call_end(call, refusals[refusal->kind].status, text);
+}
+
+bool call_may(struct gateway_request *call, enum access_right right, struct bytes stream, struct refusal *ret)
+{
+        if (!stream.size)
+                stream = BYTES_LITERAL("$all");
+        if (gateway_may(call, right, stream))
+                return true;
+        *ret = (struct refusal){.kind = REFUSAL_DENIED, .stream = stream, .right = right};
+        return false;
 }
 
 /* ---- within BatchAppend ---- */
@@ -348,6 +363,7 @@ struct detail {
                 EventStore__Client__StreamDeleted deleted;
                 EventStore__Client__MaximumAppendSizeExceeded append;
                 EventStore__Client__MaximumAppendEventSizeExceeded event;
+                EventStore__Client__AccessDenied denied;
                 EventStore__Client__BadRequest bad;
                 EventStore__Client__Timeout timeout;
                 EventStore__Client__Unknown unknown;
@@ -432,6 +448,11 @@ static void detail_of(struct detail *d, const struct refusal *refusal, const cha
                 d->bad.message = (char *)(uintptr_t)text;
                 d->name = "BadRequest";
                 d->message = &d->bad.base;
+                break;
+        case REFUSAL_DENIED:
+                event_store__client__access_denied__init(&d->denied);
+                d->name = "AccessDenied";
+                d->message = &d->denied.base;
                 break;
         case REFUSAL_TIMEOUT:
                 event_store__client__timeout__init(&d->timeout);

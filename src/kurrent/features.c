@@ -77,6 +77,7 @@ void features_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.server_features.ServerFeatures",
                 .name = "GetSupportedMethods",
                 .features = "",
+                .access = ACCESS_ANYONE,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .when_not_ready = true,
                 .on_message = on_message,

@@ -94,6 +94,7 @@ void gossip_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.gossip.Gossip",
                 .name = "Read",
                 .features = "",
+                .access = ACCESS_ANYONE,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .when_not_ready = true,
                 .on_message = on_message,

@@ -530,6 +530,7 @@ static struct gateway_method method_of(const char *name, uint64_t message_size_m
                 .service = GROUP_SERVICE,
                 .name = name,
                 .features = GROUP_FEATURES,
+                .access = ACCESS_OPS,
                 .message_size_max = message_size_max,
                 .on_message = on_message,
         };

@@ -399,6 +399,7 @@ void group_info_method(struct kurrent *k, struct gateway_method *ret)
                 .service = GROUP_SERVICE,
                 .name = "GetInfo",
                 .features = GROUP_FEATURES,
+                .access = ACCESS_USER,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .on_message = on_info,
         };
@@ -411,6 +412,7 @@ void group_list_method(struct kurrent *k, struct gateway_method *ret)
                 .service = GROUP_SERVICE,
                 .name = "List",
                 .features = GROUP_FEATURES,
+                .access = ACCESS_USER,
                 .message_size_max = SMALL_MESSAGE_SIZE_MAX,
                 .on_message = on_list,
                 .on_writable = on_writable,

@@ -58,6 +58,9 @@ static void pump(struct group_reading *r)
                         pause_or_drop(r, result);
                         return;
                 }
+                if (message.item.has_link && message.item.has_event &&
+                        !gateway_may_see(r->call, message.item.event.stream))
+                        message.item.has_event = false;
                 wire_out_group_event(&r->events, &message.item, MIN(message.retry_count, (uint32_t)INT32_MAX),
                         gateway_message_begin(r->call));
                 gateway_message_end(r->call);
@@ -126,6 +129,7 @@ static const char *take_options(const group_options *o, struct group_reading *r)
 
 static enum emitter_verdict open_consumer(struct emitter *e, struct group_reading *r, int32_t buffer_size)
 {
+        const struct principal *who = gateway_principal(r->call);
         struct bytes name = selection_client_name(r->call);
         struct consumer_options options = {
                 .stream = r->group.stream,
@@ -133,7 +137,7 @@ static enum emitter_verdict open_consumer(struct emitter *e, struct group_readin
                 .window = MIN((uint32_t)buffer_size, (uint32_t)WINDOW_MAX),
                 .name = name.size ? name : BYTES_LITERAL("<unknown>"),
                 .peer = bytes_of_string(gateway_peer(r->call)),
-                .user = BYTES_LITERAL("anonymous"),
+                .user = bytes_of_string(who ? principal_login(who) : "anonymous"),
                 .on_readable = on_readable,
                 .arg = r,
         };
@@ -156,6 +160,7 @@ static void begin(struct group_reading *r, struct bytes message)
                 &event_store__client__persistent_subscriptions__read_req__descriptor, arena, message);
         struct emitter *e = group_begin(r->kurrent, r->call, NULL);
         enum emitter_verdict verdict;
+        struct refusal refusal;
         const char *problem = "the request is malformed";
 
         if (!e)
@@ -169,6 +174,11 @@ static void begin(struct group_reading *r, struct bytes message)
         /* The message ends with this call. */
         r->group.stream = arena_copy(arena, r->group.stream);
         r->group.name = arena_copy(arena, r->group.name);
+        if (!call_may(r->call, ACCESS_READ, r->group.stream, &refusal)) {
+                refusal_end_call(r->kurrent, r->call, &refusal);
+                return;
+        }
+        gateway_keep_asking(r->call, ACCESS_READ, r->group.stream);
         verdict = open_consumer(e, r, request->options->buffer_size);
         if (verdict == EMITTER_LIMIT) {
                 drop(r, REFUSAL_GROUP_FULL, NULL);
@@ -269,6 +279,7 @@ void group_read_method(struct kurrent *k, struct gateway_method *ret)
                 .service = GROUP_SERVICE,
                 .name = "Read",
                 .features = GROUP_FEATURES,
+                .access = ACCESS_STREAM,
                 .message_size_max = GROUP_MESSAGE_SIZE_MAX,
                 .is_client_stream = true,
                 .on_message = on_message,

@@ -177,8 +177,10 @@ static void send_mark(struct reading *r, const struct subscription_item *item)
         message_send(r->call, &answer.base);
 }
 
-static void send_event(struct reading *r, const struct store_read_item *item)
+static void send_event(struct reading *r, struct store_read_item *item)
 {
+        if (item->has_link && item->has_event && !gateway_may_see(r->call, item->event.stream))
+                item->has_event = false;
         wire_out_event(&r->events, item, gateway_message_begin(r->call));
         gateway_message_end(r->call);
         r->sent++;
@@ -193,12 +195,14 @@ static bool ends_with(struct bytes text, struct bytes end)
 }
 
 /* What $all does not show (protocol 3.7). */
-static bool is_hidden(const struct reading *r, const struct store_read_item *item)
+static bool is_hidden(struct reading *r, const struct store_read_item *item)
 {
         struct bytes stream = item->has_link ? item->link.stream : item->event.stream;
 
         if (r->stream.size || stream.size < 2 || stream.data[0] != '$')
                 return false;
+        if (!gateway_may_see(r->call, stream))
+                return true;
         if (bytes_starts_with(stream, BYTES_LITERAL("$persistentsubscription-$all::")))
                 return ends_with(stream, BYTES_LITERAL("-checkpoint")) ||
                        ends_with(stream, BYTES_LITERAL("-parked"));
@@ -656,6 +660,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
         struct reading *r;
 
         if (!request || !request->options || !take_wish(request->options, arena, &wish, &refusal) ||
+                !call_may(call, ACCESS_READ, wish.at.stream, &refusal) ||
                 !take_freshness(k, call, &wish, &refusal)) {
                 filter_free(&wish.filter);
                 refusal_end_call(k, call, &refusal);
@@ -668,6 +673,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                 .limit = wish.at.stream.size ? UINT64_MAX : wish.limit};
         r->events.is_uuid_text = wish.is_uuid_text;
         gateway_call_set_state(call, r);
+        gateway_keep_asking(call, ACCESS_READ, wish.at.stream.size ? wish.at.stream : BYTES_LITERAL("$all"));
         begin(r, &wish);
 }
 
@@ -678,6 +684,7 @@ void read_method(struct kurrent *k, struct gateway_method *ret)
                 .service = "event_store.client.streams.Streams",
                 .name = "Read",
                 .features = "position events",
+                .access = ACCESS_STREAM,
                 .message_size_max = READ_MESSAGE_SIZE_MAX,
                 .on_message = on_message,
                 .on_writable = on_writable,

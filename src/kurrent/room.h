@@ -54,6 +54,7 @@ struct kurrent {
 
 enum refusal_kind {
         REFUSAL_NONE,
+        REFUSAL_DENIED,  /* `right` to the stream is missing */
         REFUSAL_INVALID, /* bad input: `problem` says what */
         REFUSAL_PROPERTY_MISSING,
         REFUSAL_APPEND_TOO_LARGE,
@@ -82,6 +83,7 @@ struct refusal {
         const char *problem; /* NULL: what the kind says */
         struct bytes stream;
         struct bytes group; /* REFUSAL_GROUP_... */
+        enum access_right right;
         struct expected expected;
         struct store_stream_outcome actual; /* REFUSAL_CONFLICT */
         struct event_id event;              /* REFUSAL_EVENT_TOO_LARGE */
@@ -96,6 +98,8 @@ static inline struct refusal refusal_invalid(const char *problem)
 /* What the store said to an append or delete that did not succeed. `events`: those of the append. */
 struct refusal refusal_of(const struct store_append_result *result, struct bytes stream, struct expected expected,
         const struct store_append_event *events);
+/* Whether who calls has the right to the stream (empty: all of them); if not, *ret says so. */
+MUST_CHECK bool call_may(struct gateway_request *call, enum access_right right, struct bytes stream, struct refusal *ret);
 /* Ends the call with the status, trailers and text by which clients know the refusal. */
 /* REFUSAL_NOT_LEADER asks `k` who leads; none is REFUSAL_NO_LEADER. */
 void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal);

@@ -86,6 +86,7 @@ static const struct gateway_method methods[] = {
                 .name = "u",
                 .features = "",
                 .message_size_max = 100,
+                .access = ACCESS_ANYONE,
                 .on_message = on_unary,
                 .on_gone = on_gone},
         {.service = "t",
@@ -93,13 +94,18 @@ static const struct gateway_method methods[] = {
                 .features = "",
                 .message_size_max = 100,
                 .is_client_stream = true,
+                .access = ACCESS_ANYONE,
                 .on_message = on_chat,
                 .on_half_close = on_half_close,
                 .on_gone = on_gone},
 };
 static const struct gateway_route routes[] = {
-        {.method = "POST", .path = "/{x}", .handler = on_route, .body_size_max = 1000},
-        {.method = "GET", .path = "/{x}/{y}", .handler = on_route},
+        {.method = "POST",
+                .path = "/{x}",
+                .handler = on_route,
+                .body_size_max = 1000,
+                .access = ACCESS_ANYONE},
+        {.method = "GET", .path = "/{x}/{y}", .handler = on_route, .access = ACCESS_ANYONE},
 };
 
 static struct gateway *open_gateway(void)

@@ -46,14 +46,15 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
 }
 
 static const struct gateway_route routes[] = {
-        {.method = "GET", .path = "/v1/literal", .handler = on_literal},
-        {.method = "GET", .path = "/v1/endless", .handler = on_endless},
+        {.method = "GET", .path = "/v1/literal", .handler = on_literal, .access = ACCESS_ANYONE},
+        {.method = "GET", .path = "/v1/endless", .handler = on_endless, .access = ACCESS_ANYONE},
 };
 static const struct gateway_method methods[] = {
         {.service = "test.Test",
                 .name = "Call",
                 .features = "",
                 .message_size_max = 1000,
+                .access = ACCESS_ANYONE,
                 .on_message = on_message},
 };
 

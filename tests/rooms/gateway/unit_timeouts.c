@@ -45,21 +45,27 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
 }
 
 static const struct gateway_route routes[] = {
-        {.method = "POST", .path = "/body", .handler = on_body, .body_size_max = 1000},
-        {.method = "GET", .path = "/endless", .handler = on_stream, .arg = &server},
-        {.method = "GET", .path = "/silent", .handler = on_stream},
+        {.method = "POST",
+                .path = "/body",
+                .handler = on_body,
+                .body_size_max = 1000,
+                .access = ACCESS_ANYONE},
+        {.method = "GET", .path = "/endless", .handler = on_stream, .arg = &server, .access = ACCESS_ANYONE},
+        {.method = "GET", .path = "/silent", .handler = on_stream, .access = ACCESS_ANYONE},
 };
 static const struct gateway_method methods[] = {
         {.service = "test.Test",
                 .name = "One",
                 .features = "",
                 .message_size_max = 1000,
+                .access = ACCESS_ANYONE,
                 .on_message = on_message},
         {.service = "test.Test",
                 .name = "Many",
                 .features = "",
                 .message_size_max = 1000,
                 .is_client_stream = true,
+                .access = ACCESS_ANYONE,
                 .on_message = on_message},
 };
 
