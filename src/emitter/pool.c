@@ -365,7 +365,8 @@ static void on_match(struct notification_wait *wait, uint64_t position)
 }
 
 /* Checkpoints and parked events of subscriptions to all streams (protocol 3.7): if they came to such a
- * subscription, each of its checkpoints would move it, and so cause the next. */
+ * subscription, each of its checkpoints would move it, and so cause the next. And what holds the server's
+ * secrets: who reads all streams is not given them, so a group of all streams is not either. */
 static bool is_hidden(struct bytes stream)
 {
         const struct bytes prefix = BYTES_LITERAL("$persistentsubscription-");
@@ -373,6 +374,8 @@ static bool is_hidden(struct bytes stream)
 
         if (stream.size < 3 || stream.data[0] != '$')
                 return false;
+        if (stream_is_guarded(stream))
+                return true;
         if (stream.data[1] == '$')
                 stream = stream_of_meta(stream);
         if (!bytes_starts_with(stream, prefix))

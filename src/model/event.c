@@ -127,6 +127,17 @@ struct bytes stream_of_meta(struct bytes name)
         return bytes_of(name.data + 2, name.size - 2);
 }
 
+bool stream_is_guarded(struct bytes name)
+{
+        if (!stream_is_system(name))
+                return false;
+        if (stream_is_meta(name))
+                name = stream_of_meta(name);
+        return bytes_starts_with(name, BYTES_LITERAL("$user-")) ||
+               bytes_equal(name, BYTES_LITERAL("$nilo-access")) ||
+               bytes_equal(name, BYTES_LITERAL("$nilo-cluster"));
+}
+
 struct bytes stream_category(struct bytes name)
 {
         const uint8_t *hyphen = name.size ? memchr(name.data, '-', name.size) : NULL;

@@ -95,6 +95,8 @@ bool stream_is_system(struct bytes name); /* begins with '$' */
 bool stream_is_meta(struct bytes name);   /* begins with "$$" */
 /* The stream a metastream speaks of: "$$order-1" -> "order-1". Only for stream_is_meta names. */
 struct bytes stream_of_meta(struct bytes name);
+/* Holds secrets of the server: hashes of passwords ("$user-..."), the key of tokens, the cluster's; or is the metastream of one. */
+bool stream_is_guarded(struct bytes name);
 /* Text before the first '-'; empty if there is none. */
 struct bytes stream_category(struct bytes name);
 /* XXH3_64 with seed 0. */

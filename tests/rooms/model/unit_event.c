@@ -182,6 +182,21 @@ TEST(stream_name, kinds_and_categories)
         assert_int_equal(stream_category(BYTES_EMPTY).size, 0);
 }
 
+TEST(stream_name, those_with_secrets_of_the_server_are_guarded_and_so_are_their_metastreams)
+{
+        assert_true(stream_is_guarded(text("$user-admin")));
+        assert_true(stream_is_guarded(text("$$$user-admin")));
+        assert_true(stream_is_guarded(text("$nilo-access")));
+        assert_true(stream_is_guarded(text("$$$nilo-access")));
+        assert_true(stream_is_guarded(text("$nilo-cluster")));
+        assert_false(stream_is_guarded(text("$nilo-accessible")));
+        assert_false(stream_is_guarded(text("$users")));
+        assert_false(stream_is_guarded(text("$$user-admin"))); /* of a stream of people */
+        assert_false(stream_is_guarded(text("user-admin")));
+        assert_false(stream_is_guarded(text("$settings")));
+        assert_false(stream_is_guarded(BYTES_EMPTY));
+}
+
 /* The numbers are in index files, so they must never change. */
 TEST(name_hash, is_xxh3_with_seed_0)
 {
