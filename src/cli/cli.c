@@ -139,6 +139,16 @@ static const struct cli_command commands[] = {
         {"cluster", "demo", "", "run three nodes on this machine, until Ctrl-C", command_cluster_demo, {
                 {"data", "DIRECTORY", "theirs; begun again on it, they go on (default: a temporary one)"},
                 {"port", "N", "of the first (default 2113); N + 100 and N + 200 of the others, and one below each for nodes"}}},
+        {"context", "ls", "", "list the servers that have names", command_context_ls, {{0}}},
+        {"context", "add", "NAME URL", "give a server a name; --user, --ca-file, --cert-file and --key-file are kept with it",
+                command_context_add, {
+                {"save-password", NULL, "keep the password too: NILO_PASSWORD, or asked for"},
+                {"save-token", NULL, "keep the token in NILO_TOKEN too"},
+                {"use", NULL, "use it from now on, as the first one that is added"},
+                {"replace", NULL, "in the place of one that has this name"}}},
+        {"context", "use", "NAME", "from now on, commands speak to this server", command_context_use, {{0}}},
+        {"context", "rm", "NAME", "forget a server", command_context_rm, {{0}}},
+        {"context", "show", "[NAME]", "one of them; the one in use", command_context_show, {{0}}},
         {"fact", "watch", "", "what the server does, live", command_fact_watch, {
                 {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},
@@ -251,7 +261,7 @@ static bool is_help(const char *word)
 
 static int run(int argc, char **argv)
 {
-        struct cli_line line = {.url = getenv("NILO_URL")};
+        struct cli_line line = {0};
         const char *no_color = getenv("NO_COLOR");
         const char *noun = argc > 1 ? argv[1] : "help";
         const char *verb = argc > 2 ? argv[2] : NULL;
@@ -268,8 +278,6 @@ static int run(int argc, char **argv)
                 return print_help(noun, NULL);
         if (!line.command)
                 return unknown(noun, verb);
-        if (!line.url || !*line.url)
-                line.url = "http://127.0.0.1:2113";
         code = cli_parse(&line, argc, argv, line.command->verb ? 3 : 2);
         if (code)
                 return code;
@@ -291,6 +299,7 @@ int cli_main(int argc, char **argv)
         /* A pipe that is closed early is no fault: `nilo stream read | head`. */
         signal(SIGPIPE, SIG_IGN);
         setvbuf(stdout, output, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof output);
+        cli_hide_words(argc, argv);
         code = run(argc, argv);
         if (!cli_flush() && !code)
                 code = cli_is_reader_gone()

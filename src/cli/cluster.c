@@ -493,10 +493,15 @@ int command_cluster_remove(const struct cli_line *line)
 int command_cluster_leave(const struct cli_line *line)
 {
         if (!cli_has(line, "dry-run")) {
+                struct nilo_client *client = cli_client(line);
+
+                if (!client)
+                        return CLI_USAGE;
                 if (!cli_has(line, "yes"))
                         cli_remark(line,
                                 "The node at %s leaves its cluster; its data stays in its directory.",
-                                line->url);
+                                nilo_client_url(client));
+                nilo_client_close(&client);
                 if (!cli_confirm(line, "leave"))
                         return CLI_USAGE;
         }

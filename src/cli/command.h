@@ -33,7 +33,12 @@ struct cli_line {
         const char *arguments[CLI_ARGUMENTS_MAX];
         unsigned argument_count;
         const char *values[CLI_FLAGS_MAX]; /* by the flag's place in the command's list; "" for a switch that is on */
-        const char *url;
+        const char *url; /* flags that every command takes; NULL: not given */
+        const char *context;
+        const char *user;
+        const char *ca_file;
+        const char *cert_file;
+        const char *key_file;
         bool is_json;  /* NDJSON, not tables: asked for, or standard output is no terminal */
         bool is_quiet;
         bool is_terminal;
@@ -89,6 +94,11 @@ int command_log_level(const struct cli_line *line);
 int command_import(const struct cli_line *line);
 int command_export(const struct cli_line *line);
 int command_verify(const struct cli_line *line);
+int command_context_ls(const struct cli_line *line);
+int command_context_add(const struct cli_line *line);
+int command_context_use(const struct cli_line *line);
+int command_context_rm(const struct cli_line *line);
+int command_context_show(const struct cli_line *line);
 
 /* ---- the line (line.c) ---- */
 
@@ -119,8 +129,22 @@ int cli_problem(int exit_code, const char *format, ...) PRINTF_LIKE(2, 3); /* "n
 int cli_failed(struct nilo_client *client, enum nilo_result result);
 int cli_exit_of(enum nilo_result result);
 int cli_exit_of_errno(int error); /* of a file */
-/* Opens the client of the line's --url; NULL and a message if it makes no sense. */
+
+/* ---- the server (connect.c) ---- */
+
+/* Opens the client of the server that flags, environment and context name; NULL and a message if they make no sense. */
 struct nilo_client *cli_client(const struct cli_line *line);
+/* The same for calls that take at most `timeout_ms` (0: as long as bytes come), which asks for no password if it must not. */
+struct nilo_client *cli_client_within(const struct cli_line *line, uint32_t timeout_ms, bool may_ask);
+/* A password from the environment variable `name`, else typed unseen. Gives it from malloc. CLI_OK, or CLI_USAGE after a
+ * message. */
+MUST_CHECK int cli_password(const char *whose, const char *name, char **ret);
+void cli_forget(char **secret); /* overwrites, frees and empties; NULL is fine */
+/* A URL as it may be shown: "https://ada:***@host". From malloc. */
+char *cli_hide_password(const char *url);
+/* Replaces words with a password by copies, and hides the password in the originals: `ps` shows those. */
+void cli_hide_words(int argc, char **argv);
+
 
 /* A table on the terminal. Rows are gathered, so that columns fit, and shown by table_flush or when there are many; the
  * widths of the first ones stay. The last column is cut to the width of the terminal. */

@@ -8,7 +8,13 @@
 enum { WORD_SIZE_MAX = 64 };
 
 static const struct cli_flag common_flags[] = {
-        {"url", "URL", "the server (NILO_URL; default http://127.0.0.1:2113)"},
+        {"url", "URL", "the server: http(s):// or kurrentdb:// (NILO_URL; default http://127.0.0.1:2113)"},
+        {"context", "NAME", "a server of `nilo context ls` (NILO_CONTEXT; default the one in use)"},
+        {"user", "NAME", "log in (NILO_USER, with NILO_PASSWORD; or NILO_TOKEN)"},
+        {"ca-file", "FILE",
+                "PEM: the CA of the server's certificate (NILO_CA_FILE; default whom the system trusts)"},
+        {"cert-file", "FILE", "PEM: a certificate to show (NILO_CERT_FILE)"},
+        {"key-file", "FILE", "PEM: its key (NILO_KEY_FILE)"},
         {"json", NULL, "lines of JSON, also on a terminal"},
         {"quiet", NULL, "no progress, no remarks (-q)"},
         {"help", NULL, "this text"},
@@ -89,8 +95,15 @@ static int unknown_flag(const struct cli_command *c, const char *name)
 
 static void set_common(struct cli_line *line, const char *name, const char *value)
 {
-        if (strcmp(name, "url") == 0)
-                line->url = value;
+        const struct {
+                const char *name;
+                const char **to;
+        } values[] = {{"url", &line->url}, {"context", &line->context}, {"user", &line->user},
+                {"ca-file", &line->ca_file}, {"cert-file", &line->cert_file}, {"key-file", &line->key_file}};
+
+        for (size_t i = 0; i < COUNT_OF(values); i++)
+                if (strcmp(name, values[i].name) == 0)
+                        *values[i].to = value;
         line->is_json |= strcmp(name, "json") == 0;
         line->is_quiet |= strcmp(name, "quiet") == 0;
         line->wants_help |= strcmp(name, "help") == 0;

@@ -91,16 +91,6 @@ int cli_failed(struct nilo_client *client, enum nilo_result result)
                 cli_exit_of(result), "%s%s%s", nilo_client_problem(client), *next ? "\n      " : "", next);
 }
 
-struct nilo_client *cli_client(const struct cli_line *line)
-{
-        struct nilo_client *client = NULL;
-
-        if (nilo_client_open(line->url, &client))
-                cli_problem(CLI_USAGE, "--url %s: a URL begins with http:// (such as http://127.0.0.1:2113)",
-                        line->url);
-        return client;
-}
-
 /* ---- tables ---- */
 
 static unsigned terminal_width(void)
