@@ -1,8 +1,7 @@
 /* One connection: bytes in, bytes out, and which protocol they are.
  *
- * The seam for TLS: everything below this file's `receive` and `send_out` is the wire, everything above is
- * plain bytes. A TLS layer decrypts before `receive`, encrypts in `send_out`, and lets ALPN choose instead of
- * `sniff`. */
+ * Everything below `connection_receive` and `send_out` is the wire, everything above is plain bytes; TLS is
+ * in between, and ALPN chooses what else `sniff` does. */
 #include "gateway/room.h"
 
 #include <stdio.h>
@@ -11,6 +10,7 @@
 static const struct bytes h2_preface = {(const uint8_t *)"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24};
 
 static const struct sm_state connection_states[] = {
+        [CONNECTION_HANDSHAKING] = {"handshaking", TO(CONNECTION_SNIFFING) | TO(CONNECTION_CLOSING)},
         [CONNECTION_SNIFFING] = {"sniffing",
                 TO(CONNECTION_HTTP1) | TO(CONNECTION_HTTP2) | TO(CONNECTION_CLOSING)},
         [CONNECTION_HTTP1] = {"http1", TO(CONNECTION_CLOSING)},
@@ -28,6 +28,9 @@ static void account(struct connection *c)
 {
         uint64_t size =
                 c->in.size + c->out.size + (c->state == CONNECTION_CLOSING ? 0 : os_conn_queued(c->conn));
+
+        if (c->tls)
+                size += tls_session_memory(c->tls);
 
         c->gateway->stats.buffered_bytes += size - c->accounted;
         c->accounted = size;
@@ -50,6 +53,7 @@ void connection_close(struct connection *c, const char *why)
                 gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, why);
         sm_move(connection_states, &c->state, CONNECTION_CLOSING);
         buffer_clear(&c->out);
+        secure_end(c);
         os_conn_close(c->conn);
 }
 
@@ -72,7 +76,13 @@ static bool sniff(struct connection *c)
 {
         size_t size = MIN(c->in.size, h2_preface.size);
 
+        if (!c->tls && secure_refuse_tls(c))
+                return false;
         if (memcmp(c->in.data, h2_preface.data, size) != 0) {
+                if (c->must_be_h2) {
+                        connection_close(c, "ALPN said HTTP/2, and something else came");
+                        return false;
+                }
                 sm_move(connection_states, &c->state, CONNECTION_HTTP1);
                 h1_new(c);
                 return true;
@@ -91,7 +101,18 @@ static void receive_h2(struct connection *c, struct bytes data)
         connection_touch(c);
 }
 
-static void receive(struct connection *c, struct bytes data)
+void connection_begin(struct connection *c, const char *alpn)
+{
+        sm_move(connection_states, &c->state, CONNECTION_SNIFFING);
+        c->began_us = now_us(c);
+        c->must_be_h2 = strcmp(alpn, "h2") == 0;
+        if (strcmp(alpn, "http/1.1") == 0) {
+                sm_move(connection_states, &c->state, CONNECTION_HTTP1);
+                h1_new(c);
+        }
+}
+
+void connection_receive(struct connection *c, struct bytes data)
 {
         if (c->state == CONNECTION_SNIFFING) {
                 buffer_add_bytes(&c->in, data);
@@ -122,7 +143,12 @@ static void on_data(void *arg, struct bytes data)
         c->received_us = now_us(c);
         if (c->state == CONNECTION_CLOSING || c->is_doomed || c->linger_by_us)
                 return;
-        receive(c, data);
+        if (c->gateway->speaks_tls)
+                secure_receive(c, data);
+        else
+                connection_receive(c, data);
+        if (c->state == CONNECTION_HANDSHAKING)
+                account(c);
 }
 
 /* ---- bytes out ---- */
@@ -131,12 +157,14 @@ static void send_out(struct connection *c)
 {
         struct bytes piece = buffer_bytes(&c->out);
 
-        if (piece.size) {
+        if (c->gateway->speaks_tls) {
+                secure_send(c);
+        } else if (piece.size) {
                 c->gateway->stats.sent_bytes += piece.size;
                 os_conn_send(c->conn, &piece, 1);
                 buffer_clear(&c->out);
-                c->is_clogged = os_conn_queued(c->conn) > CLOGGED_SIZE;
         }
+        c->is_clogged = os_conn_queued(c->conn) > CLOGGED_SIZE;
         gateway_take_back_out(c->gateway, &c->out);
 }
 
@@ -244,6 +272,7 @@ static void on_close(void *arg)
 
         if (c->state != CONNECTION_CLOSING)
                 sm_move(connection_states, &c->state, CONNECTION_CLOSING);
+        secure_leave(c);
         if (c->is_dirty)
                 list_remove(&c->dirty);
         c->is_dirty = true; /* never again on the list */
@@ -257,6 +286,7 @@ static void on_close(void *arg)
         list_remove(&c->link);
         g->stats.connections--;
         g->stats.buffered_bytes -= c->accounted;
+        tls_session_free(&c->tls);
         buffer_fini(&c->in);
         buffer_fini(&c->out);
         free(c);
@@ -275,12 +305,17 @@ void connection_new(struct gateway *g, struct os_conn *conn)
         list_init(&c->requests);
         list_init(&c->wake);
         list_init(&c->dirty);
+        list_init(&c->handshake);
+        c->state = g->speaks_tls ? CONNECTION_HANDSHAKING : CONNECTION_SNIFFING;
         list_add_last(&g->connections, &c->link);
         snprintf(c->peer, sizeof c->peer, "%s", os_conn_peer(conn));
         c->began_us = c->received_us = c->progress_us = now_us(c);
         g->stats.connections++;
         g->stats.connections_total++;
         os_conn_accept(conn, &handler, c);
+        if (g->speaks_tls)
+                secure_begin(c);
+        account(c);
 }
 
 static void tick_closing(struct connection *c, uint64_t now)
@@ -337,6 +372,8 @@ void connection_tick(struct connection *c, uint64_t now)
         stuck_us = gateway_is_short_of_memory(c->gateway) ? STUCK_TIMEOUT_US : TAKE_NOTHING_US;
         if (now - c->progress_us >= stuck_us)
                 connection_close(c, "the client takes nothing of what it asked for");
+        else if (c->state == CONNECTION_HANDSHAKING && now - c->began_us >= HANDSHAKE_TIMEOUT_US)
+                connection_close(c, "no TLS handshake within 10 s");
         else if (c->state == CONNECTION_SNIFFING && now - c->began_us >= HEAD_TIMEOUT_US)
                 connection_close(c, "no request within 10 s");
         else if (c->state == CONNECTION_HTTP1)

@@ -22,6 +22,11 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->connections_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
         g->streams_max = options->streams_max ? options->streams_max : STREAMS_DEFAULT;
         g->memory_size = options->memory_size ? options->memory_size : GATEWAY_MEMORY_DEFAULT;
+        g->is_insecure = options->is_insecure;
+        g->speaks_tls = options->speaks_tls;
+        g->tls = options->tls;
+        g->handshakes_max = options->handshakes_max ? options->handshakes_max : HANDSHAKES_DEFAULT;
+        list_init(&g->handshaking);
         list_init(&g->connections);
         list_init(&g->dirty);
         list_init(&g->bulk);
@@ -40,7 +45,10 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->tick_timer = (struct os_timer){.fn = on_tick, .arg = g};
         g->deadline_timer = (struct os_timer){.fn = on_deadline, .arg = g};
         os_timer_start(g->os, &g->tick_timer, TICK_US);
-        gateway_fact(g, FACT_listening, strchr(g->address, ':') ? "[%s]:%u" : "%s:%u", g->address, g->port);
+        if (g->tls)
+                reload_begin(g);
+        gateway_fact(g, FACT_listening, strchr(g->address, ':') ? "[%s]:%u%s" : "%s:%u%s", g->address,
+                g->port, listener_how(g));
         *ret = g;
         return 0;
 }
@@ -271,6 +279,7 @@ static void free_now(struct gateway *g)
         }
         grpc_fini(g);
         buffer_fini(&g->spare_out);
+        buffer_fini(&g->plain);
         free(g);
 }
 
@@ -282,6 +291,7 @@ static void finish(void *arg)
 
         os_timer_stop(&g->tick_timer);
         os_timer_stop(&g->deadline_timer);
+        os_timer_stop(&g->look_timer);
         os_turn_hook_remove(&g->turn_hook);
         free_now(g);
         if (on_closed)
@@ -290,7 +300,8 @@ static void finish(void *arg)
 
 void gateway_check_closed(struct gateway *g)
 {
-        if (!g->is_closing || g->is_finished || !list_is_empty(&g->connections) || g->requests_detached)
+        if (!g->is_closing || g->is_finished || !list_is_empty(&g->connections) || g->requests_detached ||
+                g->is_looking)
                 return;
         g->is_finished = true;
         os_post(g->os, finish, g); /* not from inside: the callers still look at the gateway */
@@ -321,6 +332,7 @@ void gateway_close(struct gateway **gateway, void (*on_closed)(void *arg), void 
                 }
                 connection_touch(c);
         }
+        os_timer_stop(&g->look_timer);
         os_timer_stop(&g->tick_timer);
         os_timer_start(g->os, &g->tick_timer, CLOSING_TICK_US);
         gateway_check_closed(g);

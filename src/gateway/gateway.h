@@ -169,6 +169,9 @@ struct gateway_stats {
         uint64_t received_bytes;
         uint64_t sent_bytes;
         uint64_t buffered_bytes;
+        uint64_t tls_handshakes;        /* under way */
+        uint64_t tls_handshakes_total;  /* begun */
+        uint64_t tls_handshakes_failed; /* with an error, or not TLS at all; what ran out of time or went away is not counted */
 };
 void gateway_stats(const struct gateway *g, struct gateway_stats *ret);
 

@@ -1,7 +1,7 @@
 /* Which addresses are listened on, and who may connect.
  *
- * Until TLS and users exist whoever reaches the port may read and write everything, so only this machine may.
- */
+ * Whoever reaches an open port may read and write everything, and whoever sits between hears passwords: so an
+ * address that other machines can reach needs TLS and users, or the word that it is meant without. */
 #include "gateway/room.h"
 
 #include <arpa/inet.h>
@@ -31,6 +31,33 @@ bool listener_is_loopback(const char *address)
         return classify(address) == ADDRESS_LOOPBACK;
 }
 
+/* "": it is fine. */
+static const char *why_refused(const struct gateway *g)
+{
+        if (g->is_insecure)
+                return "";
+        if (!g->speaks_tls)
+                return "other machines can reach this address, and without TLS everybody on the way reads "
+                       "along, "
+                       "passwords too. Leave out --tls off, or use 127.0.0.1, or say --insecure if that is "
+                       "meant";
+        if (!g->access)
+                return "other machines can reach this address, and nobody would be asked who he is: "
+                       "everybody "
+                       "could read and write everything. Use 127.0.0.1, or say --insecure if that is meant";
+        return "";
+}
+
+const char *listener_how(const struct gateway *g)
+{
+        if (listener_is_loopback(g->address) && !g->is_insecure)
+                return g->speaks_tls ? ", with TLS" : "";
+        if (!g->is_insecure)
+                return ", with TLS and users";
+        return g->speaks_tls ? ", INSECURE: nobody is asked who he is"
+                             : ", INSECURE: no TLS, and nobody is asked who he is";
+}
+
 static void on_accept(void *arg, struct os_conn *conn)
 {
         struct gateway *g = arg;
@@ -39,6 +66,13 @@ static void on_accept(void *arg, struct os_conn *conn)
                 g->stats.connections_refused++;
                 gateway_fact(g, FACT_connection_refused, "%s: limit of %u connections", os_conn_peer(conn),
                         g->connections_max);
+                os_conn_close(conn);
+                return;
+        }
+        if (!secure_has_room(g)) {
+                g->stats.connections_refused++;
+                gateway_fact(g, FACT_connection_refused, "%s: limit of %u TLS handshakes at one time",
+                        os_conn_peer(conn), g->handshakes_max);
                 os_conn_close(conn);
                 return;
         }
@@ -56,12 +90,10 @@ int listener_open(struct gateway *g, const char *address, uint16_t port, const c
                 *ret_why = "the address is no IP literal: use 127.0.0.1, ::1 or localhost";
                 return GATEWAY_ADDRESS_INVALID;
         case ADDRESS_OTHER:
-                *ret_why = "only loopback addresses are listened on, since this version has neither TLS nor "
-                           "users: "
-                           "whoever reaches the port may read and write everything. Use 127.0.0.1 or ::1, "
-                           "and reach it "
-                           "from other machines through an SSH tunnel or a proxy that authenticates";
-                return GATEWAY_ADDRESS_REFUSED;
+                *ret_why = why_refused(g);
+                if (**ret_why)
+                        return GATEWAY_ADDRESS_REFUSED;
+                break;
         case ADDRESS_LOOPBACK:
                 break;
         }

@@ -3,6 +3,7 @@
  * gateway.c      the life of the gateway, the turn, timeouts, deadlines, memory
  * listener.c     which addresses are listened on; who may connect
  * connection.c   one connection: bytes in, bytes out, which protocol
+ * secure.c       TLS below it          reload.c   new certificates without a restart
  * h1.c           HTTP/1.1 over a connection        h1_head.c   its request heads        h1_body.c   its bodies
  * h2.c           HTTP/2 over a connection
  * request.c      one request of either protocol: headers, reply, stream
@@ -36,6 +37,10 @@ enum {
         CLOGGED_SIZE = 256 * 1024,       /* unsent in the socket: nothing more is produced until it has drained */
         REQUESTS_KEPT_MAX = 1024,        /* request objects kept for reuse */
         OUT_KEPT_MAX = 16 * 1024,        /* a connection that rests keeps this much memory for output */
+        ENCRYPT_SIZE = 256 * 1024,       /* at once */
+        PLAIN_KEPT_MAX = 256 * 1024,     /* memory for what was decrypted, of all connections together */
+        UNASKED_OUT_MAX = 64 * 1024,     /* of TLS's own words that wait: answers to key updates */
+        HANDSHAKES_DEFAULT = 256,        /* under way at one time */
         REQUEST_COST = 5 * 1024,         /* memory that a request takes beside its head and body */
         BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
 };
@@ -46,6 +51,8 @@ static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's byt
 #define GATEWAY_MEMORY_DEFAULT (64 * MIB)
 #define SECOND_US              ((uint64_t)1000000)
 #define HEAD_TIMEOUT_US        (10 * SECOND_US)
+#define HANDSHAKE_TIMEOUT_US   (10 * SECOND_US)
+#define HANDSHAKE_DAWDLE_US    SECOND_US /* it may be ended to make room for another */
 #define BODY_TIMEOUT_US        (30 * SECOND_US) /* without a byte of a request under way */
 #define IDLE_TIMEOUT_US        (300 * SECOND_US)
 #define LINGER_TIMEOUT_US      (2 * SECOND_US)
@@ -91,6 +98,7 @@ struct gateway {
         uint32_t connections_max;
         uint32_t streams_max;
         uint64_t memory_size;
+        bool is_insecure;   /* was said: anybody who reaches the port may do everything */
         bool is_local_only; /* loopback, and nobody is asked who he is: only names of this machine are answered to */
         struct os_listener *listener;
         struct store *store;
@@ -102,6 +110,21 @@ struct gateway {
         struct arena arena;           /* of names */
         struct buffer unwanted;       /* takes messages for calls that are over */
         struct buffer spare_out;      /* output memory that no connection needs now */
+
+        /* TLS. */
+        bool speaks_tls;
+        struct tls_context *tls;  /* NULL: connections wait for it */
+        uint32_t handshakes_max;
+        struct list handshaking;  /* connections, the oldest first */
+        struct buffer plain;      /* what was just decrypted */
+        struct os_timer look_timer;
+        struct os_work look;
+        bool is_looking;
+        uint64_t told_expiry_us;  /* wall clock */
+        /* Digests of the files: just seen, seen the time before, and such as could not be used. */
+        uint8_t digest_now[TLS_FINGERPRINT_SIZE];
+        uint8_t digest_before[TLS_FINGERPRINT_SIZE];
+        uint8_t digest_refused[TLS_FINGERPRINT_SIZE];
 
         struct list connections;
         struct list dirty;    /* connections with something to do at the turn's end */
@@ -154,10 +177,13 @@ void gateway_fact(struct gateway *g, enum fact_type type, const char *format, ..
 
 MUST_CHECK int listener_open(struct gateway *g, const char *address, uint16_t port, const char **ret_why);
 bool listener_is_loopback(const char *address);
+/* How safe it is, for the fact: "", ", with TLS", ", insecure: ...". */
+const char *listener_how(const struct gateway *g);
 
 /* ---- a connection ---- */
 
 enum connection_state {
+        CONNECTION_HANDSHAKING,
         CONNECTION_SNIFFING,
         CONNECTION_HTTP1,
         CONNECTION_HTTP2,
@@ -176,6 +202,10 @@ struct connection {
         struct list wake; /* requests whose producers want to run */
         struct h1 *h1;
         struct h2 *h2;
+        struct tls_session *tls; /* NULL: none, or not yet */
+        struct list handshake;   /* of the gateway's handshaking ones */
+        bool has_said_hello;     /* its first byte has come */
+        bool must_be_h2;         /* ALPN: no other is taken */
         uint64_t received_us; /* newest byte */
         uint64_t began_us;    /* of the connection, then of each request head */
         uint64_t progress_us; /* when the socket last took output, or had none to take */
@@ -194,6 +224,10 @@ struct connection {
 void connection_new(struct gateway *g, struct os_conn *conn);
 /* Something was produced or has to be looked at: the turn's end will. */
 void connection_touch(struct connection *c);
+/* What it says comes from now on; `alpn` is the protocol that was agreed on, "" for none. */
+void connection_begin(struct connection *c, const char *alpn);
+/* What it says, decrypted. */
+void connection_receive(struct connection *c, struct bytes data);
 /* The work of the turn's end. */
 void connection_flush(struct connection *c);
 /* Those of its requests that wait for room, and have some now, are asked again. */
@@ -202,6 +236,23 @@ void connection_tick(struct connection *c, uint64_t now_us);
 /* Breaks the connection; `why` becomes a fact, NULL: an orderly end. */
 void connection_close(struct connection *c, const char *why);
 void connection_pause(struct connection *c, bool is_paused);
+
+/* ---- TLS (secure.c, reload.c) ---- */
+
+/* One more handshake may begin, if need be because a slow one was ended for it. */
+bool secure_has_room(struct gateway *g);
+void secure_begin(struct connection *c);
+void secure_receive(struct connection *c, struct bytes data);
+/* Encrypts what the turn has produced, and sends it. */
+void secure_send(struct connection *c);
+/* Says the end, or why it failed; the socket is closed next. */
+void secure_end(struct connection *c);
+/* It is no handshake any more, whatever became of it. */
+void secure_leave(struct connection *c);
+/* Without TLS: the first byte has come. True: it is TLS, was told so and is closed. */
+bool secure_refuse_tls(struct connection *c);
+/* There is a context: looks after its files. */
+void reload_begin(struct gateway *g);
 
 /* ---- a request ---- */
 
