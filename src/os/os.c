@@ -330,6 +330,12 @@ void os_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg)
         os->loop->on_stop_signal(os, fn, arg);
 }
 
+void os_on_reload_signal(struct os *os, void (*fn)(void *arg), void *arg)
+{
+        assert(fn);
+        os->loop->on_reload_signal(os, fn, arg);
+}
+
 void os_free(struct os **os)
 {
         if (*os)

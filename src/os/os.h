@@ -255,5 +255,7 @@ void os_free(struct os **os);
 
 /* Runs `fn` on the loop when the process gets SIGINT or SIGTERM. Real machine only; one per process. */
 void os_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg);
+/* The same for SIGHUP, which asks for changed files to be read again; without this call it ends the process. */
+void os_on_reload_signal(struct os *os, void (*fn)(void *arg), void *arg);
 
 #endif

@@ -49,6 +49,7 @@ struct os_loop_table {
         void (*post)(struct os *os, void (*fn)(void *arg), void *arg);
         void (*work_submit)(struct os *os, enum os_lane lane, struct os_work *work);
         void (*on_stop_signal)(struct os *os, void (*fn)(void *arg), void *arg);
+        void (*on_reload_signal)(struct os *os, void (*fn)(void *arg), void *arg);
         void (*free)(struct os *os);
 };
 

@@ -209,29 +209,44 @@ static void real_stop(struct os *os)
 
 static void on_signal(uv_signal_t *signal, int number)
 {
+        struct real_signal *s = CONTAINER_OF(signal, struct real_signal, handle);
         struct real *real = signal->data;
 
         (void)number;
         real->has_run = true;
-        real->on_signal(real->on_signal_arg);
+        s->fn(s->arg);
+}
+
+static void watch_signal(
+        struct real *real, struct real_signal *s, int number, void (*fn)(void *arg), void *arg)
+{
+        assert(!s->fn);
+        s->fn = fn;
+        s->arg = arg;
+        if (uv_signal_init(&real->loop, &s->handle) || uv_signal_start(&s->handle, on_signal, number))
+                fault_exit(EXIT_CODE_BUG, "signal %d cannot be watched", number);
+        s->handle.data = real;
 }
 
 static void real_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg)
 {
-        static const int numbers[] = {SIGINT, SIGTERM};
         struct real *real = real_of(os);
-        unsigned i;
 
-        assert(!real->has_signals);
-        real->on_signal = fn;
-        real->on_signal_arg = arg;
-        for (i = 0; i < COUNT_OF(numbers); i++) {
-                if (uv_signal_init(&real->loop, &real->signals[i]) ||
-                        uv_signal_start(&real->signals[i], on_signal, numbers[i]))
-                        fault_exit(EXIT_CODE_BUG, "signal %d cannot be watched", numbers[i]);
-                real->signals[i].data = real;
-        }
-        real->has_signals = true;
+        watch_signal(real, &real->stop_signals[0], SIGINT, fn, arg);
+        watch_signal(real, &real->stop_signals[1], SIGTERM, fn, arg);
+}
+
+static void real_on_reload_signal(struct os *os, void (*fn)(void *arg), void *arg)
+{
+        struct real *real = real_of(os);
+
+        watch_signal(real, &real->reload_signal, SIGHUP, fn, arg);
+}
+
+static void close_signal(struct real_signal *s)
+{
+        if (s->fn)
+                uv_close((uv_handle_t *)&s->handle, NULL);
 }
 
 /* ---- birth and end ---- */
@@ -259,8 +274,9 @@ static void real_free(struct os *os)
         real_lanes_fini(real);
         uv_close((uv_handle_t *)&real->wake, NULL);
         uv_close((uv_handle_t *)&real->timer_poll, NULL);
-        for (i = 0; real->has_signals && i < COUNT_OF(real->signals); i++)
-                uv_close((uv_handle_t *)&real->signals[i], NULL);
+        for (i = 0; i < COUNT_OF(real->stop_signals); i++)
+                close_signal(&real->stop_signals[i]);
+        close_signal(&real->reload_signal);
         uv_run(&real->loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&real->loop))
                 fault_exit(EXIT_CODE_BUG, "the loop ends while something of it is open");
@@ -282,6 +298,7 @@ static const struct os_loop_table real_loop_table = {
         .post = real_post,
         .work_submit = real_work_submit,
         .on_stop_signal = real_on_stop_signal,
+        .on_reload_signal = real_on_reload_signal,
         .free = real_free,
 };
 

@@ -41,6 +41,12 @@ struct real_lane {
         bool is_ending;
 };
 
+struct real_signal {
+        uv_signal_t handle;
+        void (*fn)(void *arg); /* NULL: not watched */
+        void *arg;
+};
+
 struct real {
         struct os os;
         /* loop */
@@ -54,10 +60,8 @@ struct real {
         bool is_ending; /* within os_free */
         bool has_run;   /* something ran in this turn */
         struct real_posts running;
-        uv_signal_t signals[2];
-        bool has_signals;
-        void (*on_signal)(void *arg);
-        void *on_signal_arg;
+        struct real_signal stop_signals[2];
+        struct real_signal reload_signal;
         struct list conns;     /* every struct os_conn */
         uint64_t works_in_lanes; /* submitted, `done` not yet run */
         char read_buffer[REAL_READ_SIZE];

@@ -416,7 +416,7 @@ static void sim_stop(struct os *os)
         sim_of(os)->is_stopping = true;
 }
 
-static void sim_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg)
+static void sim_on_signal(struct os *os, void (*fn)(void *arg), void *arg)
 {
         (void)os;
         (void)fn;
@@ -524,7 +524,8 @@ static const struct os_loop_table sim_loop_table = {
         .timer_stop = sim_timer_stop,
         .post = sim_post,
         .work_submit = sim_work_submit,
-        .on_stop_signal = sim_on_stop_signal,
+        .on_stop_signal = sim_on_signal,
+        .on_reload_signal = sim_on_signal,
         .free = sim_free,
 };
 

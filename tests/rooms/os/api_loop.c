@@ -356,6 +356,10 @@ TEST(stop, signals_come_on_the_loop)
         raise(SIGINT);
         run(&f);
         assert_int_equal(f.count, 2);
+        os_on_reload_signal(f.os, on_signal, &f);
+        raise(SIGHUP);
+        run(&f);
+        assert_int_equal(f.count, 3);
         os_free(&f.os);
 }
 
