@@ -26,6 +26,12 @@ enum { OUTPUT_SIZE = 64 * 1024 };
         {"settings", "JSON", "any settings, as the HTTP API takes them"},                             \
         {"secret", "TEXT", "signs webhooks; or @FILE"}
 
+#define FLAGS_OF_USERS                                               \
+        {"name", "TEXT", "full name"},                                       \
+        {"groups", "NAMES", "groups (A,B), in the place of those that were"}, \
+        {"admin", NULL, "also of $admins: may do everything"},               \
+        {"ops", NULL, "also of $ops: may operate the server"}
+
 #define FLAGS_OF_CHANGES                                             \
         {"dry-run", NULL, "say what would be done and whether it is allowed, do nothing"}, \
         {"timeout", "SECONDS", "give up after so long (default 600); said again, it goes on"}
@@ -149,6 +155,20 @@ static const struct cli_command commands[] = {
         {"context", "use", "NAME", "from now on, commands speak to this server", command_context_use, {{0}}},
         {"context", "rm", "NAME", "forget a server", command_context_rm, {{0}}},
         {"context", "show", "[NAME]", "one of them; the one in use", command_context_show, {{0}}},
+        {"user", "ls", "", "list users", command_user_ls, {{0}}},
+        {"user", "show", "LOGIN", "one user", command_user_show, {{0}}},
+        {"user", "whoami", "", "who you are to the server", command_user_whoami, {{0}}},
+        {"user", "add", "LOGIN", "make a user; the password is asked for, or NILO_NEW_PASSWORD", command_user_add, {
+                FLAGS_OF_USERS}},
+        {"user", "set", "LOGIN", "change a user; what is not named stays", command_user_set, {FLAGS_OF_USERS}},
+        {"user", "passwd", "[LOGIN]", "change your password, or as an administrator another's", command_user_passwd, {{0}}},
+        {"user", "disable", "LOGIN", "let a user log in no more, and end what they have open", command_user_switch, {{0}}},
+        {"user", "enable", "LOGIN", "undo that", command_user_switch, {{0}}},
+        {"user", "rm", "LOGIN", "remove a user", command_user_rm, {
+                {"dry-run", NULL, "say who would go, do nothing"},
+                {"yes", NULL, "do not ask"}}},
+        {"user", "token", "", "make a token for programs, in the place of name and password", command_user_token, {
+                {"seconds", "N", "how long it is valid (default 3600)"}}},
         {"fact", "watch", "", "what the server does, live", command_fact_watch, {
                 {"category", "NAME", "system, cluster, leadership, persistence, gateway, coordination, subscriptions"},
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},

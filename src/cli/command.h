@@ -99,6 +99,15 @@ int command_context_add(const struct cli_line *line);
 int command_context_use(const struct cli_line *line);
 int command_context_rm(const struct cli_line *line);
 int command_context_show(const struct cli_line *line);
+int command_user_ls(const struct cli_line *line);
+int command_user_show(const struct cli_line *line);
+int command_user_whoami(const struct cli_line *line);
+int command_user_add(const struct cli_line *line);
+int command_user_set(const struct cli_line *line);
+int command_user_passwd(const struct cli_line *line);
+int command_user_switch(const struct cli_line *line);
+int command_user_rm(const struct cli_line *line);
+int command_user_token(const struct cli_line *line);
 
 /* ---- the line (line.c) ---- */
 
@@ -139,6 +148,8 @@ struct nilo_client *cli_client_within(const struct cli_line *line, uint32_t time
 /* A password from the environment variable `name`, else typed unseen. Gives it from malloc. CLI_OK, or CLI_USAGE after a
  * message. */
 MUST_CHECK int cli_password(const char *whose, const char *name, char **ret);
+/* The password that the user logs in with, asked for once. */
+MUST_CHECK int cli_own_password(const char *user, char **ret);
 void cli_forget(char **secret); /* overwrites, frees and empties; NULL is fine */
 /* A URL as it may be shown: "https://ada:***@host". From malloc. */
 char *cli_hide_password(const char *url);

@@ -167,7 +167,7 @@ static bool is_far(const char *base)
 }
 
 /* A password is asked for once, also by a command that connects twice. */
-static int ask_once(const char *user, char **ret)
+int cli_own_password(const char *user, char **ret)
 {
         static char *password;
         int code = password ? CLI_OK : cli_password(user, "NILO_PASSWORD", &password);
@@ -278,7 +278,7 @@ struct nilo_client *cli_client_within(const struct cli_line *line, uint32_t time
         find_credentials(line, &c, &o);
         client = open_with(line, &c, &o);
         if (client && may_ask && needs_password(client, &c, &o)) {
-                int code = ask_once(nilo_client_user(client), &typed);
+                int code = cli_own_password(nilo_client_user(client), &typed);
 
                 nilo_client_close(&client);
                 o.password = typed;
