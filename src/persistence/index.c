@@ -442,27 +442,3 @@ void index_names_close(struct index_names *n)
 {
         buffer_fini(&n->bytes);
 }
-
-int index_check_all(struct index *x, struct cache *cache)
-{
-        static const enum index_section whole[] = {
-                INDEX_FENCES, INDEX_BLOOM, INDEX_POSITIONS, INDEX_POSTINGS};
-        uint32_t i;
-        struct bytes bytes;
-        int r = 0;
-
-        for (i = 0; i < COUNT_OF(whole) && !r; i++)
-                r = index_whole(x, cache, whole[i], &bytes);
-        for (i = 0; i < x->sections[INDEX_FENCES].count && !r; i++)
-                r = index_entry_block(x, cache, i, &bytes);
-        for (i = 0; i < 3 && !r; i++) {
-                struct index_names names;
-
-                r = index_names_open(&names, x, cache, i, BYTES_EMPTY);
-                while (!r)
-                        r = index_names_next(&names);
-                index_names_close(&names);
-                r = r == INDEX_ABSENT ? 0 : r;
-        }
-        return r;
-}

@@ -151,7 +151,4 @@ MUST_CHECK int index_names_open(struct index_names *n, struct index *x, struct c
 MUST_CHECK int index_names_next(struct index_names *n);
 void index_names_close(struct index_names *n);
 
-/* For verify: reads every block once. */
-MUST_CHECK int index_check_all(struct index *x, struct cache *cache);
-
 #endif

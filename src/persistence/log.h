@@ -78,6 +78,7 @@ struct log_configuration {
 struct log_group;
 struct filler;
 struct mend;
+struct scrub;
 
 enum log_space { SPACE_FINE, SPACE_LOW, SPACE_FULL };
 
@@ -98,6 +99,7 @@ struct persistence {
         void *may_cut_arg;
         bool skip_crc;
         bool skip_sync;
+        uint64_t scrub_us; /* of a pass; 0: none */
         struct vote vote;
 
         /* loop: segments in order, the sealed ones first */
@@ -147,6 +149,7 @@ struct persistence {
         struct job *rebuilding; /* an index file that a read found damaged */
         struct mend *mend;      /* a segment that is rebuilt; NULL: none */
         uint64_t mended_count;
+        struct scrub *scrub; /* NULL: off */
         void (*on_damage)(void *arg);
         void *on_damage_arg;
         struct buffer commit_block;
@@ -178,6 +181,7 @@ struct persistence {
         bool is_lost;       /* entries that were durable are missing */
         bool was_lost_now;  /* this start found it */
         uint64_t lost_through;
+        uint64_t cut_after; /* lost.json orders a cut behind this index; UINT64_MAX: none */
         uint64_t open_us;
         unsigned quarantined;
         char quarantined_name[64];
@@ -224,6 +228,10 @@ void log_mend_close(struct persistence *p);
 MUST_CHECK int log_quarantine(struct os *os, const char *store_path, const char *log_path, uint64_t first_index, const char *extension);
 /* At a start: puts a segment in place that was rebuilt. 0, OS_FULL or a fault. */
 MUST_CHECK int log_finish_mend(struct os *os, const char *store_path, const char *log_path, uint64_t first_index);
+/* scrub.c */
+void log_scrub_start(struct persistence *p);
+void log_scrub_close(struct persistence *p); /* waits for what is under way, and keeps how far it is */
+void log_scrub_stats(const struct persistence *p, struct persistence_scrub *ret);
 /* reader.c: waits for cold reads, whose readers are told nothing; readers may only be closed from now on. */
 void log_forget_readers(struct persistence *p);
 /* space.c */

@@ -8,15 +8,19 @@
  * anything is cut, and while it is there this node takes no part in consensus: it neither votes nor stands
  * nor acknowledges (the store sees to that, and says when it has everything again: store/refetch.c).
  *
+ * The same is done with a log whose sums are right and whose history is not that of the majority
+ * (store/compare.c): the mark then says behind which index the next start cuts it.
+ *
  * The order: the mark; a copy of the damaged file in quarantine/; the segment files behind it moved there,
- * the newest first, so that a crash leaves a log without a hole; the damaged file shortened. A crash in
- * between leaves the mark, and the next start goes on. */
+ * the newest first, so that a crash leaves a log without a hole; the damaged file shortened; a cut that was
+ * ordered leaves the mark. A crash in between leaves the mark, and the next start goes on. */
 #include "persistence/lost.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "persistence/marks.h"
 #include "persistence/text.h"
 
 static void buffer_freep(struct buffer *b)
@@ -26,13 +30,16 @@ static void buffer_freep(struct buffer *b)
 
 int log_load_lost(struct persistence *p)
 {
-        int r = lost_file_load(p->node, p->path, &p->store, &p->lost_through);
+        struct lost_mark mark;
+        int r = lost_file_load(p->node, p->path, &p->store, &mark);
 
         if (r == PERSISTENCE_NOT_FOUND)
                 return 0;
         if (r)
                 return r;
         p->is_lost = true;
+        p->lost_through = mark.through;
+        p->cut_after = mark.has_cut ? mark.cut_after : UINT64_MAX;
         if (p->may_cut_damage || p->read_only)
                 return 0;
         return problem_note(PERSISTENCE_CORRUPT,
@@ -46,6 +53,18 @@ bool persistence_lost(const struct persistence *p, uint64_t *ret_through)
 {
         *ret_through = p->lost_through;
         return p->is_lost;
+}
+
+int persistence_lose_after(struct persistence *p, uint64_t index)
+{
+        struct lost_mark mark = {.through = p->last_index, .has_cut = true, .cut_after = index};
+        int r;
+
+        assert(!p->read_only && p->may_cut_damage && index > 0);
+        r = lost_file_save(p->node, p->path, &p->store, &mark);
+        if (r < 0)
+                log_fail(p, r);
+        return r;
 }
 
 int persistence_lost_found(struct persistence *p)
@@ -144,12 +163,14 @@ int log_lose(struct persistence *p, const struct lost_end *end)
 {
         struct log_segment *s = p->segments[end->number];
         uint64_t through = MAX(MAX(end->through, p->last_index), p->lost_through);
+        struct lost_mark mark;
         int r;
 
         assert(end->number >= p->sealed_count && s->file);
         if (!may_lose(p))
                 return PERSISTENCE_CORRUPT;
-        r = lost_file_save(p->node, p->path, &p->store, through);
+        mark = (struct lost_mark){through, p->cut_after != UINT64_MAX, p->cut_after};
+        r = lost_file_save(p->node, p->path, &p->store, &mark);
         if (r)
                 return r;
         p->is_lost = true;
@@ -164,4 +185,14 @@ int log_lose(struct persistence *p, const struct lost_end *end)
         while (p->segment_count > end->number + 1)
                 log_segment_free(&p->segments[--p->segment_count]);
         return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
+}
+
+/* What is fetched from now on must not be cut at the next start. */
+int log_cut_is_made(struct persistence *p)
+{
+        struct lost_mark mark = {.through = p->lost_through};
+
+        assert(p->is_lost && !p->read_only);
+        p->cut_after = UINT64_MAX;
+        return lost_file_save(p->node, p->path, &p->store, &mark);
 }

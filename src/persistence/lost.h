@@ -17,5 +17,7 @@ struct lost_end {
 /* Marks what is behind as lost, sets it aside and cuts the log there, if that is allowed; else PERSISTENCE_CORRUPT, and
  * nothing has changed. 0, PERSISTENCE_CORRUPT, _FULL or a fault. */
 MUST_CHECK int log_lose(struct persistence *p, const struct lost_end *end);
+/* The log ends where the mark has ordered it. 0, PERSISTENCE_FULL or a fault. */
+MUST_CHECK int log_cut_is_made(struct persistence *p);
 
 #endif

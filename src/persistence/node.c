@@ -6,6 +6,7 @@
  *     store.json    {"format":1,"cluster_uuid","node_id","store_uuid","name","epoch","created_us","crc32c"}
  *     vote          term and vote (vote.c)
  *     lost.json     only while entries that were durable are missing (lost.c)
+ *     scrub.json    how far the scrub is (scrub.c)
  *     log/          segments (segment.c), index files (index_build.c), the id window's checkpoint (ids.c)
  *     quarantine/   suspicious files, never deleted (G12)
  *
@@ -24,70 +25,16 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "model/json_file.h"
+#include "persistence/marks.h"
 #include "persistence/text.h"
 #include "persistence/vote.h"
 
-enum { JSON_FILE_SIZE_MAX = 64 * 1024, JSON_FILE_FORMAT = 1 };
 enum { LIST_STOPPED = 100 }; /* what a listing gives that we ended; none of enum os_outcome */
 
 static void json_freep(json_t **json)
 {
         json_decref(*json);
         *json = NULL;
-}
-
-static void buffer_freep(struct buffer *b)
-{
-        buffer_fini(b);
-}
-
-static int json_file_write(struct os *os, const char *path, json_t *object)
-{
-        CLEANUP(buffer_freep) struct buffer text = {0};
-        int r;
-
-        json_file_seal(object, &text);
-        r = os_replace_whole(os, path, buffer_bytes(&text));
-        return r == OS_FULL ? PERSISTENCE_FULL : fault_fold(r);
-}
-
-/* Reads and verifies. 0, PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT or a fault. */
-static int json_file_read(struct os *os, const char *path, json_t **ret)
-{
-        CLEANUP(buffer_freep) struct buffer text = {0};
-        CLEANUP(json_freep) json_t *object = NULL;
-        const char *sum;
-        json_error_t error;
-        char expected[JSON_FILE_SUM_SIZE];
-        int r;
-
-        r = os_read_whole(os, path, JSON_FILE_SIZE_MAX, &text);
-        if (r == OS_NOT_FOUND)
-                return PERSISTENCE_NOT_FOUND;
-        if (r == -EFBIG)
-                return problem_note(PERSISTENCE_CORRUPT,
-                        "%s is larger than any such file can be; restore it from a copy", path);
-        if (r)
-                return fault_fold(r);
-        object = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, &error);
-        if (!object || !json_is_object(object))
-                return problem_note(PERSISTENCE_CORRUPT,
-                        "%s is damaged at byte %d (%s); restore it from a copy", path,
-                        object ? 0 : error.position, object ? "no object" : error.text);
-        sum = json_string_value(json_object_get(object, "crc32c"));
-        json_file_sum(object, expected);
-        if (!sum || strcmp(sum, expected) != 0)
-                return problem_note(PERSISTENCE_CORRUPT,
-                        "%s is damaged: its sum is %s, its content has %s; restore it from a copy", path,
-                        sum ? sum : "missing", expected);
-        if (json_integer_value(json_object_get(object, "format")) != JSON_FILE_FORMAT)
-                return problem_note(PERSISTENCE_FORMAT,
-                        "%s has format %lld, this version reads %d; use the version that made it", path,
-                        (long long)json_integer_value(json_object_get(object, "format")), JSON_FILE_FORMAT);
-        *ret = object;
-        object = NULL;
-        return 0;
 }
 
 static void uuid_random(struct os *os, uint8_t ret[16])
@@ -381,50 +328,6 @@ int store_file_set_epoch(
         if (!r)
                 s->epoch = epoch;
         return r;
-}
-
-/* ---- lost.json ---- */
-
-int lost_file_save(
-        struct persistence_node *node, const char *store_path, const struct store_file *s, uint64_t through)
-{
-        CLEANUP(json_freep) json_t *object = json_object();
-        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
-
-        json_object_set_new(object, "format", json_integer(JSON_FILE_FORMAT));
-        json_file_set_uuid(object, "cluster_uuid", node->identity.cluster_uuid);
-        json_object_set_new(object, "node_id", json_integer((json_int_t)node->identity.node_id));
-        json_file_set_uuid(object, "store_uuid", s->uuid);
-        json_object_set_new(object, "through", json_integer((json_int_t)through));
-        json_object_set_new(object, "found_us", json_integer((json_int_t)os_wall_us(node->os)));
-        return json_file_write(node->os, file, object);
-}
-
-int lost_file_load(struct persistence_node *node, const char *store_path, const struct store_file *s,
-        uint64_t *ret_through)
-{
-        CLEANUP(json_freep) json_t *object = NULL;
-        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
-        uint8_t uuid[16];
-        int r;
-
-        r = json_file_read(node->os, file, &object);
-        if (r)
-                return r;
-        if (!json_file_get_uuid(object, "store_uuid", uuid) || memcmp(uuid, s->uuid, 16) != 0)
-                return problem_note(
-                        PERSISTENCE_CORRUPT, "%s is of another store; restore it from a copy", file);
-        *ret_through = (uint64_t)json_integer_value(json_object_get(object, "through"));
-        return 0;
-}
-
-int lost_file_remove(struct persistence_node *node, const char *store_path)
-{
-        CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
-        int r = os_remove(node->os, file);
-
-        r = r == OS_NOT_FOUND ? 0 : r;
-        return r ? fault_fold(r) : fault_fold(os_dir_sync(node->os, store_path));
 }
 
 struct store_search {

@@ -27,11 +27,6 @@ void store_file_fini(struct store_file *s);
  * store.json says. 0, PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT, _FULL or a fault. */
 MUST_CHECK int store_directory_open(struct persistence_node *node, const struct persistence_options *o, char **ret_path,
         struct store_file *ret);
-/* The mark lost.json: entries through an index were durable and are cut off. */
-MUST_CHECK int lost_file_save(struct persistence_node *node, const char *store_path, const struct store_file *s, uint64_t through);
-/* 0, PERSISTENCE_NOT_FOUND, _CORRUPT, _FORMAT or a fault. */
-MUST_CHECK int lost_file_load(struct persistence_node *node, const char *store_path, const struct store_file *s, uint64_t *ret_through);
-MUST_CHECK int lost_file_remove(struct persistence_node *node, const char *store_path);
 /* Replaces store.json, durably; `s` has the new epoch after 0. 0, PERSISTENCE_FULL or a fault. */
 MUST_CHECK int store_file_set_epoch(struct persistence_node *node, const char *path, struct store_file *s, uint32_t epoch);
 

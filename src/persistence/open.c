@@ -25,6 +25,8 @@ static struct persistence *log_new(const struct persistence_options *o)
         p->may_cut_arg = o->may_cut_arg;
         p->skip_crc = o->skip_crc;
         p->skip_sync = o->skip_sync;
+        p->scrub_us = o->scrub_us;
+        p->cut_after = UINT64_MAX;
         p->cache = cache_new(o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT);
         /* A segment of many streams has an index that is larger than the cache: it is sealed before that. */
         p->tail_size_max = MAX(
@@ -182,6 +184,7 @@ void persistence_start(struct persistence *p)
         filler_kick(p->filler);
         log_seal_next(p);
         log_timer_arm(p);
+        log_scrub_start(p);
 }
 
 void persistence_close(struct persistence **log)
@@ -206,6 +209,7 @@ void persistence_close(struct persistence **log)
         if (p->rebuilding)
                 job_settle(p->rebuilding);
         log_mend_close(p);
+        log_scrub_close(p);
         log_forget_readers(p);
         fetches_end(p);
         log_free(p);
@@ -232,6 +236,7 @@ void persistence_stats(const struct persistence *p, struct persistence_stats *re
         ret->cache_misses = cache.misses;
         ret->free_bytes = p->free_bytes;
         ret->is_full = p->space == SPACE_FULL;
+        log_scrub_stats(p, &ret->scrub);
 }
 
 const char *persistence_store_uuid(const struct persistence *p)

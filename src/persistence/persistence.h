@@ -15,6 +15,7 @@
 #include "model/event.h"
 #include "model/record.h"
 #include "os/os.h"
+#include "persistence/care.h"
 
 enum persistence_outcome {
         PERSISTENCE_IN_USE = 1, /* another process has the directory */
@@ -67,6 +68,7 @@ struct persistence_options {
         void *may_cut_arg;
         bool must_exist;
         bool read_only;                 /* offline tools: changes nothing on disk, no torn tail is cut */
+        uint64_t scrub_us;              /* everything is read once in so much time (persistence_scrub); 0: never */
         bool skip_crc;                  /* a mutant for the tests of the tests: recovery and reads verify nothing */
         bool skip_sync;                 /* the same: groups are reported durable without a sync */
 };
@@ -176,30 +178,6 @@ void persistence_fetch(struct persistence *p, uint64_t first, uint64_t last, uin
 /* Term and chain hash of an entry that is written: equal chains mean equal logs up to there (G22). Index 0, before the first:
  * zeros. 0, PERSISTENCE_NOT_FOUND (not written), _CORRUPT or a fault. May read blocks of a file. */
 MUST_CHECK int persistence_entry_mark(struct persistence *p, uint64_t index, uint64_t *ret_term, struct record_chain *ret_chain);
-/* ---- mending: a damaged sealed segment is rebuilt from another node's entries (G13) ---- */
-
-struct persistence_range {
-        uint64_t first; /* indexes */
-        uint64_t last;
-};
-/* The first sealed segment that is known to be damaged: its entries. False: none is. */
-MUST_CHECK bool persistence_damaged(const struct persistence *p, struct persistence_range *ret);
-/* `on_damage` runs, from inside whatever call found it, when a sealed segment was found damaged: it may only take note. */
-void persistence_on_damage(struct persistence *p, void (*on_damage)(void *arg), void *arg);
-/* Begins to rebuild that segment; one at a time. Reads go on with the old file until the new one is whole, verified and in place;
- * then the old one lies in quarantine/. 0, PERSISTENCE_NOT_FOUND (nothing is damaged), PERSISTENCE_FULL or PERSISTENCE_IN_USE
- * (its index file is being built: later). */
-MUST_CHECK int persistence_mend_begin(struct persistence *p, struct persistence_range *ret);
-/* Adds the next entries of the range, in order; copied. `done` runs once, on the loop, never from inside this call: 0 (after the last
- * entry of the range: the segment is mended), PERSISTENCE_END (the log closes), or it was given up: PERSISTENCE_CORRUPT (they are
- * not the entries of this log), PERSISTENCE_FULL or a fault. One call at a time. */
-typedef void persistence_mended(void *arg, int result);
-void persistence_mend_add(struct persistence *p, const struct persistence_entry *entries, unsigned count, persistence_mended *done, void *arg);
-void persistence_mend_stop(struct persistence *p); /* gives it up; not while an add is under way */
-/* Entries that were durable here were cut off, now or at an earlier start: this node must take no part in consensus before it has
- * them again. *ret_through, for people: some index that was there. True until persistence_lost_found, which is durable (0 or a fault). */
-MUST_CHECK bool persistence_lost(const struct persistence *p, uint64_t *ret_through);
-MUST_CHECK int persistence_lost_found(struct persistence *p);
 /* The position of the next event, behind all that have been appended, committed or not. */
 uint64_t persistence_appended_position(const struct persistence *p);
 /* Records from now on carry this epoch; store.json too, durable when it returns. Never lower than before. 0,
@@ -264,16 +242,7 @@ struct persistence_id {
 MUST_CHECK int persistence_find_id(const struct persistence *p, const struct event_id *id, uint64_t stream_hash,
         struct persistence_id *ret);
 
-/* ---- care ---- */
-
-/* Verifies everything: sums, chain, dense indexes, positions and revisions, index files against segments. Calls
- * `problem` for each finding and `progress` now and then; either may be NULL. 0 or a fault; *ret_problems counts. */
-struct persistence_verify {
-        void (*problem)(void *arg, const char *file, uint64_t offset, const char *what);
-        void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
-        void *arg;
-};
-MUST_CHECK int persistence_verify(struct persistence *p, const struct persistence_verify *verify, uint64_t *ret_problems);
+/* ---- what is going on; what looks after the log itself is in care.h ---- */
 
 struct persistence_stats {
         uint64_t events;
@@ -292,6 +261,7 @@ struct persistence_stats {
         uint64_t cache_misses;
         uint64_t free_bytes;      /* of the device, as of the last look */
         bool is_full;             /* appends are refused */
+        struct persistence_scrub scrub;
 };
 void persistence_stats(const struct persistence *p, struct persistence_stats *ret);
 const char *persistence_store_uuid(const struct persistence *p); /* text */

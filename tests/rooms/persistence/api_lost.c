@@ -259,12 +259,114 @@ TEST(a_crash, at_any_step_of_the_cut_leaves_the_damage_or_the_mark_G13)
         assert_true(crashes > 20);
 }
 
+/* ---- a history that is not the majority's (G22) ---- */
+
+/* A log of several segments, committed and sealed, that was told to be right through `index` only; closed. */
+static void make_distrusted(
+        struct fixture *f, uint64_t seed, struct gate *gate, uint64_t index, struct copies *c)
+{
+        fixture_init(f, seed);
+        f->options.segment_size = 16 * KIB;
+        f->options.may_cut_damage = may_cut;
+        f->options.may_cut_arg = gate;
+        fixture_open(f);
+        assert_int_equal(persistence_save_vote(f->p, 1, 1), 0);
+        fixture_append_configuration(f, BYTES_LITERAL("three nodes"));
+        for (unsigned i = 1; i < ENTRIES; i++) {
+                fixture_append(f, 1 + i % 6);
+                fixture_write(f, true);
+        }
+        copy_all(f, c);
+        fixture_commit(f, f->entry_count);
+        fixture_settle(f);
+        assert_int_equal(persistence_lose_after(f->p, index), 0);
+        fixture_close(f);
+}
+
+static void check_cut(struct fixture *f, uint64_t index)
+{
+        uint64_t through;
+
+        assert_true(persistence_lost(f->p, &through));
+        assert_int_equal(through, ENTRIES);
+        assert_int_equal(persistence_last_index(f->p), index);
+        for (uint64_t i = 1; i <= index; i++)
+                check_mark(f, i);
+}
+
+TEST(a_cut_that_was_ordered, is_made_once_wherever_it_falls_G12_G22)
+{
+        for (uint64_t index = 1; index <= ENTRIES; index++) {
+                struct gate gate = {.may = true};
+                char store_path[256];
+                struct names kept;
+                struct fixture f;
+                struct copies c;
+
+                make_distrusted(&f, 200 + index, &gate, index, &c);
+                fixture_open(&f);
+                check_cut(&f, index);
+                snprintf(store_path, sizeof store_path, "%.200s", persistence_store_path(f.p));
+                list(&f, store_path, "quarantine", &kept);
+                assert_true(index == ENTRIES || kept.kept > 0);
+                fetch_the_rest(&f, &c);
+                /* Before all is found: what was fetched stays. */
+                fixture_close(&f);
+                fixture_open(&f);
+                check_cut(&f, ENTRIES);
+                fixture_commit(&f, ENTRIES);
+                fixture_settle(&f);
+                assert_int_equal(persistence_lost_found(f.p), 0);
+                check_all(&f);
+                free_copies(&c);
+                fixture_fini(&f);
+        }
+}
+
+TEST(a_crash, at_any_step_of_an_ordered_cut_leaves_the_order_or_the_cut_G22)
+{
+        unsigned crashes = 0;
+
+        for (unsigned kind = 0; kind < 3; kind++) {
+                for (uint64_t at = 1, is_done = 0; !is_done; at++) {
+                        struct os_sim_faults faults = {.write_fails_at = kind == 0 ? at : 0,
+                                .sync_fails_at = kind == 1 ? at : 0,
+                                .dir_sync_fails_at = kind == 2 ? at : 0};
+                        struct gate gate = {.may = true};
+                        struct fixture f;
+                        struct copies c;
+                        int r;
+
+                        make_distrusted(&f, 300 + at, &gate, ENTRIES / 3, &c);
+                        os_sim_set_faults(f.os, &faults);
+                        r = fixture_try_open(&f);
+                        os_sim_set_faults(f.os, &(struct os_sim_faults){0});
+                        assert_true(r <= 0);
+                        is_done = r == 0;
+                        crashes += r != 0;
+                        os_sim_crash(f.os);
+                        f.p = NULL;
+                        fixture_open(&f);
+                        check_cut(&f, ENTRIES / 3);
+                        fetch_the_rest(&f, &c);
+                        fixture_close(&f);
+                        fixture_open(&f);
+                        check_cut(&f, ENTRIES);
+                        free_copies(&c);
+                        fixture_fini(&f);
+                }
+        }
+        assert_true(crashes > 5);
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 TEST_ROW(a_damaged_end, refuses_the_start_of_who_has_the_only_copy_and_changes_nothing_G13),
                 TEST_ROW(a_damaged_end, is_cut_set_aside_and_marked_until_it_is_there_again_G12_G13),
                 TEST_ROW(a_crash, at_any_step_of_the_cut_leaves_the_damage_or_the_mark_G13),
+                TEST_ROW(a_cut_that_was_ordered, is_made_once_wherever_it_falls_G12_G22),
+                TEST_ROW(a_crash, at_any_step_of_an_ordered_cut_leaves_the_order_or_the_cut_G22),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
