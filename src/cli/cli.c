@@ -146,7 +146,7 @@ static const struct cli_command commands[] = {
                 {"data", "DIRECTORY", "theirs; begun again on it, they go on (default: a temporary one)"},
                 {"port", "N", "of the first (default 2113); N + 100 and N + 200 of the others, and one below each for nodes"}}},
         {"context", "ls", "", "list the servers that have names", command_context_ls, {{0}}},
-        {"context", "add", "NAME URL", "give a server a name; --user, --ca-file, --cert-file and --key-file are kept with it",
+        {"context", "add", "NAME URL", "give a server a name; --login, --ca-file, --cert-file and --key-file are kept with it",
                 command_context_add, {
                 {"save-password", NULL, "keep the password too: NILO_PASSWORD, or asked for"},
                 {"save-token", NULL, "keep the token in NILO_TOKEN too"},
@@ -155,6 +155,10 @@ static const struct cli_command commands[] = {
         {"context", "use", "NAME", "from now on, commands speak to this server", command_context_use, {{0}}},
         {"context", "rm", "NAME", "forget a server", command_context_rm, {{0}}},
         {"context", "show", "[NAME]", "one of them; the one in use", command_context_show, {{0}}},
+        {"config", "check", "[FILE]", "what a start with this file (NILO_CONFIG) would use, with all problems; takes a start's flags too",
+                command_config_check, {{0}}},
+        {"config", NULL, "[NAME]", "the values a running server uses, and where each is from", command_config, {
+                {"changed", NULL, "only those that are not the default"}}},
         {"user", "ls", "", "list users", command_user_ls, {{0}}},
         {"user", "show", "LOGIN", "one user", command_user_show, {{0}}},
         {"user", "whoami", "", "who you are to the server", command_user_whoami, {{0}}},

@@ -35,7 +35,7 @@ struct cli_line {
         const char *values[CLI_FLAGS_MAX]; /* by the flag's place in the command's list; "" for a switch that is on */
         const char *url; /* flags that every command takes; NULL: not given */
         const char *context;
-        const char *user;
+        const char *login;
         const char *ca_file;
         const char *cert_file;
         const char *key_file;
@@ -99,6 +99,8 @@ int command_context_add(const struct cli_line *line);
 int command_context_use(const struct cli_line *line);
 int command_context_rm(const struct cli_line *line);
 int command_context_show(const struct cli_line *line);
+int command_config(const struct cli_line *line);
+int command_config_check(const struct cli_line *line);
 int command_user_ls(const struct cli_line *line);
 int command_user_show(const struct cli_line *line);
 int command_user_whoami(const struct cli_line *line);

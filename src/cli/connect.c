@@ -197,18 +197,18 @@ static bool has_user(const char *url)
         return from && strchr(from, '@');
 }
 
-/* --user, then the URL, then the environment, then the context. */
+/* --login, then the URL, then the environment, then the context. */
 static void find_credentials(
         const struct cli_line *line, const struct context *c, struct nilo_client_options *o)
 {
         const char *password = variable("NILO_PASSWORD");
         const char *token = variable("NILO_TOKEN");
-        const char *user = variable("NILO_USER");
+        const char *user = variable("NILO_LOGIN");
         size_t from;
         size_t size;
 
-        if (line->user) {
-                o->user = line->user;
+        if (line->login) {
+                o->user = line->login;
                 o->password = password;
         } else if (has_user(c->url)) {
                 o->password = find_password(c->url, &from, &size) ? NULL : password;

@@ -358,7 +358,7 @@ static void set_file(json_t *context, const char *key, const char *path)
 static int take_password(const struct cli_line *line, json_t *context)
 {
         char *password = NULL;
-        int code = cli_password(line->user ? line->user : "this user", "NILO_PASSWORD", &password);
+        int code = cli_password(line->login ? line->login : "this user", "NILO_PASSWORD", &password);
 
         if (!code)
                 json_object_set_new(context, "password", json_string(password));
@@ -372,8 +372,8 @@ static int fill(const struct cli_line *line, json_t *context)
         int code = CLI_OK;
 
         json_object_set_new(context, "url", json_string(line->arguments[1]));
-        if (line->user)
-                json_object_set_new(context, "user", json_string(line->user));
+        if (line->login)
+                json_object_set_new(context, "user", json_string(line->login));
         set_file(context, "ca_file", line->ca_file);
         set_file(context, "cert_file", line->cert_file);
         set_file(context, "key_file", line->key_file);

@@ -10,7 +10,7 @@ enum { WORD_SIZE_MAX = 64 };
 static const struct cli_flag common_flags[] = {
         {"url", "URL", "the server: http(s):// or kurrentdb:// (NILO_URL; default http://127.0.0.1:2113)"},
         {"context", "NAME", "a server of `nilo context ls` (NILO_CONTEXT; default the one in use)"},
-        {"user", "NAME", "log in (NILO_USER, with NILO_PASSWORD; or NILO_TOKEN)"},
+        {"login", "NAME", "as this user (NILO_LOGIN, with NILO_PASSWORD or typed; or a token in NILO_TOKEN)"},
         {"ca-file", "FILE",
                 "PEM: the CA of the server's certificate (NILO_CA_FILE; default whom the system trusts)"},
         {"cert-file", "FILE", "PEM: a certificate to show (NILO_CERT_FILE)"},
@@ -98,7 +98,7 @@ static void set_common(struct cli_line *line, const char *name, const char *valu
         const struct {
                 const char *name;
                 const char **to;
-        } values[] = {{"url", &line->url}, {"context", &line->context}, {"user", &line->user},
+        } values[] = {{"url", &line->url}, {"context", &line->context}, {"login", &line->login},
                 {"ca-file", &line->ca_file}, {"cert-file", &line->cert_file}, {"key-file", &line->key_file}};
 
         for (size_t i = 0; i < COUNT_OF(values); i++)

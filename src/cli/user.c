@@ -287,7 +287,7 @@ static int whose(const struct cli_line *line, char **ret_login, bool *ret_is_own
 
         if (!code && !line->argument_count && !*own)
                 code = cli_problem(
-                        CLI_USAGE, "nobody is logged in: say whose password, or log in with --user NAME");
+                        CLI_USAGE, "nobody is logged in: say whose password, or log in with --login NAME");
         if (!code) {
                 *ret_login = memory_copy_string(line->argument_count ? line->arguments[0] : own);
                 *ret_is_own = strcmp(*ret_login, own) == 0;

@@ -327,13 +327,13 @@ static void add_step(struct nilo_client *c, long status)
                 problem_text(&c->next_step,
                         "The token is wrong or no longer valid: `nilo user token` makes a new one.");
         else if (status == 401 && c->address.user)
-                problem_text(&c->next_step, "Check name and password of %s: --user NAME, NILO_PASSWORD.",
+                problem_text(&c->next_step, "Check name and password of %s: --login NAME, NILO_PASSWORD.",
                         c->address.user);
         else if (status == 401)
-                problem_text(&c->next_step, "Log in: --user NAME with NILO_PASSWORD, or NILO_TOKEN.");
+                problem_text(&c->next_step, "Log in: --login NAME with NILO_PASSWORD, or NILO_TOKEN.");
         else if (status == 403)
                 problem_text(&c->next_step,
-                        "Ask an administrator for the right, or log in as somebody else: --user NAME.");
+                        "Ask an administrator for the right, or log in as somebody else: --login NAME.");
 }
 
 /* The outcome of what curl did. */

@@ -420,6 +420,8 @@ int config_read(int count, char **arguments, char **environment, struct config *
         read_environment(ret, environment, problems);
         if (ret->file)
                 read_file(ret, problems);
+        if (!*ret->tls_certificate != !*ret->tls_key)
+                buffer_add_string(problems, "--tls-certificate and --tls-key are said together\n");
         if (ret->memory_only && ret->origin[CONFIG_data] == ORIGIN_FLAG)
                 buffer_add_string(problems, "--memory-only keeps nothing on disk: leave out --data\n");
         if (ret->origin[CONFIG_discover_secret] == ORIGIN_FLAG)
@@ -465,6 +467,40 @@ void config_to_json(const struct config *c, struct json_out *j)
                 json_object_end(j);
         }
         json_object_end(j);
+}
+
+void config_to_lines(const struct config *c, struct buffer *out)
+{
+        for (unsigned i = 0; i < CONFIG_KEYS; i++) {
+                struct json_out j = {.out = out};
+
+                json_object_begin(&j);
+                json_field_string(&j, "name", options[i].name);
+                json_key(&j, "value");
+                value_to_json(c, &options[i], &j);
+                json_field_string(&j, "source", origin_names[c->origin[i]]);
+                json_field_string(&j, "description", options[i].text);
+                json_object_end(&j);
+                buffer_add_u8(out, '\n');
+        }
+}
+
+void config_to_table(const struct config *c, struct buffer *out)
+{
+        buffer_format(out, "%-20s  %-24s  %-11s  %s\n", "NAME", "VALUE", "SOURCE", "WHAT IT IS");
+        for (unsigned i = 0; i < CONFIG_KEYS; i++) {
+                struct buffer value = {0};
+                struct json_out j = {.out = &value};
+                struct bytes text;
+
+                value_to_json(c, &options[i], &j);
+                text = buffer_bytes(&value);
+                if (text.size > 1 && text.data[0] == '"')
+                        text = bytes_of(text.data + 1, text.size - 2);
+                buffer_format(out, "%-20s  %-24.*s  %-11s  %s\n", options[i].name, (int)text.size,
+                        (const char *)text.data, origin_names[c->origin[i]], options[i].text);
+                buffer_fini(&value);
+        }
 }
 
 void config_help(struct buffer *out)

@@ -52,6 +52,9 @@ void config_fini(struct config *config);
 
 /* Every option as one JSON object: name, value, origin, default, text. */
 void config_to_json(const struct config *config, struct json_out *j);
+/* The same for people, and for programs: an object in each line. Secrets are not shown. */
+void config_to_table(const struct config *config, struct buffer *out);
+void config_to_lines(const struct config *config, struct buffer *out);
 /* The list of flags for --help. */
 void config_help(struct buffer *out);
 

@@ -7,4 +7,8 @@
  * exit_code; 0 after an orderly stop). */
 int server_main(int count, char **arguments, char **environment);
 
+/* Shows what a start would use, and where each value is from; starts nothing. `words`: perhaps a YAML file, then flags. All
+ * problems go to standard error. Gives 0, or 2 if there is any. */
+int server_check_config(int count, char **words, char **environment);
+
 #endif
