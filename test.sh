@@ -65,6 +65,7 @@ suite sim            300 env SIM_BUILD=build tests/sim/run.sh
 suite raft           500 env SIM_BUILD=build tests/raft/run.sh
 suite nodes          600 env SIM_BUILD=build tests/nodes/run.sh
 suite interop        400 tests/interop/run.sh
+suite service       60 tests/security/service.py build/nilo
 suite cli            240 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240

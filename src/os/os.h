@@ -73,6 +73,8 @@ MUST_CHECK int os_file_read(struct os_file *file, void *data, size_t size, uint6
 MUST_CHECK int os_file_read_warm(struct os_file *file, void *data, size_t size, uint64_t offset, size_t *ret_size);
 /* Writes all of it at `offset`. 0, OS_FULL or a fault. Not durable before os_file_sync. */
 MUST_CHECK int os_file_write(struct os_file *file, struct bytes bytes, uint64_t offset);
+/* The same, and durable when this gives 0: these bytes, not what was written before. A fault is final, as that of os_file_sync. */
+MUST_CHECK int os_file_write_synced(struct os_file *file, struct bytes bytes, uint64_t offset);
 /* fdatasync: everything written before is durable when this gives 0. A fault is final: never call it again (G15). */
 MUST_CHECK int os_file_sync(struct os_file *file);
 MUST_CHECK int os_file_truncate(struct os_file *file, uint64_t size);
@@ -139,10 +141,11 @@ void os_turn_hook_remove(struct os_turn_hook *hook);
 void os_turn_again(struct os *os);
 
 /* Work away from the loop. Each lane is a first-in-first-out queue: LOG and BACKGROUND have one thread each, so their
- * work runs strictly in order; READ has two; CALL, for calls to other machines, eight. Threads start on first use.
+ * work runs strictly in order; READ has two; CALL, for calls to other machines, eight; HASH, for passwords, two. Threads
+ * start on first use.
  * `work` runs on the lane, then `done` on the loop. In the simulated machine both run on the one thread at seeded later
  * times, in lane order. */
-enum os_lane { OS_LANE_LOG, OS_LANE_READ, OS_LANE_BACKGROUND, OS_LANE_CALL, OS_LANES };
+enum os_lane { OS_LANE_LOG, OS_LANE_READ, OS_LANE_BACKGROUND, OS_LANE_CALL, OS_LANE_HASH, OS_LANES };
 struct os_work {
         void (*work)(struct os_work *work);
         void (*done)(struct os_work *work);
@@ -252,6 +255,9 @@ void os_memory_disk(struct os *os);
 /* Ends lanes and loop. Connections that still close end now, with on_close; work that was submitted is finished, `done` too;
  * posts and timers are dropped. Everything else made with the machine must be closed. Empties *os; NULL is fine. */
 void os_free(struct os **os);
+
+/* Tells the service manager a state ("READY=1"), where one has said that it wants to know (NOTIFY_SOCKET); never waits. */
+void os_service_notify(const char *state);
 
 /* Runs `fn` on the loop when the process gets SIGINT or SIGTERM. Real machine only; one per process. */
 void os_on_stop_signal(struct os *os, void (*fn)(void *arg), void *arg);

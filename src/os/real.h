@@ -12,7 +12,7 @@
 #include "os/os_machine.h"
 #include "os/timers.h"
 
-enum { REAL_READ_SIZE = 64 * 1024, REAL_READ_LANE_THREADS = 2, REAL_CALL_LANE_THREADS = 8 };
+enum { REAL_READ_SIZE = 64 * 1024, REAL_READ_LANE_THREADS = 2, REAL_CALL_LANE_THREADS = 8, REAL_HASH_LANE_THREADS = 2 };
 
 struct real_post {
         void (*fn)(void *arg);

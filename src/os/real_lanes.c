@@ -38,7 +38,8 @@ static void lane_start_thread(struct real_lane *lane)
         static const char *const names[OS_LANES] = {[OS_LANE_LOG] = "log",
                 [OS_LANE_READ] = "read",
                 [OS_LANE_BACKGROUND] = "background",
-                [OS_LANE_CALL] = "call"};
+                [OS_LANE_CALL] = "call",
+                [OS_LANE_HASH] = "hash"};
         pthread_t *thread = &lane->threads[lane->threads_started];
         sigset_t all, before;
         int r;
@@ -75,7 +76,8 @@ void real_lanes_init(struct real *real)
         static const unsigned threads[OS_LANES] = {[OS_LANE_LOG] = 1,
                 [OS_LANE_READ] = REAL_READ_LANE_THREADS,
                 [OS_LANE_BACKGROUND] = 1,
-                [OS_LANE_CALL] = REAL_CALL_LANE_THREADS};
+                [OS_LANE_CALL] = REAL_CALL_LANE_THREADS,
+                [OS_LANE_HASH] = REAL_HASH_LANE_THREADS};
         unsigned i;
 
         for (i = 0; i < OS_LANES; i++) {

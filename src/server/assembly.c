@@ -21,8 +21,11 @@
 #include "os/os.h"
 #include "persistence/persistence.h"
 #include "server/config.h"
+#include "server/greeting.h"
+#include "server/privileges.h"
 #include "server/process.h"
 #include "server/server.h"
+#include "server/tls.h"
 #include "store/store.h"
 
 struct server {
@@ -30,6 +33,7 @@ struct server {
         struct os *os;
         struct control *control;
         struct control_watcher watcher; /* for restarts_exhausted */
+        struct server_tls tls;
         struct gateway *gateway;
         struct kurrent *kurrent;
         struct api *api;
@@ -41,6 +45,7 @@ struct server {
         struct emitter *emitter;
         uint8_t node_uuid[16]; /* of this life of the process */
         char node_name[256];
+        char privileges[128];  /* what the process is, for people */
         struct buffer problem; /* why it does not run, for people */
         int exit_code;
         bool is_stopping;
@@ -142,10 +147,20 @@ static void stop(struct server *s, const char *why)
                 return;
         s->is_stopping = true;
         publish(s, FACT_system_stopping, SUBSYSTEM_SERVER, why);
+        os_service_notify("STOPPING=1\nSTATUS=stopping");
         if (s->membership)
                 membership_hand_over(s->membership, on_handed_over, s);
         else
                 on_handed_over(s);
+}
+
+/* Programs that renew certificates send it. */
+static void on_reload_signal(void *arg)
+{
+        struct server *s = arg;
+
+        if (!s->is_stopping)
+                gateway_reload_tls(s->gateway);
 }
 
 static void on_stop_signal(void *arg)
@@ -324,6 +339,26 @@ static int open_store(struct server *s)
         return r;
 }
 
+/* Only now: a node that has just joined has the CA of its cluster. */
+static int open_own_tls(struct server *s)
+{
+        struct persistence_identity identity = persistence_node_identity(s->node);
+        struct tls_problem problem = {""};
+        int r;
+
+        if (!gateway_speaks_tls(s->gateway) || s->tls.context)
+                return 0;
+        r = server_tls_open_own(&s->tls, identity.cluster_uuid, identity.node_id, &problem);
+        if (r) {
+                fail_with(s, EXIT_CODE_CONFIGURATION, "the certificate for clients: %s",
+                        r > 0 ? problem.text : fault_last());
+                control_failed(s->control, SUBSYSTEM_GATEWAY, problem.text);
+                return r;
+        }
+        gateway_set_tls(s->gateway, s->tls.context);
+        return 0;
+}
+
 /* This node knows whether it is one of others: its store can be opened. */
 static void on_membership_ready(void *arg, int result, const char *problem)
 {
@@ -338,6 +373,8 @@ static void on_membership_ready(void *arg, int result, const char *problem)
                 control_failed(s->control, SUBSYSTEM_CLUSTER, problem);
                 return;
         }
+        if (open_own_tls(s))
+                return;
         r = open_store(s);
         if (r) {
                 fail_data(s, r, fault_last());
@@ -364,7 +401,7 @@ static void join_others(void *arg)
                 .token = c->token,
                 .discover_group = c->discover ? c->discover_group : "",
                 .discover_secret = c->discover_secret,
-                .client_host = c->listen,
+                .client_host = s->tls.host,
                 .client_port = gateway_port(s->gateway),
                 .on_ready = on_membership_ready,
                 .on_unfit = on_unfit,
@@ -403,81 +440,59 @@ static void start_with_the_store(void *arg)
 
 /* ---- people ---- */
 
-static void add_url(const struct server *s, struct buffer *out, const char *scheme)
+static struct greeting greeting_of(const struct server *s)
 {
-        bool is_v6 = strchr(s->config.listen, ':') != NULL;
-
-        buffer_format(out, "%s://%s%s%s:%u", scheme, is_v6 ? "[" : "", s->config.listen, is_v6 ? "]" : "",
-                gateway_port(s->gateway));
-}
-
-static void add_json(const struct server *s, struct buffer *out)
-{
-        struct json_out j = {.out = out};
-        struct buffer text = {0};
-
-        json_object_begin(&j);
-        add_url(s, &text, "http");
-        json_field_bytes(&j, "url", buffer_bytes(&text));
-        json_field_u64(&j, "port", gateway_port(s->gateway));
-        buffer_clear(&text);
-        add_url(s, &text, "kurrentdb");
-        buffer_add_string(&text, "?tls=false");
-        json_field_bytes(&j, "connection", buffer_bytes(&text));
-        if (s->config.memory_only) {
-                json_key(&j, "data");
-                json_out_null(&j);
-        } else {
-                json_field_string(&j, "data", s->config.data);
-        }
-        json_field_bool(&j, "memory_only", s->config.memory_only);
-        json_field_u64(&j, "pid", (uint64_t)getpid());
-        json_field_string(&j, "version", NILO_VERSION);
-        json_object_end(&j);
-        buffer_add_string(out, "\n");
-        buffer_fini(&text);
-}
-
-static void add_greeting(const struct server *s, struct buffer *out)
-{
-        buffer_format(out, "Nilometer %s is ready.\n\n  URL     ", NILO_VERSION);
-        add_url(s, out, "http");
-        buffer_add_string(out, "\n  client  ");
-        add_url(s, out, "kurrentdb");
-        buffer_format(out, "?tls=false\n  data    %s\n\nAppend an event:\n",
-                s->config.memory_only ? "in memory only: nothing survives a stop" : s->config.data);
-        buffer_add_string(
-                out, "  echo '{\"total\":5}' | nilo stream append order-42 OrderPlaced --expect none");
-        /* The command line looks at 127.0.0.1:2113 by itself. */
-        if (gateway_port(s->gateway) != 2113 || strcmp(s->config.listen, "127.0.0.1") != 0) {
-                buffer_add_string(out, " --url ");
-                add_url(s, out, "http");
-        }
-        buffer_add_string(out, "\n\n");
+        return (struct greeting){
+                .config = &s->config,
+                .port = gateway_port(s->gateway),
+                .speaks_tls = gateway_speaks_tls(s->gateway),
+                .host = s->tls.host,
+                .ca_file = s->tls.ca_file,
+                .fingerprint = s->tls.fingerprint,
+                .is_new_authority = s->tls.is_new_authority,
+        };
 }
 
 static void print_where(const struct server *s)
 {
-        struct buffer out = {0};
+        struct greeting greeting = greeting_of(s);
 
-        if (s->config.json)
-                add_json(s, &out);
-        else
-                add_greeting(s, &out);
-        /* Nobody may be reading, which is no reason to fail. */
-        if (fwrite(out.data, 1, out.size, stdout) == out.size)
-                fflush(stdout);
-        buffer_fini(&out);
+        greeting_print(&greeting);
+}
+
+/* Once in the life of the data: `password` of "admin" if it was made now, else NULL. */
+static void print_first(const struct server *s, const char *password)
+{
+        struct greeting greeting = greeting_of(s);
+
+        greeting_print_first(&greeting, password);
 }
 
 static void on_started(void *arg, bool is_ready)
 {
         struct server *s = arg;
 
-        if (is_ready)
+        if (is_ready) {
                 print_where(s);
-        else
+                print_first(s, NULL);
+                os_service_notify("READY=1\nSTATUS=serving");
+        } else {
                 stop(s, "the start failed");
+        }
+}
+
+static int open_tls(struct server *s)
+{
+        struct tls_problem problem = {""};
+        int r;
+
+        s->tls.os = s->os;
+        s->tls.control = s->control;
+        r = server_tls_open(&s->tls, &s->config, &problem);
+        if (r)
+                fail_with(s, EXIT_CODE_CONFIGURATION, "the certificate for clients: %s",
+                        r > 0 ? problem.text : fault_last());
+        return r;
 }
 
 static int open_gateway(struct server *s)
@@ -490,6 +505,9 @@ static int open_gateway(struct server *s)
                 .connections_max = (uint32_t)s->config.connections_max,
                 .streams_max = (uint32_t)s->config.streams_max,
                 .memory_size = s->config.memory / 4,
+                .speaks_tls = server_tls_is_wanted(&s->config),
+                .tls = s->tls.context,
+                .is_insecure = s->config.insecure,
         };
         const char *why = "";
         int r;
@@ -523,7 +541,7 @@ static void open_routes(struct server *s)
                 .os = s->os,
                 .control = s->control,
                 .gateway = s->gateway,
-                .host = s->config.listen,
+                .host = s->tls.host,
                 .memory_size = s->config.memory / 4,
         };
         struct api_options api = {.os = s->os, .control = s->control, .gateway = s->gateway};
@@ -531,7 +549,7 @@ static void open_routes(struct server *s)
                 .os = s->os,
                 .control = s->control,
                 .gateway = s->gateway,
-                .host = s->config.listen,
+                .host = s->tls.host,
                 .node_name = s->node_name,
                 .is_memory_only = s->config.memory_only,
                 .config_to_json = write_config,
@@ -568,6 +586,7 @@ static void run(struct server *s)
         };
 
         publish(s, FACT_system_startup_initiated, SUBSYSTEM_SERVER, "nilo " NILO_VERSION);
+        publish(s, FACT_privileges_dropped, SUBSYSTEM_SERVER, s->privileges);
         s->watcher = (struct control_watcher){
                 .on_facts = on_facts,
                 .arg = s,
@@ -576,6 +595,8 @@ static void run(struct server *s)
         };
         control_watch(s->control, &s->watcher, false);
         os_on_stop_signal(s->os, on_stop_signal, s);
+        if (gateway_speaks_tls(s->gateway))
+                os_on_reload_signal(s->os, on_reload_signal, s);
         s->memory_timer = (struct os_timer){.fn = on_memory_look, .arg = s};
         os_timer_start(s->os, &s->memory_timer, MEMORY_LOOK_US);
         control_start(s->control, subsystems, COUNT_OF(subsystems), on_started, s);
@@ -613,7 +634,8 @@ static int start(struct server *s)
                 fail_with(s, EXIT_CODE_BUG, "the control system did not start: %s", fault_last());
                 return r;
         }
-        return open_gateway(s);
+        r = open_tls(s);
+        return r ? r : open_gateway(s);
 }
 
 /* ---- the process ---- */
@@ -650,6 +672,25 @@ static void set_up_process(void)
         mallopt(M_ARENA_MAX, 2);
 }
 
+static int drop_privileges(struct server *s)
+{
+        struct privileges_options options = {
+                .user = s->config.user,
+                .data = s->config.memory_only ? NULL : s->config.data,
+                .binds_low_ports = (s->config.port && s->config.port < 1024) || s->config.peer_port < 1024,
+        };
+        struct buffer said = {0};
+        struct buffer problem = {0};
+        int r = privileges_drop(&options, &said, &problem);
+
+        if (r)
+                fail_with(s, EXIT_CODE_CONFIGURATION, "%.*s", (int)problem.size, (const char *)problem.data);
+        snprintf(s->privileges, sizeof s->privileges, "%.*s", (int)said.size, (const char *)said.data);
+        buffer_fini(&said);
+        buffer_fini(&problem);
+        return r;
+}
+
 static bool wants_help(int count, char **arguments)
 {
         for (int i = 0; i < count; i++)
@@ -676,6 +717,7 @@ static int finish(struct server *s, struct buffer *problems)
 {
         int exit_code = s->exit_code;
 
+        server_tls_close(&s->tls);
         control_close(&s->control);
         os_free(&s->os);
         fprintf(stderr, "%.*s", (int)problems->size, problems->size ? (const char *)problems->data : "");
@@ -704,7 +746,7 @@ int server_main(int count, char **arguments, char **environment)
         else if (config_read(count, arguments, environment, &s.config, &problems))
                 fail_with(&s, EXIT_CODE_CONFIGURATION,
                         "the configuration has problems, and the server did not start");
-        else if (!start(&s)) {
+        else if (!drop_privileges(&s) && !start(&s)) {
                 open_routes(&s);
                 run(&s);
         }
