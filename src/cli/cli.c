@@ -178,6 +178,10 @@ static const struct cli_command commands[] = {
                 {"level", "NAME", "error, warning, info, debug or trace (default)"},
                 {"from-oldest", NULL, "begin with what the server still remembers"},
                 {"limit", "N", "end after N facts"}}},
+        {"top", NULL, "", "a server, or all nodes of its cluster, live", command_top, {
+                {"interval", "SECONDS", "between two samples (default 1)"},
+                {"once", NULL, "one sample, no live screen"},
+                {"limit", "N", "end after N samples, no live screen"}}},
         {"log", "level", "[SUBSYSTEM [LEVEL]]", "show or change what the loggers show", command_log_level, {{0}}},
         {"import", NULL, "[FILE]", "append events from NDJSON, or standard input; run again, it goes on", command_import, {
                 {"batch", "N", "events of one append at most (default 2000)"},

@@ -91,6 +91,7 @@ int command_cluster_replace(const struct cli_line *line);
 int command_cluster_finalize(const struct cli_line *line);
 int command_fact_watch(const struct cli_line *line);
 int command_log_level(const struct cli_line *line);
+int command_top(const struct cli_line *line);
 int command_import(const struct cli_line *line);
 int command_export(const struct cli_line *line);
 int command_verify(const struct cli_line *line);
