@@ -204,6 +204,7 @@ static int give_link(struct store_reader *r, const struct event_view *target, st
 {
         r->has_link = false;
         r->left--;
+        r->store->stats.events_read++;
         *ret = (struct store_read_item){.has_event = target != NULL, .has_link = true, .link = r->link};
         if (target)
                 ret->event = *target;
@@ -344,6 +345,7 @@ int store_reader_next(struct store_reader *r, struct store_read_item *ret)
                 if (r->resolve_links && bytes_equal(e.type, EVENT_TYPE_LINK))
                         return follow_link(r, &e, ret);
                 r->left--;
+                r->store->stats.events_read++;
                 ret->has_event = true;
                 ret->has_link = false;
                 ret->event = e;

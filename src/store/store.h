@@ -316,6 +316,7 @@ void store_grow(struct store *store, const uint64_t *node_ids, unsigned count, u
 struct store_stats {
         uint64_t appends;           /* acknowledged */
         uint64_t events;            /* acknowledged */
+        uint64_t events_read;       /* given to readers, subscriptions among them */
         uint64_t conflicts;
         uint64_t refused;           /* busy, full, not ready */
         uint64_t invalid;
