@@ -33,6 +33,10 @@ NILO_API enum nilo_result nilo_client_open_with(const struct nilo_client_options
         char problem[NILO_CLIENT_PROBLEM_SIZE]);
 /* The same with nothing but a URL. */
 NILO_API enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret);
+/* Another connection as whom `like` speaks, to `url`: another node of its cluster, or NULL for the same server. What proves who
+ * somebody is does not go from TLS to a server without: NILO_INVALID. */
+NILO_API enum nilo_result nilo_client_open_like(const struct nilo_client *like, const char *url, uint32_t timeout_ms,
+        struct nilo_client **ret, char problem[NILO_CLIENT_PROBLEM_SIZE]);
 NILO_API void nilo_client_close(struct nilo_client **client); /* NULL is fine */
 
 /* `on_idle` runs during reads whenever everything that has come was given to `each`: the time to show it; false ends the

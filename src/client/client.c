@@ -135,6 +135,36 @@ enum nilo_result nilo_client_open(const char *url, struct nilo_client **ret)
         return nilo_client_open_with(&(struct nilo_client_options){.url = url}, ret, NULL);
 }
 
+enum nilo_result nilo_client_open_like(const struct nilo_client *like, const char *url, uint32_t timeout_ms,
+        struct nilo_client **ret, char problem[NILO_CLIENT_PROBLEM_SIZE])
+{
+        const struct address *a = &like->address;
+        struct nilo_client_options options = {
+                .url = url ? url : nilo_client_url(like),
+                .user = a->user,
+                .password = a->password,
+                .token = like->token,
+                .ca_file = a->ca_file,
+                .certificate_file = a->certificate_file,
+                .key_file = a->key_file,
+                .timeout_ms = timeout_ms,
+        };
+        struct nilo_client *c = NULL;
+        enum nilo_result result = nilo_client_open_with(&options, &c, problem);
+
+        if (result)
+                return result;
+        if (a->is_tls && !c->address.is_tls) {
+                if (problem)
+                        snprintf(problem, NILO_CLIENT_PROBLEM_SIZE, "%s is without TLS", nilo_client_url(c));
+                nilo_client_close(&c);
+                return NILO_INVALID;
+        }
+        c->address.trusts_anyone = a->trusts_anyone;
+        *ret = c;
+        return NILO_OK;
+}
+
 void nilo_client_close(struct nilo_client **client)
 {
         struct nilo_client *c = *client;
