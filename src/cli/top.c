@@ -2,6 +2,7 @@
  *
  * Each node is asked by a thread of its own, so that one which does not answer holds up nobody; what came
  * last is put together for the screen. Only the samples are shared, under one lock. */
+#include <inttypes.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@ enum {
         INTERVAL_MS_MAX = 3600 * 1000,
         INTERVAL_MS_DEFAULT = 1000,
         LATE_MS_MAX = 1000,
+        ANSWER_MS_MAX = 5000,
         LOOK_AROUND_MS = 100,
         TIME_SIZE = 40
 };
@@ -36,6 +38,7 @@ struct sampler {
 
 struct top {
         const struct cli_line *line;
+        struct nilo_client *client; /* of the server that was named */
         uint64_t interval_ms;
         uint64_t limit; /* of samples; 0: none */
         pthread_mutex_t lock;
@@ -151,15 +154,13 @@ static void stop_samplers(struct top *top)
 
 static int add_node(struct top *top, const char *url, uint64_t id)
 {
-        struct cli_line line = *top->line;
         struct sampler *s = &top->samplers[top->count];
+        char problem[NILO_CLIENT_PROBLEM_SIZE];
 
-        line.url = url;
-        s->client = cli_client(&line);
-        if (!s->client)
-                return CLI_USAGE;
+        if (nilo_client_open_like(top->client, url, ANSWER_MS_MAX, &s->client, problem))
+                return cli_problem(CLI_USAGE, "node %" PRIu64 ": %s", id, problem);
         s->top = top;
-        snprintf(top->nodes[top->count].url, TOP_NAME_SIZE, "%s", url);
+        snprintf(top->nodes[top->count].url, TOP_NAME_SIZE, "%s", nilo_client_url(s->client));
         top->nodes[top->count].id = id;
         top->count++;
         return CLI_OK;
@@ -178,10 +179,8 @@ static int add_members(struct top *top, const json_t *members)
                 json_int_t id = json_integer_value(json_object_get(member, "node"));
 
                 /* The one that was named is reached under this name, whatever it calls itself. */
-                if (is_self)
-                        url = top->line->url;
-                if (!code && url && *url && top->count < TOP_NODES_MAX)
-                        code = add_node(top, url, (uint64_t)id);
+                if (!code && top->count < TOP_NODES_MAX && (is_self || (url && *url)))
+                        code = add_node(top, is_self ? NULL : url, (uint64_t)id);
         }
         return code;
 }
@@ -189,26 +188,26 @@ static int add_members(struct top *top, const json_t *members)
 /* Which nodes there are, by the one that was named. */
 static int find_nodes(struct top *top)
 {
-        struct nilo_client *client = cli_client(top->line);
         char *body = NULL;
         enum nilo_result result;
         json_t *cluster;
         int code = CLI_OK;
 
-        if (!client)
+        top->client = cli_client(top->line);
+        if (!top->client)
                 return CLI_USAGE;
-        result = nilo_client_send(client, "GET", "/v1/cluster", NULL, NULL, 0, &body);
+        result = nilo_client_send(top->client, "GET", "/v1/cluster", NULL, NULL, 0, &body);
         cluster = result ? NULL : json_loads(body, 0, NULL);
         /* A server that says nothing of a cluster is watched by itself. */
         if (result && result != NILO_NOT_FOUND)
-                code = cli_failed(client, result);
+                code = cli_failed(top->client, result);
         else if (json_array_size(json_object_get(cluster, "members")) > 1)
                 code = add_members(top, json_object_get(cluster, "members"));
         if (!code && !top->count)
-                code = add_node(top, top->line->url, 0);
+                code = add_node(top, NULL, 0);
         json_decref(cluster);
+        top->view.url = nilo_client_url(top->client);
         free(body);
-        nilo_client_close(&client);
         return code;
 }
 
@@ -444,7 +443,7 @@ static int read_flags(struct top *top)
                 return cli_problem(CLI_USAGE, "--limit: at least 1");
         if (cli_has(top->line, "once"))
                 top->limit = 1;
-        top->view = (struct top_view){.url = top->line->url, .time = "", .interval_seconds = seconds};
+        top->view = (struct top_view){.url = "", .time = "", .interval_seconds = seconds};
         return CLI_OK;
 }
 
@@ -474,6 +473,7 @@ int command_top(const struct cli_line *line)
                 code = line->is_json || cli_has(line, "once") || top->limit ? run_lines(top)
                                                                             : run_screen(top);
         stop_samplers(top);
+        nilo_client_close(&top->client);
         frame_free(&top->frame);
         pthread_cond_destroy(&top->has_news);
         pthread_mutex_destroy(&top->lock);
