@@ -176,7 +176,9 @@ static void add_place(struct json_out *j, const struct event_view *v)
 static void batch_add(struct batch *b, const struct consumer_message *m)
 {
         struct json_out j = {.out = &b->events};
-        const struct event_view *v = m->item.has_event ? &m->item.event : &m->item.link;
+        /* A link that anybody may write leads to no secret of the server. */
+        bool has_event = m->item.has_event && !(m->item.has_link && stream_is_guarded(m->item.event.stream));
+        const struct event_view *v = has_event ? &m->item.event : &m->item.link;
         bool is_json = v->content_type == CONTENT_JSON;
         char time[64];
 
@@ -192,7 +194,7 @@ static void batch_add(struct batch *b, const struct consumer_message *m)
                 add_value(&j, "data", "data_base64", v->data, is_json);
         if (v->metadata.size)
                 add_value(&j, "metadata", "metadata_base64", v->metadata, true);
-        if (m->item.has_link && m->item.has_event) {
+        if (m->item.has_link && has_event) {
                 json_key(&j, "link");
                 json_object_begin(&j);
                 add_place(&j, &m->item.link);

@@ -262,6 +262,8 @@ int main(void)
                 TEST_ROW(stream_name, valid_and_invalid_ones),
                 TEST_ROW(stream_name, may_be_1024_bytes_and_two_more_for_a_metastream),
                 TEST_ROW(stream_name, kinds_and_categories),
+                TEST_ROW(stream_name,
+                        those_with_secrets_of_the_server_are_guarded_and_so_are_their_metastreams),
                 TEST_ROW(name_hash, is_xxh3_with_seed_0),
                 TEST_ROW(link, revision_and_stream_are_read),
                 TEST_ROW(link, what_is_none_is_refused),
