@@ -62,9 +62,10 @@ struct access_options {
 MUST_CHECK int access_open(const struct access_options *options, struct access **ret);
 /* From now on users and rights are read there, and changes are followed; borrowed until access_stop. */
 MUST_CHECK int access_serve(struct access *a, struct store *store, struct notification *notification);
-/* Who waits is told ACCESS_NOT_READY; before `store` and `notification` go. */
+/* Who waits is told ACCESS_NOT_READY; before `store` and `notification` go. Changes that the store was asked for end with its
+ * answer. */
 void access_stop(struct access *a);
-void access_close(struct access **a); /* NULL is fine */
+void access_close(struct access **a); /* after the store has closed; NULL is fine */
 bool access_is_enforced(const struct access *a);
 
 /* The first users, where there is none yet: "admin" of $admins (and with `is_compatible` "ops" of $ops, both with the password
@@ -112,7 +113,7 @@ bool access_is_current(struct access *a, const struct principal *p);
 
 /* ---- what ---- */
 
-/* Of the rules but ACCESS_STREAM, for which it says whether there may be a stream at all: true. */
+/* True for ACCESS_STREAM: the answer depends on the stream. */
 bool access_allows(struct access *a, const struct principal *p, enum access_rule rule);
 /* `stream` is "$all" for all of them. */
 bool access_may(struct access *a, const struct principal *p, enum access_right right, struct bytes stream);
@@ -160,7 +161,7 @@ struct access_change {
         const struct principal *by; /* whose name the event bears; NULL: the server itself */
 };
 typedef void access_change_done(void *arg, enum access_verdict verdict, const char *problem);
-/* Whether `by` may do so was asked before. `done` runs once, on the loop. */
+/* Whether `by` may do so was asked before. `done` runs once, on the loop, also from inside. */
 void access_change(struct access *a, const struct access_change *change, access_change_done *done, void *arg);
 
 struct access_user {
