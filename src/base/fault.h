@@ -35,6 +35,7 @@ enum exit_code {
         EXIT_CODE_DISK_FAULT = 68,
         EXIT_CODE_RESTARTS_EXHAUSTED = 69,
         EXIT_CODE_BUG = 70,
+        EXIT_CODE_WRONG_HISTORY = 71, /* another one than the majority of the cluster has: the next start fetches theirs */
 };
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "membership/room.h"
 
-enum { HAND_OVER_US = 2 * 1000 * 1000, LEAVING_US = 2 * 1000 * 1000 };
+enum { HAND_OVER_US = 2 * 1000 * 1000, LEAVING_US = 2 * 1000 * 1000, COMPARE_US = 3 * 1000 * 1000 };
 
 static_assert((int)CLUSTER_MEMBERS_MAX <= (int)PEERS_MEMBERS_MAX, "every member can be linked");
 
@@ -155,6 +155,7 @@ void membership_store_cluster(struct membership *m, struct store_cluster *ret)
                 .send = send_of_store,
                 .flush = flush_of_store,
                 .on_members = on_members,
+                .compare_us = COMPARE_US,
                 .arg = s,
         };
         if (ret->joins) {

@@ -53,6 +53,7 @@ struct server {
 };
 
 enum { MEMORY_LOOK_US = 5 * 1000 * 1000, MEMORY_UNUSED_MAX = 32 * MIB };
+#define DAY_US ((uint64_t)24 * 3600 * 1000 * 1000)
 
 static void fail_with(struct server *s, int exit_code, const char *format, ...) PRINTF_LIKE(3, 4);
 
@@ -235,6 +236,12 @@ static void on_disk_fault(void *arg, const char *problem)
                 problem);
 }
 
+static void on_wrong_history(void *arg, const char *problem)
+{
+        (void)arg;
+        fault_exit(EXIT_CODE_WRONG_HISTORY, "nilo: %s. Start this node again", problem);
+}
+
 /* Ready means that durable subscriptions are there too: who connects at once need not ask again. */
 static void on_serving(void *arg)
 {
@@ -322,12 +329,14 @@ static int open_store(struct server *s)
                 .name = "default",
                 .segment_size = s->config.segment_size,
                 .space_reserve = s->config.space_reserve,
+                .scrub_us = s->config.scrub_days * DAY_US,
                 .memory_size = s->config.memory / 2,
                 .in_flight_size_max = s->config.memory / 4,
                 .sync = (enum store_sync)s->config.sync,
                 .on_phase = on_phase,
                 .on_open = on_store_open,
                 .on_disk_fault = on_disk_fault,
+                .on_wrong_history = on_wrong_history,
                 .arg = s,
         };
         int r;

@@ -273,6 +273,7 @@ static void add_members(const struct store *s, struct store_cluster_status *ret)
                 m->is_self = m->server.node_id == s->node_id;
                 m->is_leader = m->server.node_id == ret->leader_id;
                 m->is_linked = m->is_self || replication_is_linked(s, m->server.node_id);
+                m->has_another_history = compare_differs(s, m->server.node_id);
                 for (unsigned k = 0; k < MIN(known, CLUSTER_MEMBERS_MAX); k++)
                         if (members[k].node_id == m->server.node_id)
                                 m->match_index = members[k].match_index;
@@ -283,9 +284,25 @@ static void add_members(const struct store *s, struct store_cluster_status *ret)
         }
 }
 
+static void tell_mending(const struct store *s, struct store_mending *ret)
+{
+        if (s->refetch.is_on)
+                *ret = (struct store_mending){.kind = STORE_MENDING_END,
+                        .first_index = s->refetch.kept + 1,
+                        .next_index = s->refetch.verified + 1,
+                        .last_index = s->refetch.enough == UINT64_MAX ? 0 : s->refetch.enough};
+        else if (s->mend.is_on)
+                *ret = (struct store_mending){.kind = STORE_MENDING_SEGMENT,
+                        .first_index = s->mend.range.first,
+                        .next_index = s->mend.next,
+                        .last_index = s->mend.range.last};
+}
+
 void store_cluster_status(const struct store *s, struct store_cluster_status *ret)
 {
         *ret = (struct store_cluster_status){.node_id = s->node_id};
+        tell_mending(s, &ret->mending);
+        compare_status(s, &ret->comparison);
         if (!s->raft)
                 return;
         ret->state = cluster_raft_state(s->raft);

@@ -193,6 +193,7 @@ static void start_on_loop(struct store *s)
         }
         persistence_on_sealed(s->persistence, replica_on_sealed, s);
         mend_start(s);
+        compare_start(s);
         if (cluster->is_member) {
                 s->patience = (struct os_timer){.fn = on_patience_ended, .arg = s};
                 os_timer_start(s->os, &s->patience, PATIENCE_US);
@@ -224,6 +225,7 @@ static void recover(struct store *s)
                 .segment_size = s->options.segment_size,
                 .segment_events_max = s->options.segment_events_max,
                 .space_reserve = s->options.space_reserve,
+                .scrub_us = s->options.scrub_us,
                 .cache_size = s->options.memory_size - s->options.memory_size / 4,
                 .store_uuid = s->options.cluster.store_uuid,
                 .epoch = s->options.cluster.epoch,
@@ -325,6 +327,7 @@ int store_open(const struct store_options *options, struct store **ret)
         pendings_init(s);
         catch_up_init(s);
         mend_init(s);
+        compare_init(s);
         refetch_init(s);
         grow_init(s);
         waits_init(s);
@@ -369,6 +372,7 @@ static void release(struct store *s)
         forward_fini(s);
         catch_up_fini(s);
         mend_fini(s);
+        compare_fini(s);
         refetch_fini(s);
         grow_fini(s);
         pendings_fini(s);

@@ -302,6 +302,7 @@ void refetch_start(struct store *s)
         r->is_whole = false;
         r->term = rec->term;
         r->saved_term = rec->term;
+        r->kept = persistence_last_index(s->persistence);
         r->verified = rec->base_index;
         /* The last entry is compared before anything is put behind it. */
         r->next = MAX(r->verified + 1, persistence_last_index(s->persistence));

@@ -25,19 +25,30 @@ enum {
         SECOND_GROUP_BYTES = 1024 * 1024,
 };
 
+static void stop(
+        struct store *s, const char *problem, int exit_code, void (*tell)(void *arg, const char *problem))
+{
+        if (s->state == STORE_FAILED)
+                return;
+        s->state = STORE_FAILED;
+        if (!tell)
+                fault_exit(exit_code, "store %s: %s", s->name, problem);
+        pendings_give_up(s);
+        opening_end(s, fault_raise(-EIO), problem); /* whoever waits for the opening must not wait for ever */
+        tell(s->options.arg, problem);
+}
+
 void store_fail(struct store *s, const char *what)
 {
         char problem[256];
 
-        if (s->state == STORE_FAILED)
-                return;
-        s->state = STORE_FAILED;
         snprintf(problem, sizeof(problem), "%s: %s", what, fault_last());
-        if (!s->options.on_disk_fault)
-                fault_exit(EXIT_CODE_DISK_FAULT, "store %s: %s", s->name, problem);
-        pendings_give_up(s);
-        opening_end(s, fault_raise(-EIO), problem); /* whoever waits for the opening must not wait for ever */
-        s->options.on_disk_fault(s->options.arg, problem);
+        stop(s, problem, EXIT_CODE_DISK_FAULT, s->options.on_disk_fault);
+}
+
+void store_distrust(struct store *s, const char *problem)
+{
+        stop(s, problem, EXIT_CODE_WRONG_HISTORY, s->options.on_wrong_history);
 }
 
 /* ---- carrying out updates ---- */

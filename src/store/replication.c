@@ -476,6 +476,12 @@ void store_receive(struct store *s, uint64_t from, enum store_link link, uint16_
         case MESSAGE_OFFER:
                 grow_on_offer(s, from, body);
                 return;
+        case MESSAGE_MARK_ASK:
+                compare_on_question(s, from, body);
+                return;
+        case MESSAGE_MARK:
+                compare_on_answer(s, from, body);
+                return;
         }
         s->replication.dropped++;
 }

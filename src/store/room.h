@@ -5,6 +5,7 @@
  *   catch_up.c  fetches sealed history from another node, and gives it
  *   refetch.c   gets back a damaged end of the log, before the engine starts
  *   mend.c      rebuilds damaged segments from another node's entries
+ *   compare.c   compares histories with the other nodes
  *   office.c    what begins and ends with leadership
  *   follow.c    heads, when another node's entries are committed
  *   forward.c   appends and deletes for the leader, and theirs for us
@@ -327,6 +328,8 @@ enum store_message {
         MESSAGE_READ_INDEX, /* which index must a linearizable read have? */
         MESSAGE_READ_INDEX_RESULT,
         MESSAGE_OFFER, /* of the entry that makes three voters of one */
+        MESSAGE_MARK_ASK, /* what are term and chain hash of this entry? */
+        MESSAGE_MARK,
 };
 enum { ENTRY_HEAD_SIZE = 32, RUN_ENTRIES_MAX = 512, RUN_SIZE_MAX = 1024 * 1024 };
 
@@ -443,6 +446,41 @@ bool mend_on_fetched(struct store *s, uint64_t from, const struct fetched *f);
 /* A member other than this node, at or behind *turn in the configuration; *turn is set to its place. 0: there is none. */
 uint64_t choose_member(const struct store *s, const struct cluster_configuration *c, unsigned *turn);
 
+/* ---- compare.c ---- */
+
+/* What a member says of the entry that is compared. */
+struct opinion {
+        uint64_t node_id;
+        uint64_t term;
+        struct record_chain chain;
+        bool is_voter;
+        bool has_answered;
+        bool differs; /* as was told: its history is not the majority's */
+};
+struct compare {
+        struct os_timer timer;
+        uint64_t seen_index; /* applied at the last round: the next one is about it */
+        uint64_t index;      /* is compared; 0: none */
+        struct opinion opinions[CLUSTER_MEMBERS_MAX];
+        unsigned opinion_count;
+        unsigned answers;
+        bool is_searching; /* for the last entry that this node shares with the majority */
+        uint64_t low;      /* that is shared */
+        uint64_t high;     /* that is not */
+        unsigned tries;
+        uint64_t rounds;
+        uint64_t agreed_index;
+        uint64_t agreed_us;
+        bool is_undecided;
+};
+void compare_init(struct store *s);
+void compare_fini(struct store *s);
+void compare_start(struct store *s); /* the engine runs */
+void compare_on_question(struct store *s, uint64_t from, struct bytes body);
+void compare_on_answer(struct store *s, uint64_t from, struct bytes body);
+bool compare_differs(const struct store *s, uint64_t node_id);
+void compare_status(const struct store *s, struct store_comparison *ret);
+
 /* ---- refetch.c ---- */
 
 struct refetch {
@@ -451,6 +489,7 @@ struct refetch {
         bool is_whole;
         uint64_t term;          /* what this node has promised was in this term or before */
         uint64_t saved_term;    /* of the vote file: not below that of any entry */
+        uint64_t kept;          /* what the cut has left ends here */
         uint64_t verified;      /* the log is that of the others up to here */
         uint64_t next;          /* the entry to be asked for next */
         uint64_t enough;        /* nothing is missing once it is verified up to here; UINT64_MAX: not known */
@@ -574,6 +613,7 @@ struct store {
         struct catch_up catch_up;
         struct mending mend;
         struct refetch refetch;
+        struct compare compare;
         struct grow grow;
         struct waits waits;
         struct forwarding *forwarding; /* NULL: nothing was forwarded yet */
@@ -621,5 +661,7 @@ static inline bool store_is_mutant(const struct store *s, enum store_mutant muta
 
 /* The disk failed (G15): everything stops here. */
 void store_fail(struct store *s, const char *what);
+/* And here, since what is in the log is not what a majority has (G22). */
+void store_distrust(struct store *s, const char *problem);
 
 #endif

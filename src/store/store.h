@@ -17,43 +17,13 @@
 #include "model/stream_metadata.h"
 #include "os/os.h"
 #include "persistence/persistence.h"
+#include "store/members.h"
 
 struct store;
 
 /* How the log is synced: by the loop thread itself, by the LOG lane while the loop gathers the next group, or whichever
  * suits the load (ARCHITECTURE.md, threads). */
 enum store_sync { STORE_SYNC_AUTO, STORE_SYNC_INLINE, STORE_SYNC_LANE };
-
-/* ---- this node among others ---- */
-
-/* Two ways to another node: for consensus and small requests, and for catching up (as peers.h has them). */
-enum store_link { STORE_LINK_CONTROL, STORE_LINK_BULK, STORE_LINKS };
-
-/* How a store reaches the other nodes, given by whoever owns the links: the server's peers, or the simulator. Everything runs
- * on the loop; none of the calls comes back into the store from inside. */
-struct store_cluster {
-        bool is_member;         /* false: alone; nothing of the rest counts but `address` */
-        bool joins;             /* a store that is made begins empty and takes its log from a leader */
-        const uint8_t *store_uuid; /* of a store that is made; NULL: a new one. Copied, like the next two */
-        uint32_t epoch;            /* 0: 1 */
-        const struct cluster_configuration *founders; /* of a store that is made: its first members, the same on each of them.
-                                                         NULL: this node alone */
-        const char *address;    /* host:port of this node's peer listener, in the configuration of a store that is made; NULL:
-                                   "localhost" */
-        uint32_t election_timeout_ms; /* 0: 500 */
-        uint32_t trailing; /* who lags behind so many sealed entries fetches history; 0: CLUSTER_TRAILING */
-        /* Sends a message that store_receive takes in at the other end, or drops it; false: no link, or no room in its queue
-         * (store_link_has_room follows when there is). */
-        bool (*send)(void *arg, uint64_t node_id, enum store_link link, uint16_t type, const struct bytes *pieces, unsigned count);
-        void (*flush)(void *arg); /* what was sent must leave now: a sync follows */
-        void (*on_members)(void *arg, const struct cluster_configuration *configuration); /* in use from now on */
-        void *arg;
-};
-/* A message of another node's store has come. What makes no sense is dropped, and counted. */
-void store_receive(struct store *store, uint64_t from, enum store_link link, uint16_t type, struct bytes body);
-/* The queue of a link that refused has room again; a link came up or went down. */
-void store_link_has_room(struct store *store, uint64_t node_id, enum store_link link);
-void store_link_changed(struct store *store, uint64_t node_id, bool is_up);
 
 struct store_options {
         struct os *os;
@@ -63,6 +33,7 @@ struct store_options {
         uint64_t segment_size;        /* 0: default */
         uint64_t segment_events_max;  /* 0: default */
         uint64_t space_reserve;       /* free disk space below which appends are refused (G16); 0: default */
+        uint64_t scrub_us;            /* everything is read once in so much time (persistence_scrub); 0: never */
         uint64_t memory_size;         /* for heads, index and read caches; 0: 128 MiB */
         uint64_t in_flight_size_max;  /* bytes of appends not yet committed; 0: 128 MiB; more gives STORE_BUSY */
         enum store_sync sync;
@@ -82,6 +53,9 @@ struct store_options {
         /* The disk failed under the store (G15): nothing more will be acknowledged; the process must stop with
          * EXIT_CODE_DISK_FAULT. NULL: the store calls fault_exit itself. */
         void (*on_disk_fault)(void *arg, const char *problem);
+        /* The history of this node is not that of the majority of its cluster (G22): the process must stop with
+         * EXIT_CODE_WRONG_HISTORY; the next start fetches theirs. NULL: the store calls fault_exit itself. */
+        void (*on_wrong_history)(void *arg, const char *problem);
         void *arg;
 };
 
@@ -271,35 +245,7 @@ bool store_wait_linearizable(struct store *store, struct store_wait *wait, uint6
 bool store_wait_position(struct store *store, struct store_wait *wait, uint64_t position, uint64_t deadline_us);
 void store_wait_end(struct store_wait *wait); /* harmless when it does not wait */
 
-/* ---- members ---- */
-
-struct store_member {
-        struct cluster_server server;
-        bool is_leader;
-        bool is_self;
-        bool is_linked;       /* messages go to and fro */
-        uint64_t match_index; /* at the leader: durable there; here: of this node */
-        uint64_t lag_entries; /* at the leader: behind its log */
-};
-struct store_cluster_status {
-        enum cluster_state state;
-        uint64_t node_id;
-        uint64_t leader_id;   /* 0: none known */
-        uint64_t term;
-        uint64_t last_index;
-        uint64_t commit_index;
-        uint64_t applied_index;
-        uint32_t epoch;
-        bool can_write;       /* this node leads, with an entry of its own term committed */
-        bool is_catching_up;  /* fetches sealed history from another node */
-        uint64_t catch_up_index; /* through here it will have it */
-        bool has_committed_members; /* no change of members is under way */
-        unsigned count;
-        struct store_member members[CLUSTER_MEMBERS_MAX];
-};
-void store_cluster_status(const struct store *store, struct store_cluster_status *ret);
-/* Is this node the leader, ready to write? What the duties of the leader need. */
-bool store_is_leading(const struct store *store);
+/* ---- changes of members; who they are is in members.h ---- */
 
 /* A change of members, at the leader: begins, waits until it is allowed (a change before it, a catch-up), and is done when it
  * is committed. STORE_OK; STORE_NOT_LEADER; STORE_INVALID (it would leave the envelope: `problem` says why); STORE_UNKNOWN
@@ -312,6 +258,8 @@ void store_change_members(struct store *store, enum store_change change, uint64_
  * as above. */
 void store_grow(struct store *store, const uint64_t *node_ids, unsigned count, uint64_t deadline_us, store_change_done *done,
         void *arg);
+
+/* ---- figures ---- */
 
 struct store_stats {
         uint64_t appends;           /* acknowledged */
