@@ -159,6 +159,8 @@ static const struct cli_command commands[] = {
                 command_config_check, {{0}}},
         {"config", NULL, "[NAME]", "the values a running server uses, and where each is from", command_config, {
                 {"changed", NULL, "only those that are not the default"}}},
+        {"doctor", NULL, "[DIRECTORY]", "what may be wrong around a server: disk, clock, limits, memory, certificates, cluster; with one that runs or without",
+                command_doctor, {{0}}},
         {"user", "ls", "", "list users", command_user_ls, {{0}}},
         {"user", "show", "LOGIN", "one user", command_user_show, {{0}}},
         {"user", "whoami", "", "who you are to the server", command_user_whoami, {{0}}},

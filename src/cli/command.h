@@ -100,6 +100,7 @@ int command_context_add(const struct cli_line *line);
 int command_context_use(const struct cli_line *line);
 int command_context_rm(const struct cli_line *line);
 int command_context_show(const struct cli_line *line);
+int command_doctor(const struct cli_line *line);
 int command_config(const struct cli_line *line);
 int command_config_check(const struct cli_line *line);
 int command_user_ls(const struct cli_line *line);
@@ -177,6 +178,9 @@ void table_cell(struct table *t, const char *text);
 void table_cell_bytes(struct table *t, const char *text, size_t size);
 void table_flush(struct table *t);
 void table_end(struct table *t); /* shows and frees; without a row too, so that an empty answer looks like one */
+
+/* Text in the lines that the terminal has room for, with each line but the first moved in by `indent`. */
+void cli_print_wrapped(const char *text, unsigned indent);
 
 /* A line of NDJSON to standard output. False when nobody reads any more. */
 bool cli_print_line(const char *line, size_t size);

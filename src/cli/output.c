@@ -130,6 +130,33 @@ static void print_cut(const char *text, unsigned width)
         }
 }
 
+void cli_print_wrapped(const char *text, unsigned indent)
+{
+        unsigned width = terminal_width();
+        unsigned column = indent;
+
+        width = width > indent + COLUMN_WIDTH_MIN ? width : indent + COLUMN_WIDTH_MIN;
+        while (*text) {
+                char word[CELL_SIZE_MAX];
+                size_t size = MIN(strcspn(text, " "), sizeof word - 1);
+
+                memcpy(word, text, size);
+                word[size] = 0;
+                if (column > indent && column + 1 + width_of(word) > width) {
+                        printf("\n%*s", (int)indent, "");
+                        column = indent;
+                } else if (column > indent) {
+                        putchar(' ');
+                        column++;
+                }
+                print_cut(word, CELL_SIZE_MAX);
+                column += width_of(word);
+                text += size;
+                text += strspn(text, " ");
+        }
+        putchar('\n');
+}
+
 void table_begin(struct table *t, const struct cli_line *line, const char *const *columns, unsigned count)
 {
         assert(count > 0 && count <= TABLE_COLUMNS_MAX);
