@@ -15,7 +15,7 @@
 enum {
         TERMINAL_WIDTH_DEFAULT = 100,
         TABLE_ROWS_GATHERED = 1000,
-        COLUMN_WIDTH_MIN = 20,
+        COLUMN_WIDTH_MIN = 23, /* a time to the millisecond */
         CELL_SIZE_MAX = 4096,
         PROGRESS_AFTER_US = 1000000,
         PROGRESS_EVERY_US = 100000,
