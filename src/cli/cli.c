@@ -74,6 +74,19 @@ static const struct cli_command commands[] = {
                 {"dry-run", NULL, "say what would go, do nothing"},
                 {"yes", NULL, "do not ask"}}},
         {"event", "show", "POSITION|STREAM@REVISION", "one event", command_event_show, {{0}}},
+        {"event", "find", "[KEY=VALUE [KEY=VALUE [KEY=VALUE [KEY=VALUE]]]]", "the newest events with such fields in their data", command_event_find, {
+                {"type", "TYPE", "of this event type"},
+                {"stream-prefix", "TEXT", "of streams that begin so"},
+                {"data", "KEY=VALUE", "a field of the data, as the arguments are (total=5, customer.id=7)"},
+                {"metadata", "KEY=VALUE", "a field of the metadata"},
+                {"since", "TIME", "not older: 2026-11-25T10:00:00Z, or 15m, 2h, 3d ago"},
+                {"from", "POSITION", "begin here and go back (default: the newest)"},
+                {"limit", "N", "at most N events (default 20)"},
+                {"scan", "N", "look at N events at most (default 1000000; 0: all)"}}},
+        {"event", "trace", "ID|POSITION|STREAM@REVISION", "what led to an event and what followed, by correlation and causation", command_event_trace, {
+                {"from", "POSITION", "nothing before it is looked at"},
+                {"limit", "N", "at most N events (default 1000)"},
+                {"scan", "N", "look at N events at most on each side (default 1000000; 0: all)"}}},
         {"sub", "ls", "[STREAM]", "list durable subscriptions, with their lag", command_sub_ls, {{0}}},
         {"sub", "show", "STREAM GROUP", "definition, state, lag and consumers of a durable subscription", command_sub_show, {{0}}},
         {"sub", "create", "STREAM GROUP", "create a durable subscription of a stream, or of $all with a selection", command_sub_create, {

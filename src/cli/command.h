@@ -64,6 +64,8 @@ int command_stream_tail(const struct cli_line *line);
 int command_stream_truncate(const struct cli_line *line);
 int command_stream_delete(const struct cli_line *line);
 int command_event_show(const struct cli_line *line);
+int command_event_find(const struct cli_line *line);
+int command_event_trace(const struct cli_line *line);
 int command_sub_ls(const struct cli_line *line);
 int command_sub_show(const struct cli_line *line);
 int command_sub_create(const struct cli_line *line);
