@@ -157,16 +157,38 @@ static bool refuse_event(const struct event_draft *e, unsigned seen, struct refu
         return true;
 }
 
+static bool has_place(const struct drafts *d, struct refusal *ret_refusal)
+{
+        if (d->count < LIMIT_APPEND_EVENTS_MAX)
+                return true;
+        *ret_refusal = refusal_invalid("the append has too many events");
+        ret_refusal->limit = LIMIT_APPEND_EVENTS_MAX;
+        return false;
+}
+
+/* The event behind the last one is complete. */
+static bool take_place(struct drafts *d, const struct store_append_event *event, struct refusal *ret_refusal)
+{
+        d->events->size += sizeof(*event);
+        d->count++;
+        d->size += event_draft_size(&event->draft);
+        if (d->events == &d->own)
+                book(d, sizeof(*event));
+        if (d->size <= LIMIT_APPEND_SIZE_MAX)
+                return true;
+        /* Refused here already, so that the rest of it need not be kept. */
+        *ret_refusal = (struct refusal){
+                .kind = REFUSAL_APPEND_TOO_LARGE, .size = d->size, .limit = LIMIT_APPEND_SIZE_MAX};
+        return false;
+}
+
 bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal)
 {
         struct store_append_event *event;
         unsigned seen;
 
-        if (d->count == LIMIT_APPEND_EVENTS_MAX) {
-                *ret_refusal = refusal_invalid("the append has too many events");
-                ret_refusal->limit = LIMIT_APPEND_EVENTS_MAX;
+        if (!has_place(d, ret_refusal))
                 return false;
-        }
         buffer_reserve(d->events, sizeof(*event));
         event = (struct store_append_event *)(void *)(d->events->data + d->events->size);
         event->stream = 0;
@@ -179,17 +201,25 @@ bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_ref
         /* Most events have the type of the one before: whoever looks at types sees that by the address. */
         if (d->count && bytes_equal(event[-1].draft.type, event->draft.type))
                 event->draft.type = event[-1].draft.type;
-        d->events->size += sizeof(*event);
-        d->count++;
-        d->size += event_draft_size(&event->draft);
+        return take_place(d, event, ret_refusal);
+}
+
+bool drafts_add_event(struct drafts *d, const struct store_append_event *event, struct refusal *ret_refusal)
+{
+        const struct store_append_event *before;
+        struct store_append_event *added;
+
+        if (!has_place(d, ret_refusal))
+                return false;
+        buffer_reserve(d->events, sizeof(*added));
+        added = (struct store_append_event *)(void *)(d->events->data + d->events->size);
+        *added = *event;
+        before = d->count ? added - 1 : NULL;
+        if (before && bytes_equal(before->draft.type, event->draft.type))
+                added->draft.type = before->draft.type;
         if (d->events == &d->own)
-                book(d, sizeof(*event));
-        if (d->size <= LIMIT_APPEND_SIZE_MAX)
-                return true;
-        /* Refused here already, so that the rest of it need not be kept. */
-        *ret_refusal = (struct refusal){
-                .kind = REFUSAL_APPEND_TOO_LARGE, .size = d->size, .limit = LIMIT_APPEND_SIZE_MAX};
-        return false;
+                book(d, event->draft.metadata.size);
+        return take_place(d, added, ret_refusal);
 }
 
 static struct bytes move_to(uint8_t **at, struct bytes b)

@@ -300,6 +300,13 @@ static void publish_failure(struct kurrent *k, struct gateway_request *call, con
         control_publish(k->control, FACT_request_failed, &payload);
 }
 
+void not_leader_trailers(struct gateway_request *call, const struct membership_node *leader)
+{
+        trail(call, "exception", refusals[REFUSAL_NOT_LEADER].exception);
+        trail(call, "leader-endpoint-host", leader->host);
+        trail_number(call, "leader-endpoint-port", leader->port);
+}
+
 /* With a leader whose address is known, clients go there. This node, before it may write, is none: who is
  * sent to where he is would come again at once. */
 static void end_not_leader(struct kurrent *k, struct gateway_request *call)
@@ -316,9 +323,7 @@ static void end_not_leader(struct kurrent *k, struct gateway_request *call)
                 refusal_end_call(k, call, &refusal);
                 return;
         }
-        trail(call, "exception", refusals[REFUSAL_NOT_LEADER].exception);
-        trail(call, "leader-endpoint-host", leader.host);
-        trail_number(call, "leader-endpoint-port", leader.port);
+        not_leader_trailers(call, &leader);
         gateway_call_end(call, refusals[REFUSAL_NOT_LEADER].status, refusals[REFUSAL_NOT_LEADER].text);
 }
 

@@ -69,6 +69,8 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
                 group_list_method,
                 group_replay_method,
                 group_restart_method,
+                append_session_method,
+                append_records_method,
         };
         struct kurrent *k = MEMORY_NEW(struct kurrent);
 

@@ -23,7 +23,7 @@ enum {
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
         GROUP_MESSAGE_SIZE_MAX = 1024 * 1024, /* acknowledges a whole window, whichever form its ids have */
-        METHODS_MAX = 15,
+        METHODS_MAX = 17,
 };
 static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
         "the largest event fits into a message");
@@ -103,6 +103,8 @@ MUST_CHECK bool call_may(struct gateway_request *call, enum access_right right, 
 /* Ends the call with the status, trailers and text by which clients know the refusal. */
 /* REFUSAL_NOT_LEADER asks `k` who leads; none is REFUSAL_NO_LEADER. */
 void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal);
+/* Where the leader is, as clients look for it. */
+void not_leader_trailers(struct gateway_request *call, const struct membership_node *leader);
 /* Answers within a BatchAppend call. */
 void refusal_send_batch(struct gateway_request *call, const struct wire_asked *asked, const struct refusal *refusal);
 
@@ -153,6 +155,8 @@ MUST_CHECK bool drafts_hold(struct drafts *d, struct bytes message, struct bytes
 MUST_CHECK bool drafts_add(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal);
 /* The same, with a copy of what the event needs of the message. */
 MUST_CHECK bool drafts_add_copy(struct drafts *d, struct bytes proposed, struct refusal *ret_refusal);
+/* Adds one that is made already, whose bytes live as long as the drafts. */
+MUST_CHECK bool drafts_add_event(struct drafts *d, const struct store_append_event *event, struct refusal *ret_refusal);
 static inline const struct store_append_event *drafts_events(const struct drafts *d)
 {
         return (const struct store_append_event *)d->events->data;
@@ -177,6 +181,8 @@ void group_replay_method(struct kurrent *k, struct gateway_method *ret);
 void group_restart_method(struct kurrent *k, struct gateway_method *ret);
 void group_read_method(struct kurrent *k, struct gateway_method *ret);
 void group_info_method(struct kurrent *k, struct gateway_method *ret);
+void append_session_method(struct kurrent *k, struct gateway_method *ret);
+void append_records_method(struct kurrent *k, struct gateway_method *ret);
 void group_list_method(struct kurrent *k, struct gateway_method *ret);
 
 /* The client asks that only the leader answers. */

@@ -226,7 +226,7 @@ struct rpc {
         char message[2048];
         struct {
                 char name[64];
-                char value[1200];
+                char value[8192];
         } trailers[TRAILERS_MAX];
         unsigned trailer_count;
         bool is_closed;
@@ -259,7 +259,7 @@ static int client_on_header(nghttp2_session *session, const nghttp2_frame *frame
                 snprintf(r->message, sizeof r->message, "%.*s", (int)value_size, (const char *)value);
         else if (r->trailer_count < TRAILERS_MAX) {
                 snprintf(r->trailers[r->trailer_count].name, 64, "%s", (const char *)name);
-                snprintf(r->trailers[r->trailer_count++].value, 1200, "%.*s", (int)value_size, (const char *)value);
+                snprintf(r->trailers[r->trailer_count++].value, sizeof r->trailers[0].value, "%.*s", (int)value_size, (const char *)value);
         }
         return 0;
 }
