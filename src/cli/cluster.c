@@ -77,6 +77,28 @@ static void show_members(const struct cli_line *line, const json_t *status)
         table_end(&table);
 }
 
+/* What the node gets back from the others, and whether all have the same history. */
+static void show_care(const json_t *status)
+{
+        const json_t *history = json_object_get(status, "history");
+        uint64_t last = number_at(status, "mending_last_index");
+
+        if (flag_at(status, "mending")) {
+                printf("here     mending %s: entry %" PRIu64,
+                        strcmp(text_at(status, "mending_what"), "end") == 0 ? "the end of the log"
+                                                                            : "a damaged segment",
+                        number_at(status, "mending_next_index"));
+                if (last)
+                        printf(" of %" PRIu64, last);
+                printf("\n");
+        }
+        if (flag_at(history, "undecided"))
+                printf("history  differs between nodes, and no majority has one\n");
+        else if (number_at(history, "differing"))
+                printf("history  of %" PRIu64 " node%s differs from that of the majority\n",
+                        number_at(history, "differing"), number_at(history, "differing") == 1 ? "" : "s");
+}
+
 static void show_status(const struct cli_line *line, const json_t *status)
 {
         const json_t *quorum = json_object_get(status, "quorum");
@@ -106,6 +128,7 @@ static void show_status(const struct cli_line *line, const json_t *status)
         if (flag_at(status, "catching_up"))
                 printf("here     catching up through entry %" PRIu64 "\n",
                         number_at(status, "catch_up_index"));
+        show_care(status);
         printf("\n");
         show_members(line, status);
         json_array_foreach(refused, i, stranger) printf(

@@ -142,6 +142,8 @@ struct membership_summary {
         unsigned links_up;
         unsigned version;          /* of the cluster */
         uint64_t certificate_until_us; /* wall clock; 0: none */
+        struct store_mending mending;  /* of this node */
+        struct store_comparison comparison;
 };
 void membership_summary(struct membership *m, struct membership_summary *ret);
 /* All of it as one JSON object: docs/cluster.md. */

@@ -154,6 +154,8 @@ static void summarize(struct membership *m, const struct store_cluster_status *s
                 .elections = m->elections,
                 .version = membership_version(m),
                 .certificate_until_us = m->certificate_until_us,
+                .mending = status->mending,
+                .comparison = status->comparison,
         };
         memcpy(ret->cluster_uuid, m->identity.cluster_uuid, sizeof ret->cluster_uuid);
         if (m->peers)
@@ -242,7 +244,7 @@ static const struct peers_node_stats *add_link(
         return stats;
 }
 
-static void add_node(struct membership *m, const struct membership_node *n,
+static void add_node(struct membership *m, const struct membership_node *n, bool has_another_history,
         const struct peers_node_stats *stats, struct json_out *j)
 {
         json_object_begin(j);
@@ -263,6 +265,7 @@ static void add_node(struct membership *m, const struct membership_node *n,
         json_field_u64(j, "applied_index", n->applied_index);
         json_field_u64(j, "lag_entries", n->lag_entries);
         json_field_bool(j, "authority", n->has_authority);
+        json_field_bool(j, "history_differs", has_another_history);
         add_link(stats, os_monotonic_us(m->os), j);
         json_object_end(j);
 }
@@ -279,6 +282,32 @@ static void add_strangers(const struct membership *m, struct json_out *j)
                 json_object_end(j);
         }
         json_array_end(j);
+}
+
+/* What this node gets back from the others, and how far it is. */
+static void add_mending(const struct store_mending *mending, struct json_out *j)
+{
+        json_field_bool(j, "mending", mending->kind != STORE_WHOLE);
+        if (mending->kind == STORE_WHOLE)
+                return;
+        json_field_string(j, "mending_what", mending->kind == STORE_MENDING_END ? "end" : "segment");
+        json_field_u64(j, "mending_first_index", mending->first_index);
+        json_field_u64(j, "mending_next_index", mending->next_index);
+        if (mending->last_index)
+                json_field_u64(j, "mending_last_index", mending->last_index);
+}
+
+static void add_history(const struct membership *m, const struct store_comparison *c, struct json_out *j)
+{
+        json_key(j, "history");
+        json_object_begin(j);
+        json_field_bool(j, "compared", c->rounds > 0);
+        json_field_u64(j, "agreed_index", c->agreed_index);
+        if (c->agreed_us)
+                json_field_u64(j, "agreed_ms", (os_monotonic_us(m->os) - c->agreed_us) / 1000);
+        json_field_u64(j, "differing", c->differing);
+        json_field_bool(j, "undecided", c->is_undecided);
+        json_object_end(j);
 }
 
 static void add_self(struct membership *m, const struct store_cluster_status *status, struct json_out *j)
@@ -302,6 +331,8 @@ static void add_self(struct membership *m, const struct store_cluster_status *st
         json_field_bool(j, "catching_up", status->is_catching_up);
         if (status->is_catching_up)
                 json_field_u64(j, "catch_up_index", status->catch_up_index);
+        add_mending(&status->mending, j);
+        add_history(m, &status->comparison, j);
         json_field_bool(j, "change_under_way", status->count && !status->has_committed_members);
         if (m->certificate_until_us)
                 json_field_u64(j, "certificate_until_us", m->certificate_until_us);
@@ -330,7 +361,8 @@ void membership_status_to_json(struct membership *m, struct json_out *j)
         json_key(j, "members");
         json_array_begin(j);
         for (unsigned i = 0; i < count; i++)
-                add_node(m, &nodes[i], find_stats(stats, stats_count, nodes[i].node_id), j);
+                add_node(m, &nodes[i], i < status.count && status.members[i].has_another_history,
+                        find_stats(stats, stats_count, nodes[i].node_id), j);
         json_array_end(j);
         json_field_u64(j, "elections", summary.elections);
         add_strangers(m, j);

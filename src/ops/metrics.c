@@ -59,6 +59,12 @@ static void look_around(struct ops *ops, struct look *l)
         l->next_position = store_next_position(store);
 }
 
+static uint64_t mending_left(const struct store_mending *m)
+{
+        return m->kind != STORE_WHOLE && m->last_index >= m->next_index ? m->last_index + 1 - m->next_index
+                                                                        : 0;
+}
+
 void metrics_add_family(struct buffer *out, const char *name, enum metric_kind kind, const char *help)
 {
         buffer_format(

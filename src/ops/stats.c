@@ -1,5 +1,5 @@
 /* /stats: KurrentDB's groups of numbers (proc, sys, es), with what this server knows of them; what it has
- * beside them stands under "nilo": how far subscriptions are behind. */
+ * beside them stands under "nilo": how far subscriptions are behind, how far the scrub is. */
 #include "ops/room.h"
 
 static void add_process(struct ops *ops, const struct ops_process *process, struct json_out *j)
@@ -82,6 +82,38 @@ static void add_catch_up(const struct notification *notification, struct json_ou
         json_object_end(j);
 }
 
+static void add_scrub(const struct store *store, struct json_out *j)
+{
+        struct store_stats stats;
+        const struct persistence_scrub *scrub = &stats.persistence.scrub;
+        char when[OPS_TIME_SIZE];
+
+        json_key(j, "scrub");
+        if (!store) {
+                json_out_null(j);
+                return;
+        }
+        store_stats(store, &stats);
+        json_object_begin(j);
+        json_field_bool(j, "on", scrub->is_on);
+        json_field_bool(j, "under_way", scrub->is_under_way);
+        json_field_u64(j, "read_bytes", scrub->done_bytes);
+        json_field_u64(j, "all_bytes", scrub->total_bytes);
+        json_field_u64(j, "found", scrub->found);
+        json_field_u64(j, "found_since_start", scrub->found_total);
+        json_field_u64(j, "passes", scrub->passes);
+        if (scrub->began_us) {
+                ops_time(scrub->began_us, when);
+                json_field_string(j, "began", when);
+        }
+        if (scrub->finished_us) {
+                ops_time(scrub->finished_us, when);
+                json_field_string(j, "last_finished", when);
+                json_field_u64(j, "last_found", scrub->last_found);
+        }
+        json_object_end(j);
+}
+
 void stats_get(void *arg, struct gateway_request *r)
 {
         struct ops *ops = arg;
@@ -106,6 +138,7 @@ void stats_get(void *arg, struct gateway_request *r)
         add_durable(ops, &j);
         add_catch_up(gateway_notification(ops->gateway), &j);
         json_object_end(&j);
+        add_scrub(store, &j);
         json_object_end(&j);
         json_object_end(&j);
         ops_reply_json(r, 200, &out);
