@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define FRESH_QUERIES  "consistency after timeout-ms"
-#define READ_QUERIES   "from direction limit resolve-links last-event-id name " FRESH_QUERIES
+#define READ_QUERIES   "from direction limit resolve-links wait-ms last-event-id name " FRESH_QUERIES
 #define FILTER_QUERIES "stream-prefix stream-regex type-prefix type-regex"
 #define WRITE_QUERIES  "expect timeout-ms"
 #define NAMES_QUERIES  "prefix after limit system consistency timeout-ms"
@@ -120,18 +120,24 @@ void call_refuse_bad(struct call *c, const char *next, const char *format, ...)
         call_refuse(c, 400, "invalid", "The request cannot be understood", next, "%s", detail);
 }
 
-void call_reply_json(struct call *c, int status, struct buffer *body,
+void call_reply_exactly(struct call *c, int status, struct buffer *body,
         const struct gateway_header_field *headers, unsigned header_count)
 {
         struct buffer taken =
                 *body; /* its struct may lie in the request's memory, which goes with the reply */
 
         *body = (struct buffer){0};
-        buffer_add_u8(&taken, '\n'); /* for terminals */
         if (*c->position)
                 freshness_tell(c); /* a page may show more than was there when it began */
         gateway_reply(c->request, status, "application/json", buffer_bytes(&taken), headers, header_count);
         buffer_fini(&taken);
+}
+
+void call_reply_json(struct call *c, int status, struct buffer *body,
+        const struct gateway_header_field *headers, unsigned header_count)
+{
+        buffer_add_u8(body, '\n'); /* for terminals */
+        call_reply_exactly(c, status, body, headers, header_count);
 }
 
 void call_send_piece(struct call *c, struct buffer *piece)
@@ -229,6 +235,7 @@ static void dispatch(void *arg, struct gateway_request *request)
                 .store = gateway_store(bound->api->gateway),
                 .stream = gateway_path_parameter(request, "stream"),
                 .group = gateway_path_parameter(request, "group"),
+                .has_rights = gateway_access(bound->api->gateway) != NULL,
         };
 
         if (!c->store) {
@@ -259,6 +266,7 @@ void api_open(const struct api_options *options, struct api **ret)
         api->gateway = options->gateway;
         api->control = options->control;
         api->os = options->os;
+        api->access = options->access;
         api->routes = memory_new_array(ROUTES, sizeof *api->routes);
         api->bound = memory_new_array(ROUTES, sizeof *api->bound);
         for (unsigned p = 0; p < COUNT_OF(prefixes); p++) {
@@ -283,6 +291,7 @@ void api_open(const struct api_options *options, struct api **ret)
         }
         gateway_add_routes(options->gateway, api->routes, ROUTES);
         cluster_open(api);
+        users_open(api);
         *ret = api;
 }
 
@@ -309,6 +318,7 @@ void api_close(struct api **api)
                 free(a->bound[i].path);
         assert(!a->consumer_count);
         cluster_close(a);
+        users_close(a);
         free(a->consumers);
         free(a->bound);
         free(a->routes);

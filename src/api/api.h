@@ -9,6 +9,7 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include "access/access.h"
 #include "control/control.h"
 #include "emitter/emitter.h"
 #include "gateway/gateway.h"
@@ -20,6 +21,7 @@ struct api_options {
         struct os *os;
         struct control *control;
         struct gateway *gateway;
+        struct access *access; /* users are served by this; borrowed until the gateway has closed. NULL: there are none */
 };
 /* Adds the routes to the gateway; everything is borrowed. */
 void api_open(const struct api_options *options, struct api **ret);

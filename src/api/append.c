@@ -90,11 +90,14 @@ static void reply(struct appending *a, const struct store_append_result *result)
  * only. */
 struct conflict {
         struct call *call;
-        struct bytes stream;
+        const struct store_append_stream *streams;
+        struct bytes stream; /* the first that fails */
         unsigned stream_ordinal;
         struct expected expected;
         struct store_stream_outcome actual;
         bool is_soft_deleted;
+        struct store_stream_outcome *outcomes; /* of all streams; NULL: there is only the one */
+        unsigned stream_count;
         bool has_newest;
         struct event_view newest; /* numbers and type only */
         uint64_t newest_age_us;
@@ -111,28 +114,50 @@ static void expected_format(const struct expected *e, char *to, size_t size)
                                                      : "any");
 }
 
+/* A stream that fails: what was expected, and what is so. */
+static void failing_to_json(struct json_out *j, struct bytes stream, unsigned ordinal,
+        const struct expected *expected, const struct store_stream_outcome *actual)
+{
+        char text[32];
+
+        json_field_bytes(j, "stream", stream);
+        json_field_u64(j, "stream_index", ordinal);
+        json_key(j, "expected");
+        expected_format(expected, text, sizeof text);
+        if (expected->kind == EXPECTED_EXACT)
+                json_u64(j, expected->revision);
+        else
+                json_text(j, text);
+        json_key(j, "actual");
+        if (actual->has_revision)
+                json_u64(j, actual->revision);
+        else
+                json_i64(j, -1);
+        json_field_string(j, "state",
+                actual->is_tombstoned     ? "tombstoned"
+                : actual->is_soft_deleted ? "soft-deleted"
+                : actual->has_revision    ? "live"
+                                          : "absent");
+}
+
 static void conflict_fields(void *arg, struct json_out *j)
 {
         const struct conflict *k = arg;
         char text[32];
 
-        json_field_bytes(j, "stream", k->stream);
-        json_field_u64(j, "stream_index", k->stream_ordinal);
-        json_key(j, "expected");
-        expected_format(&k->expected, text, sizeof text);
-        if (k->expected.kind == EXPECTED_EXACT)
-                json_u64(j, k->expected.revision);
-        else
-                json_text(j, text);
-        json_key(j, "actual");
-        if (k->actual.has_revision)
-                json_u64(j, k->actual.revision);
-        else
-                json_i64(j, -1);
-        json_field_string(j, "state",
-                k->is_soft_deleted       ? "soft-deleted"
-                : k->actual.has_revision ? "live"
-                                         : "absent");
+        failing_to_json(j, k->stream, k->stream_ordinal, &k->expected, &k->actual);
+        if (k->outcomes) {
+                json_key(j, "failed");
+                json_array_begin(j);
+                for (unsigned i = 0; i < k->stream_count; i++) {
+                        if (!k->outcomes[i].has_failed)
+                                continue;
+                        json_object_begin(j);
+                        failing_to_json(j, k->streams[i].stream, i, &k->streams[i].expected, &k->outcomes[i]);
+                        json_object_end(j);
+                }
+                json_array_end(j);
+        }
         if (!k->has_newest)
                 return;
         json_key(j, "newest");
@@ -211,7 +236,7 @@ static void refuse_conflict(void *arg, int outcome, const struct store_read_item
 {
         struct conflict *k = arg;
         struct gateway_problem p = {
-                .status = 409,
+                .status = k->call->is_conditional ? 412 : 409,
                 .code = "conflict",
                 .title = "The stream is not where you expected it",
                 .extra = conflict_fields,
@@ -234,14 +259,15 @@ static void refuse_conflict(void *arg, int outcome, const struct store_read_item
         gateway_reply_problem(k->call->request, &p, "%s", detail);
 }
 
-static void look_at_conflict(
-        struct call *c, const struct store_append_stream *stream, const struct store_append_result *result)
+static struct conflict *conflict_of(
+        struct call *c, const struct refusal *refusal, const struct store_append_result *result)
 {
         struct conflict *k = arena_get(call_arena(c), sizeof *k);
-        struct store_read_options options = newest_of(stream->stream);
+        const struct store_append_stream *stream = &refusal->streams[result->stream];
 
         *k = (struct conflict){
                 .call = c,
+                .streams = refusal->streams,
                 .stream = stream->stream,
                 .stream_ordinal = result->stream,
                 .expected = stream->expected,
@@ -249,7 +275,27 @@ static void look_at_conflict(
                         result->streams ? result->streams[result->stream] : (struct store_stream_outcome){0},
                 .is_soft_deleted = result->is_soft_deleted,
         };
-        if (k->actual.has_revision && !k->is_soft_deleted)
+        k->actual.is_soft_deleted = k->is_soft_deleted;
+        if (result->streams && result->stream_count > 1) {
+                size_t size = result->stream_count * sizeof *k->outcomes;
+
+                k->stream_count = result->stream_count;
+                k->outcomes = arena_get(call_arena(c), size);
+                memcpy(k->outcomes, result->streams, size);
+        }
+        return k;
+}
+
+static void look_at_conflict(
+        struct call *c, const struct refusal *refusal, const struct store_append_result *result)
+{
+        const struct store_append_stream *stream = &refusal->streams[result->stream];
+        struct conflict *k = conflict_of(c, refusal, result);
+        struct store_read_options options = newest_of(stream->stream);
+
+        /* Who may only write is not told what somebody else has written. */
+        if (k->actual.has_revision && !k->is_soft_deleted &&
+                gateway_may(c->request, ACCESS_READ, stream->stream))
                 call_fetch(c, &options, refuse_conflict, k);
         else
                 refuse_conflict(k, STORE_READ_END, NULL, "");
@@ -257,8 +303,25 @@ static void look_at_conflict(
 
 /* ---- the other refusals ---- */
 
+static void refuse_tombstoned(
+        struct call *c, const struct refusal *refusal, const struct store_append_result *result)
+{
+        struct gateway_problem p = {
+                .status = 410,
+                .code = "stream-deleted",
+                .title = "The stream is deleted for good",
+                .next = "Choose another name",
+                .extra = conflict_fields,
+                .arg = conflict_of(c, refusal, result),
+        };
+
+        gateway_reply_problem(c->request, &p, "%.*s was tombstoned; nothing can be written to it again",
+                SHOWN(refusal->streams[result->stream].stream));
+}
+
 struct excess {
         const struct store_append_result *result;
+        struct bytes stream;
         bool has_event;
 };
 
@@ -266,6 +329,8 @@ static void excess_fields(void *arg, struct json_out *j)
 {
         const struct excess *x = arg;
 
+        if (x->stream.size)
+                json_field_bytes(j, "stream", x->stream);
         json_field_u64(j, "limit", x->result->limit);
         json_field_u64(j, "size", x->result->size);
         if (x->has_event)
@@ -275,7 +340,12 @@ static void excess_fields(void *arg, struct json_out *j)
 static void refuse_excess(
         struct call *c, const struct refusal *refusal, const struct store_append_result *result)
 {
-        struct excess excess = {.result = result, .has_event = refusal->events != NULL};
+        bool is_of_all = result->limit == LIMIT_APPEND_SIZE_MAX;
+        struct excess excess = {
+                .result = result,
+                .stream = is_of_all ? BYTES_EMPTY : refusal->streams[result->stream].stream,
+                .has_event = refusal->events && !is_of_all,
+        };
         struct gateway_problem p = {
                 .status = 413,
                 .code = "too-large",
@@ -285,7 +355,8 @@ static void refuse_excess(
                 .arg = &excess,
         };
 
-        gateway_reply_problem(c->request, &p, "%s: %llu, at most %llu are allowed", result->problem,
+        gateway_reply_problem(c->request, &p, "%.*s%s%s: %llu, at most %llu are allowed",
+                SHOWN(excess.stream), is_of_all ? "" : ": ", result->problem,
                 (unsigned long long)result->size, (unsigned long long)result->limit);
 }
 
@@ -305,11 +376,10 @@ void call_refuse_write(
 
         switch (result->verdict) {
         case STORE_CONFLICT:
-                look_at_conflict(c, stream, result);
+                look_at_conflict(c, refusal, result);
                 return;
         case STORE_STREAM_DELETED:
-                call_refuse(c, 410, "stream-deleted", "The stream is deleted for good", "Choose another name",
-                        "%.*s was tombstoned; nothing can be written to it again", SHOWN(stream->stream));
+                refuse_tombstoned(c, refusal, result);
                 return;
         case STORE_INVALID:
                 call_refuse_bad(c, "Correct it and send it again", "%.*s: %s", SHOWN(stream->stream),
@@ -390,6 +460,24 @@ void handle_append_stream(struct call *c)
                 append(a);
 }
 
+/* To write what is written, to read what is only checked: all of it or nothing. False: the call was refused.
+ */
+static bool check_rights(struct appending *a)
+{
+        struct call *c = a->call;
+
+        for (unsigned i = 0; c->has_rights && i < a->in.stream_count; i++) {
+                enum access_right right = a->in.event_counts[i] ? ACCESS_WRITE : ACCESS_READ;
+                struct bytes stream = a->in.streams[i].stream;
+
+                if (gateway_may(c->request, right, stream))
+                        continue;
+                gateway_refuse(c->request, right, stream);
+                return false;
+        }
+        return true;
+}
+
 void handle_append_atomic(struct call *c)
 {
         struct appending *a = arena_get(call_arena(c), sizeof *a);
@@ -399,6 +487,6 @@ void handle_append_atomic(struct call *c)
                 return;
         if (!a->in.stream_count)
                 call_refuse_bad(c, "name at least one", "the append names no stream");
-        else
+        else if (check_rights(a))
                 append(a);
 }

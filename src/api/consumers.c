@@ -131,11 +131,12 @@ static void add_token(struct consuming *k, uint64_t window)
         add_end(k);
 }
 
-static void add_message(struct consuming *k, const struct consumer_message *m)
+static void add_message(struct consuming *k, struct consumer_message *m)
 {
         struct json_out j = {.out = &k->feed.piece};
         char id[EVENT_ID_TEXT_SIZE + 1];
 
+        call_hide_target(k->feed.call, &m->item);
         event_id_format(&item_place(&m->item)->id, id);
         add_begin(k, NULL);
         json_object_begin(&j);
@@ -293,13 +294,14 @@ static void refuse(struct call *c, enum emitter_verdict verdict)
 static enum emitter_verdict open_consumer(struct consuming *k, uint64_t window)
 {
         struct call *c = k->feed.call;
+        const struct principal *who = gateway_principal(c->request);
         struct consumer_options options = {
                 .stream = c->stream,
                 .group = c->group,
                 .window = (uint32_t)window,
                 .name = call_client_name(c),
                 .peer = bytes_of_string(gateway_peer(c->request)),
-                .user = BYTES_LITERAL("anonymous"),
+                .user = who ? bytes_of_string(principal_login(who)) : BYTES_LITERAL("anonymous"),
                 .on_readable = on_readable,
                 .arg = k,
         };

@@ -139,6 +139,24 @@ static void on_readable(void *arg)
         gateway_stream_wake(f->feed.call->request);
 }
 
+/* The next item that may be shown. */
+static int next_visible(struct follow *f, struct subscription_item *ret)
+{
+        struct call *c = f->feed.call;
+
+        for (unsigned hidden = 0; hidden < HIDDEN_OF_TURN_MAX; hidden++) {
+                int r = subscription_next(f->subscription, ret);
+
+                if (r || ret->kind != ITEM_EVENT)
+                        return r;
+                if (!c->stream.size && call_hides(c, &ret->event))
+                        continue;
+                call_hide_target(c, &ret->event);
+                return 0;
+        }
+        return SUBSCRIPTION_YIELD;
+}
+
 static void on_writable(void *arg, struct gateway_request *request)
 {
         struct follow *f = arg;
@@ -146,7 +164,7 @@ static void on_writable(void *arg, struct gateway_request *request)
         while (gateway_stream_room(request) > 0) {
                 while (f->feed.piece.size < PIECE_SIZE && f->left) {
                         struct subscription_item item;
-                        int r = subscription_next(f->subscription, &item);
+                        int r = next_visible(f, &item);
 
                         if (r == SUBSCRIPTION_WAIT || r == SUBSCRIPTION_YIELD) {
                                 feed_send(&f->feed);

@@ -6,13 +6,24 @@ struct lines {
         struct reading reading;
         struct call *call;
         struct buffer piece;
+        uint64_t first; /* where it begins */
+        bool has_begun; /* to answer */
 };
+
+/* Lines have no end that could be known before they begin, and so no tag. */
+static const struct gateway_header_field lines_headers[] = {
+        {"cache-control", "no-store"}, {"vary", "accept"}};
+
+static void begin(struct lines *l);
 
 static void lines_wake(void *arg)
 {
         struct lines *l = arg;
 
-        gateway_stream_wake(l->call->request);
+        if (l->has_begun)
+                gateway_stream_wake(l->call->request);
+        else
+                begin(l);
 }
 
 static void send_piece(struct lines *l)
@@ -100,41 +111,78 @@ static void on_close(void *arg, struct gateway_request *request)
         buffer_fini(&l->piece);
 }
 
-void lines_begin(struct call *c, struct read_query *q)
+/* Nothing came, and nothing has been sent: waits for the first event. */
+static void wait_for_first(struct lines *l)
+{
+        struct call *c = l->call;
+        struct store_reader *reader = l->reading.reader;
+        uint64_t next = l->first;
+
+        if (!c->stream.size && store_reader_examined(reader))
+                next = store_reader_position(reader) + 1;
+        reading_close(&l->reading);
+        poll_begin(c, next);
+}
+
+/* What fails at once can still be told by the status. */
+static void begin(struct lines *l)
 {
         static const struct gateway_stream_handler handler = {
                 .on_writable = on_writable, .on_close = on_close};
-        struct lines *l = arena_get(call_arena(c), sizeof *l);
-        struct store_read_options options = read_options(c, q);
+        struct call *c = l->call;
         struct store_read_item item;
-        int r;
+        int r = reading_next(&l->reading, &item);
 
-        *l = (struct lines){.call = c};
-        r = reading_open(&l->reading, c, &options, lines_wake, l);
-        if (r) {
-                call_refuse_read(c, r, "");
+        if (r == READING_LATER && c->poll_until_us) {
+                gateway_on_gone(c->request, on_close, l);
                 return;
         }
-        if (call_is_head(c)) {
-                reading_close(&l->reading);
-                gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, NULL, 0);
+        if (r == STORE_READ_END && c->poll_until_us) {
+                wait_for_first(l);
                 return;
         }
-        /* What fails at once can still be told by the status. */
-        r = reading_next(&l->reading, &item);
         if (r && r != READING_LATER && r != STORE_READ_END) {
                 struct store_reader *reader = l->reading.reader;
 
+                os_timer_stop(&l->reading.again);
                 call_refuse_read(c, r, store_reader_problem(reader));
                 store_reader_close(&reader);
                 return;
         }
         if (!r)
                 add_event(l, &item);
-        gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, l);
+        l->has_begun = true;
+        gateway_stream_begin(
+                c->request, 200, "application/x-ndjson", lines_headers, COUNT_OF(lines_headers), &handler, l);
         /* Where memory is short the first turn may be long in coming: what is large is the connection's to
          * count. */
         if (l->piece.size >= PIECE_SIZE)
                 send_piece(l);
         store_reader_ease(l->reading.reader);
+}
+
+void lines_begin(struct call *c, struct read_query *q)
+{
+        struct lines *l = arena_get(call_arena(c), sizeof *l);
+        struct store_read_options options;
+        int r;
+
+        *l = (struct lines){.call = c};
+        r = c->poll_until_us ? first_number(c, q, &l->first) : 0;
+        options = read_options(c, q);
+        if (r)
+                filter_free(&options.filter);
+        else
+                r = reading_open_visible(&l->reading, c, &options, lines_wake, l);
+        if (r == STORE_READ_NOT_FOUND && c->poll_until_us) {
+                poll_begin(c, l->first);
+        } else if (r) {
+                call_refuse_read(c, r, "");
+        } else if (call_is_head(c)) {
+                reading_close(&l->reading);
+                gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, lines_headers,
+                        COUNT_OF(lines_headers));
+        } else {
+                begin(l);
+        }
 }

@@ -16,6 +16,7 @@ struct page {
         bool is_backward;
         bool has_filter;
         bool is_watched;
+        bool is_for_good; /* if it is full */
 };
 
 /* ---- the end ---- */
@@ -41,22 +42,36 @@ static bool next_number(struct page *p, bool is_at_end, uint64_t *ret)
         return true;
 }
 
-static void finish(struct page *p, bool is_at_end)
+static void dispose(struct page *p)
+{
+        reading_close(&p->reading);
+        buffer_fini(&p->body);
+}
+
+/* `is_full`: it has as many events as a page takes. */
+static void finish(struct page *p, bool is_at_end, bool is_full)
 {
         struct call *c = p->call;
+        struct read_answer answer = {.is_for_good = p->is_for_good && is_full && !is_at_end};
         char from[24];
-        uint64_t next;
+        uint64_t next = 0;
+        bool has_next = next_number(p, is_at_end, &next);
 
+        if (is_at_end && !p->count && c->poll_until_us) {
+                dispose(p);
+                poll_begin(c, next);
+                return;
+        }
         json_array_end(&p->j);
         json_field_bool(&p->j, "at_end", is_at_end);
-        if (next_number(p, is_at_end, &next)) {
+        if (has_next) {
                 snprintf(from, sizeof from, "%llu", (unsigned long long)next);
                 json_key(&p->j, "next");
                 link_to_json(c, &p->j, "from", bytes_of_string(from));
         }
         json_object_end(&p->j);
         reading_close(&p->reading);
-        call_reply_json(c, 200, &p->body, NULL, 0);
+        call_reply_read(c, &p->body, &answer);
 }
 
 static void fail(struct page *p, int outcome)
@@ -73,11 +88,8 @@ static void fail(struct page *p, int outcome)
 
 static void on_gone(void *arg, struct gateway_request *request)
 {
-        struct page *p = arg;
-
         (void)request;
-        reading_close(&p->reading);
-        buffer_fini(&p->body);
+        dispose(arg);
 }
 
 static bool is_overdue(const struct page *p)
@@ -96,7 +108,7 @@ static void page_go(void *arg)
 
                 if (r == READING_LATER) {
                         if (is_overdue(p)) {
-                                finish(p, false);
+                                finish(p, false, false);
                                 return;
                         }
                         if (!p->is_watched)
@@ -105,7 +117,9 @@ static void page_go(void *arg)
                         return;
                 }
                 if (r == STORE_READ_END) {
-                        finish(p, p->count <= p->limit && !(p->has_filter && p->count == p->limit));
+                        bool is_full = p->has_filter && p->count == p->limit;
+
+                        finish(p, !is_full, is_full);
                         return;
                 }
                 if (r) {
@@ -114,21 +128,20 @@ static void page_go(void *arg)
                 }
                 if (p->count ==
                         p->limit) { /* one more than was asked for: it only tells that there is more */
-                        finish(p, false);
+                        finish(p, false, true);
                         return;
                 }
                 event_to_json(&p->j, &item, false);
                 p->last = item_number(p->call, &item);
                 p->count++;
                 if (p->body.size >= API_PAGE_SIZE_MAX) {
-                        finish(p, false);
+                        finish(p, false, true);
                         return;
                 }
         }
 }
 
-/* The number at which an empty page would have begun. */
-static int first_number(struct call *c, const struct read_query *q, uint64_t *ret)
+int first_number(struct call *c, const struct read_query *q, uint64_t *ret)
 {
         struct store_stream_info info;
         int r;
@@ -153,7 +166,10 @@ void page_begin(struct call *c, struct read_query *q)
         struct store_read_options options;
         int r;
 
-        *p = (struct page){.call = c, .is_backward = q->is_backward, .has_filter = q->filter != NULL};
+        *p = (struct page){.call = c, .is_backward = q->is_backward};
+        /* What may not be shown is passed over as by a filter. */
+        p->has_filter = q->filter || (c->has_rights && !c->stream.size);
+        p->is_for_good = !c->stream.size && !q->is_backward && q->is_at_number && !q->resolve_links;
         p->limit = q->limit == UINT64_MAX ? API_PAGE_EVENTS_DEFAULT : q->limit;
         if (p->limit > API_PAGE_EVENTS_MAX) {
                 call_refuse_bad(c, "ask for Accept: application/x-ndjson, which has no limit",
@@ -169,7 +185,11 @@ void page_begin(struct call *c, struct read_query *q)
         if (r)
                 filter_free(&options.filter);
         else
-                r = reading_open(&p->reading, c, &options, page_go, p);
+                r = reading_open_visible(&p->reading, c, &options, page_go, p);
+        if (r == STORE_READ_NOT_FOUND && c->poll_until_us) {
+                poll_begin(c, p->first);
+                return;
+        }
         if (r) {
                 call_refuse_read(c, r, "");
                 return;

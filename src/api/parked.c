@@ -59,7 +59,7 @@ static void add_parked(struct parked *p, const struct store_read_item *item)
         if (item->has_event)
                 view_to_json(&p->j, &item->event, false);
         else
-                json_out_null(&p->j); /* deleted or hidden since */
+                json_out_null(&p->j); /* deleted or hidden since, or not to be shown to him */
         json_object_end(&p->j);
 }
 

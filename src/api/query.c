@@ -176,6 +176,52 @@ bool query_switch(struct call *c, const char *name, bool *ret)
         return false;
 }
 
+/* An entity tag of a stream or of its metadata (RFC 9110, 8.8.3): the revision, and what else is in it behind
+ * a semicolon. */
+static bool revision_of_tag(struct bytes tag, struct expected *ret)
+{
+        const uint8_t *end;
+
+        if (bytes_equal_string(tag, "*")) {
+                *ret = (struct expected){.kind = EXPECTED_EXISTS};
+                return true;
+        }
+        if (tag.size >= 2 && tag.data[0] == '"' && tag.data[tag.size - 1] == '"')
+                tag = bytes_of(tag.data + 1, tag.size - 2);
+        end = memchr(tag.data ? (const void *)tag.data : "", ';', tag.size);
+        if (end)
+                tag.size = (size_t)(end - tag.data);
+        return expected_parse(tag, ret) && (ret->kind == EXPECTED_EXACT || ret->kind == EXPECTED_NONE);
+}
+
+/* The conditions of HTTP itself say the same as Nilo-Expect. */
+static bool conditions_expected(struct call *c, bool is_given, struct expected *ret)
+{
+        struct bytes match, none_match;
+        bool has_match = gateway_header(c->request, "if-match", &match);
+        bool has_none_match = gateway_header(c->request, "if-none-match", &none_match);
+
+        if (!has_match && !has_none_match)
+                return true;
+        if (is_given || (has_match && has_none_match)) {
+                call_refuse_bad(c, "send one of them",
+                        "of Nilo-Expect, expect, If-Match and If-None-Match more than one is given");
+                return false;
+        }
+        c->is_conditional = true;
+        if (has_none_match && bytes_equal_string(none_match, "*")) {
+                *ret = (struct expected){.kind = EXPECTED_NONE};
+                return true;
+        }
+        if (has_match && revision_of_tag(match, ret))
+                return true;
+        call_refuse_bad(c,
+                "send If-Match: \"5\" (the revision of the last event that you know), If-Match: * (there is "
+                "one), or If-None-Match: * (there is none)",
+                "'%.*s' is no condition for a write", SHOWN(has_match ? match : none_match));
+        return false;
+}
+
 bool query_expected(struct call *c, struct expected *ret)
 {
         struct bytes header, query;
@@ -183,6 +229,8 @@ bool query_expected(struct call *c, struct expected *ret)
         bool has_query = gateway_query(c->request, "expect", &query);
 
         *ret = (struct expected){.kind = EXPECTED_ANY};
+        if (!conditions_expected(c, has_header || has_query, ret))
+                return false;
         if (has_header && has_query && !bytes_equal(header, query)) {
                 call_refuse_bad(
                         c, "send one of them", "the header Nilo-Expect and the parameter expect differ");
@@ -263,13 +311,16 @@ static bool query_from(struct call *c, struct read_query *q)
         struct bytes text;
 
         q->from = q->is_backward ? FROM_END : FROM_START;
+        q->is_at_number = !q->is_backward;
         if (!gateway_query(c->request, "from", &text))
                 return true;
         if (bytes_equal_string(text, "start") || bytes_equal_string(text, "end")) {
                 q->from = text.data[0] == 's' ? FROM_START : FROM_END;
+                q->is_at_number = q->from == FROM_START;
                 return true;
         }
         q->from = FROM_NUMBER;
+        q->is_at_number = true;
         if (bytes_to_number(text, &q->number))
                 return true;
         call_refuse_bad(c, "send start, end, or a number from 0", "from=%.*s is no %s", SHOWN(text),

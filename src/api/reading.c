@@ -1,5 +1,5 @@
 /* Readers whose bytes may have to come from the disk, and that give way when they examine much without a
- * match. */
+ * match, or without anything that who asks may see. */
 #include "api/room.h"
 
 static void go_on(struct reading *r)
@@ -24,7 +24,51 @@ int reading_open(struct reading *r, struct call *c, struct store_read_options *o
         *r = (struct reading){.call = c, .again = {.fn = on_again, .arg = r}, .go = go, .arg = arg};
         options->on_ready = on_ready;
         options->arg = r;
+        r->left = options->limit;
         return store_reader_open(c->store, options, &r->reader);
+}
+
+int reading_open_visible(struct reading *r, struct call *c, struct store_read_options *options,
+        void (*go)(void *arg), void *arg)
+{
+        bool hides = c->has_rights && !options->stream.size;
+        uint64_t limit = options->limit;
+        int result;
+
+        if (hides)
+                options->limit = UINT64_MAX; /* what is hidden does not count */
+        result = reading_open(r, c, options, go, arg);
+        r->left = limit;
+        r->hides = hides;
+        return result;
+}
+
+bool call_hides(struct call *c, const struct store_read_item *item)
+{
+        return c->has_rights && !gateway_may_see(c->request, item_place(item)->stream);
+}
+
+void call_hide_target(struct call *c, struct store_read_item *item)
+{
+        if (c->has_rights && item->has_link && item->has_event &&
+                !gateway_may_see(c->request, item->event.stream))
+                item->has_event = false;
+}
+
+static int next_visible(struct reading *r, struct store_read_item *ret)
+{
+        for (unsigned hidden = 0; hidden < HIDDEN_OF_TURN_MAX; hidden++) {
+                int result = r->left ? store_reader_next(r->reader, ret) : STORE_READ_END;
+
+                if (result)
+                        return result;
+                if (r->hides && call_hides(r->call, ret))
+                        continue;
+                call_hide_target(r->call, ret);
+                r->left--;
+                return 0;
+        }
+        return STORE_READ_YIELD;
 }
 
 int reading_next(struct reading *r, struct store_read_item *ret)
@@ -33,7 +77,7 @@ int reading_next(struct reading *r, struct store_read_item *ret)
 
         if (r->is_waiting)
                 return READING_LATER;
-        result = store_reader_next(r->reader, ret);
+        result = next_visible(r, ret);
         if (result == STORE_READ_YIELD)
                 os_timer_start(r->call->api->os, &r->again, 0);
         else if (result != STORE_READ_WAIT)
@@ -119,6 +163,7 @@ struct bytes metastream_of(struct call *c, struct bytes stream)
 static void reply_event(void *arg, int outcome, const struct store_read_item *item, const char *problem)
 {
         struct call *c = arg;
+        struct read_answer answer = {.is_for_good = !c->stream.size && !outcome && !item->has_link};
         struct buffer body = {0};
         struct json_out j = {.out = &body};
 
@@ -127,7 +172,7 @@ static void reply_event(void *arg, int outcome, const struct store_read_item *it
                 return;
         }
         event_to_json(&j, item, false);
-        call_reply_json(c, 200, &body, NULL, 0);
+        call_reply_read(c, &body, &answer);
 }
 
 /* The read begins at a number and goes on to the next visible event, which is another one when that number is
@@ -147,6 +192,23 @@ static void reply_event_of_stream(
                 call_refuse(c, 404, "not-found", "There is no such event",
                         "GET the stream without /events: it says which revisions there are",
                         "%.*s has no event %.*s, or it is truncated", SHOWN(c->stream), SHOWN(number));
+}
+
+static void reply_event_at_position(
+        void *arg, int outcome, const struct store_read_item *item, const char *problem)
+{
+        struct call *c = arg;
+        struct bytes number = gateway_path_parameter(c->request, "position");
+        uint64_t position = 0;
+        bool is_found = !outcome && bytes_to_number(number, &position) &&
+                        item_place(item)->position == position && !call_hides(c, item);
+
+        if (is_found || (outcome && outcome != STORE_READ_END))
+                reply_event(c, outcome, item, problem);
+        else
+                call_refuse(c, 404, "not-found", "There is no such event",
+                        "read on from there: GET /v1/all/events?from=...",
+                        "the event at position %.*s is not there to be seen", SHOWN(number));
 }
 
 static bool fetch_options(struct call *c, const char *what, struct store_read_options *ret)
@@ -183,7 +245,7 @@ void handle_event_at_position(struct call *c)
                         "the log has no position %llu: its next event gets position %llu",
                         (unsigned long long)options.number, (unsigned long long)next);
         else
-                call_fetch(c, &options, reply_event, c);
+                call_fetch(c, &options, reply_event_at_position, c);
 }
 
 /* ---- refusals ---- */
@@ -211,20 +273,38 @@ void call_refuse_read(struct call *c, int outcome, const char *problem)
         }
 }
 
+static void read_in_form(struct call *c, struct read_query *q)
+{
+        switch (call_form(c)) {
+        case FORM_EVENTS:
+                follow_begin(c, q);
+                break;
+        case FORM_LINES:
+                lines_begin(c, q);
+                break;
+        default:
+                page_begin(c, q);
+        }
+}
+
 void handle_read(struct call *c)
 {
-        enum form form = call_form(c);
         struct read_query q;
 
-        if (!read_query(c, &q)) {
-                filter_free(&q.filter);
-                return;
+        if (read_query(c, &q) && query_wait(c, q.is_backward))
+                read_in_form(c, &q);
+        filter_free(&q.filter);
+}
+
+void read_again(struct call *c, uint64_t next)
+{
+        struct read_query q;
+
+        if (read_query(c, &q)) {
+                q.from = FROM_NUMBER;
+                q.number = next;
+                q.is_at_number = false; /* the page is the answer to another place */
+                read_in_form(c, &q);
         }
-        if (form == FORM_EVENTS)
-                follow_begin(c, &q);
-        else if (form == FORM_LINES)
-                lines_begin(c, &q);
-        else
-                page_begin(c, &q);
         filter_free(&q.filter);
 }

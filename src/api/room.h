@@ -2,12 +2,15 @@
  *
  * api.c         the table of routes; what every call checks first
  * cluster.c     the cluster: status, commands of operators
+ * users.c       users, tokens, who asks
  * query.c       parameters: numbers, names, where a read begins, filters
  * events_in.c   bodies of appends
  * append.c      appending, and every refusal of the store as a problem
  * event_out.c   an event as JSON
  * freshness.c   what a read must see before it begins
- * reading.c     a reader that may have to wait; one event fetched
+ * reading.c     a reader that may have to wait, and what it may not show; one event fetched
+ * poll.c        reads that wait for the first event
+ * caching.c     what may be kept of an answer
  * page.c        reads as one JSON page
  * lines.c       reads as NDJSON
  * feed.c        answers that go on: pieces, signs of life
@@ -35,6 +38,8 @@ enum {
         NAMES_PAGE_DEFAULT = 100,
         NAMES_PAGE_MAX = 10000,
         NAMES_BATCH = 500,           /* names of one look at the lists for NDJSON */
+        NAMES_LOOKED_AT_MAX = 2000,  /* of one look where some may not be shown: others get their turn */
+        HIDDEN_OF_TURN_MAX = 1000,   /* events passed over, since they may not be shown: the same */
         NAME_SHOWN_MAX = 200,        /* bytes of a name in a message */
         TRUNCATE_TRIES_MAX = 5,      /* against others who write the metadata meanwhile */
         CHECKPOINT_AFTER = 2000,     /* events examined between the marks of a filtered stream */
@@ -84,10 +89,12 @@ struct api {
         struct os *os;
         struct membership *membership; /* NULL: not known yet */
         struct emitter *emitter; /* NULL: not ready */
+        struct access *access;   /* NULL: there are no users */
         struct consuming **consumers; /* by the number in their tokens; NULL: free */
         unsigned consumer_capacity;
         unsigned consumer_count;
         struct gateway_route *cluster_routes;
+        struct gateway_route *user_routes;
         struct gateway_route *routes;
         struct bound_route *bound;
 };
@@ -100,6 +107,11 @@ void cluster_close(struct api *api);
  * client was sent there (307). */
 bool cluster_check_leader(struct api *api, struct gateway_request *request);
 
+/* ---- users (users.c) ---- */
+
+void users_open(struct api *api);
+void users_close(struct api *api);
+
 /* One request. From its arena. */
 struct call {
         struct api *api;
@@ -108,6 +120,8 @@ struct call {
         struct store *store;
         struct bytes stream;  /* from the path; empty: the path has none */
         struct bytes group;   /* the same, of a durable subscription */
+        bool has_rights;      /* it matters who asks; else nobody is asked about anything */
+        bool is_conditional;  /* what is expected came as If-Match or If-None-Match: 412 if it does not hold */
         uint64_t deadline_us; /* monotonic */
         /* Of reads (freshness.c). */
         struct store_wait wait;
@@ -116,6 +130,8 @@ struct call {
         bool has_after;
         bool wants_confirmation; /* of who leads, so that what is newest is visible */
         char position[24];       /* what the answer says is visible */
+        uint64_t poll_until_us;  /* monotonic: a read without an event waits for one; 0: it does not */
+        char preference[24];     /* "wait=10", if it was wanted so */
 };
 
 static inline struct arena *call_arena(struct call *c)
@@ -132,9 +148,12 @@ void call_refuse_bad(struct call *c, const char *next, const char *format, ...) 
 bool call_is_head(const struct call *c);
 /* Outcomes of reading, as a problem. */
 void call_refuse_read(struct call *c, int outcome, const char *problem);
-/* Answers with JSON. */
+/* Answers with JSON; frees `body`. */
 void call_reply_json(struct call *c, int status, struct buffer *body, const struct gateway_header_field *headers,
-        unsigned header_count); /* frees `body` */
+        unsigned header_count);
+/* The same, without a line end behind it. */
+void call_reply_exactly(struct call *c, int status, struct buffer *body, const struct gateway_header_field *headers,
+        unsigned header_count);
 
 /* Sends what was gathered of a streamed answer and empties `piece`, which keeps memory only if it is no larger than usual. */
 void call_send_piece(struct call *c, struct buffer *piece);
@@ -192,6 +211,7 @@ struct read_query {
         bool resolve_links;
         uint64_t number;
         uint64_t limit; /* UINT64_MAX: none was given */
+        bool is_at_number;     /* begins at a number that was given, or at the start */
         struct filter *filter; /* owned; NULL: none */
 };
 bool read_query(struct call *c, struct read_query *ret);
@@ -252,11 +272,20 @@ struct reading {
         struct os_timer again;
         void (*go)(void *arg);
         void *arg;
+        uint64_t left; /* events to give */
         bool is_waiting;
+        bool hides; /* some of the events may not be shown: they are passed over, as if a filter had */
 };
 enum { READING_LATER = 100 }; /* nothing now: `go` runs */
 MUST_CHECK int reading_open(struct reading *r, struct call *c, struct store_read_options *options,
         void (*go)(void *arg), void *arg);
+/* The same, of what may be shown of all streams. */
+MUST_CHECK int reading_open_visible(struct reading *r, struct call *c, struct store_read_options *options,
+        void (*go)(void *arg), void *arg);
+/* May the event not be shown that a read of all streams has come to? */
+bool call_hides(struct call *c, const struct store_read_item *item);
+/* Leaves out the target of a link that may not be shown. */
+void call_hide_target(struct call *c, struct store_read_item *item);
 /* 0, READING_LATER, STORE_READ_END and the failures of store_reader_next. */
 MUST_CHECK int reading_next(struct reading *r, struct store_read_item *ret);
 void reading_close(struct reading *r);
@@ -268,7 +297,31 @@ void call_fetch(struct call *c, struct store_read_options *options, fetch_done *
 struct store_read_options newest_of(struct bytes stream);
 struct bytes metastream_of(struct call *c, struct bytes stream); /* "$$" and the name */
 
+/* ---- what may be kept (caching.c) ---- */
+
+enum { READ_HEADERS_MAX = 4 };
+struct read_answer {
+        bool is_for_good; /* no truncation, deletion or age can change it */
+        bool is_exact;    /* the body goes out as it is, without a line end behind it */
+        const char *tag;  /* NULL: made of the body */
+        const struct gateway_header_field *headers;
+        unsigned header_count;
+};
+/* Answers with JSON that was read; frees `body`. */
+void call_reply_read(struct call *c, struct buffer *body, const struct read_answer *answer);
+
+/* ---- long polling (poll.c) ---- */
+
+/* How long the read may wait. False: the call was refused. */
+bool query_wait(struct call *c, bool is_backward);
+/* Waits for the first event from `next` on, then reads again from there. */
+void poll_begin(struct call *c, uint64_t next);
+void read_again(struct call *c, uint64_t next);
+
 /* ---- the three forms of a read ---- */
+
+/* The number at which a read without events would have begun. 0, STORE_READ_CORRUPT or a fault. */
+MUST_CHECK int first_number(struct call *c, const struct read_query *q, uint64_t *ret);
 
 void page_begin(struct call *c, struct read_query *q);
 void lines_begin(struct call *c, struct read_query *q);

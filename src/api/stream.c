@@ -106,13 +106,28 @@ static bool is_there(const struct state *s)
         return s->info.state == STREAM_LIVE || s->info.state == STREAM_METADATA_ONLY;
 }
 
+/* The revision, which a write can be made conditional on, and that of the metadata, which changes the state
+ * as well. */
+static void state_tag(const struct store_stream_info *info, char *to, size_t size)
+{
+        char metadata[28] = "";
+
+        if (info->has_metadata)
+                snprintf(metadata, sizeof metadata, ";%llu", (unsigned long long)info->metadata_revision);
+        if (info->has_events)
+                snprintf(to, size, "%llu%s", (unsigned long long)info->last_revision, metadata);
+        else
+                snprintf(to, size, "none%s", metadata);
+}
+
 void handle_stream(struct call *c)
 {
         struct state *s = arena_get(call_arena(c), sizeof *s);
         struct gateway_header_field headers[3];
+        struct read_answer answer = {.headers = headers};
         struct buffer body = {0};
         struct json_out j = {.out = &body};
-        char revision[24], position[24];
+        char revision[24], position[24], tag[56];
         unsigned count = 0;
 
         if (!look(c, s))
@@ -131,7 +146,10 @@ void handle_stream(struct call *c)
         json_object_begin(&j);
         state_fields(s, &j);
         json_object_end(&j);
-        call_reply_json(c, 200, &body, headers, count);
+        answer.header_count = count;
+        answer.tag = tag;
+        state_tag(&s->info, tag, sizeof tag);
+        call_reply_read(c, &body, &answer);
 }
 
 /* ---- delete ---- */
@@ -197,6 +215,8 @@ static void reply_metadata(void *arg, int outcome, const struct store_read_item 
         struct call *c = arg;
         bool has_body = !outcome && json_in_is_object(item->event.data);
         struct gateway_header_field header = {"nilo-revision", "none"};
+        struct read_answer answer = {.headers = &header, .header_count = 1, .is_exact = true};
+        struct buffer body = {0};
         char revision[24];
 
         if (outcome && outcome != STORE_READ_NOT_FOUND && outcome != STORE_READ_END) {
@@ -207,8 +227,9 @@ static void reply_metadata(void *arg, int outcome, const struct store_read_item 
                 snprintf(revision, sizeof revision, "%llu", (unsigned long long)item->event.revision);
                 header.value = revision;
         }
-        gateway_reply(c->request, 200, "application/json", has_body ? item->event.data : BYTES_LITERAL("{}"),
-                &header, 1);
+        answer.tag = header.value;
+        buffer_add_bytes(&body, has_body ? item->event.data : BYTES_LITERAL("{}"));
+        call_reply_read(c, &body, &answer);
 }
 
 void handle_metadata_get(struct call *c)

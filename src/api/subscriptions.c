@@ -441,6 +441,19 @@ static void update(struct putting *p)
                         SHOWN(c->stream), p->is_same_selector ? "target" : "selector");
 }
 
+/* A webhook takes events to where nobody is asked any more, so whoever sets it up must have the right to read
+ * them. False: the call was refused. */
+static bool check_rights(const struct putting *p)
+{
+        struct call *c = p->call;
+        struct bytes stream = selector_kind(p->selector) == SELECT_STREAM ? c->stream : BYTES_LITERAL("$all");
+
+        if (p->definition.target != TARGET_WEBHOOK || gateway_may(c->request, ACCESS_READ, stream))
+                return true;
+        gateway_refuse(c->request, ACCESS_READ, stream);
+        return false;
+}
+
 void handle_subscription_put(struct call *c)
 {
         struct putting *p = arena_get(call_arena(c), sizeof *p);
@@ -451,6 +464,10 @@ void handle_subscription_put(struct call *c)
         *p = (struct putting){.call = c};
         if (!query_switch(c, "replace", &may_replace) || !read_definition(p))
                 return;
+        if (!check_rights(p)) {
+                selector_free(&p->selector);
+                return;
+        }
         selector = p->selector; /* the request, and with it all of this, may end in what follows */
         if (may_replace)
                 verdict = emitter_info(c->api->emitter, c->stream, c->group, compare, p);
