@@ -370,6 +370,13 @@ static bool is_dns_name(const char *name)
         return true;
 }
 
+bool tls_name_is_valid(const char *name)
+{
+        uint8_t ip[16];
+
+        return inet_pton(AF_INET, name, ip) == 1 || inet_pton(AF_INET6, name, ip) == 1 || is_dns_name(name);
+}
+
 /* TLS_INVALID: neither a DNS name nor an IP. */
 static int add_subject_name(GENERAL_NAMES *names, const char *name)
 {

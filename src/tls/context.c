@@ -183,11 +183,11 @@ static int engine_make(struct tls_context *context, struct tls_problem *problem)
 
 /* ---- changes of the files ---- */
 
-static void digest_file(const struct tls_context *context, const char *path, EVP_MD_CTX *digest)
+static void digest_file(struct os *os, const char *path, EVP_MD_CTX *digest)
 {
         CLEANUP(buffer_wipe) struct buffer content = {0};
         struct tls_problem problem;
-        int r = file_read(context->options.os, path, &content, &problem);
+        int r = file_read(os, path, &content, &problem);
         uint64_t mark = r ? UINT64_MAX : content.size; /* absent is not the same as empty */
 
         EVP_DigestUpdate(digest, &mark, sizeof mark);
@@ -205,11 +205,11 @@ void tls_context_digest_files(const struct tls_context *context, uint8_t ret[TLS
                 fault_exit(EXIT_CODE_BUG, "SHA-256 cannot be had");
         for (unsigned i = 0; context->options.directory && i < COUNT_OF(names); i++) {
                 snprintf(path, sizeof path, "%s/%s", context->options.directory, names[i]);
-                digest_file(context, path, digest);
+                digest_file(context->options.os, path, digest);
         }
         for (unsigned i = 0; i < COUNT_OF(files); i++)
                 if (files[i])
-                        digest_file(context, files[i], digest);
+                        digest_file(context->files, files[i], digest);
         EVP_DigestFinal_ex(digest, ret, NULL);
         EVP_MD_CTX_free(digest);
 }
@@ -297,6 +297,7 @@ int tls_server_open(
                 .has_tickets = !options->client_ca_file,
                 .alpn = options->alpn,
         };
+        context->files = options->files ? options->files : options->os;
         context->certificate_file = copy_of(options->certificate_file);
         context->key_file = copy_of(options->key_file);
         context->ca_file = copy_of(options->client_ca_file);
@@ -318,6 +319,7 @@ int tls_client_open(
                 .alpn = options->alpn,
         };
         context->verifies_nothing = options->verifies_nothing;
+        context->files = options->os;
         context->certificate_file = copy_of(options->certificate_file);
         context->key_file = copy_of(options->key_file);
         context->ca_file = copy_of(options->ca_file);

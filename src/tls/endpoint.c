@@ -52,7 +52,7 @@ static int set_own(SSL_CTX *engine, const struct tls_context *context, struct tl
 {
         CLEANUP(list_freep) STACK_OF(X509) *chain = NULL;
         CLEANUP(key_freep) EVP_PKEY *key = NULL;
-        struct os *os = context->options.os;
+        struct os *os = context->files;
         int r = list_read(os, context->certificate_file, &chain, problem);
 
         if (!r)
@@ -82,7 +82,7 @@ static int set_authorities(SSL_CTX *engine, const struct tls_context *context, s
 {
         CLEANUP(list_freep) STACK_OF(X509) *authorities = NULL;
         X509_STORE *store;
-        int r = list_read(context->options.os, context->ca_file, &authorities, problem);
+        int r = list_read(context->files, context->ca_file, &authorities, problem);
 
         if (r)
                 return r;

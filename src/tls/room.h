@@ -95,6 +95,7 @@ struct tls_context {
         unsigned references; /* its opener's and each session's: the engine's callbacks look at it */
         enum context_kind kind;
         struct tls_context_options options; /* its texts are copies; of the other kinds, what is common to all */
+        struct os *files;       /* whose disk has what follows */
         char *certificate_file; /* of a server or client */
         char *key_file;
         char *ca_file; /* CAs of whom it lets in, or trusts */

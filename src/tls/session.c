@@ -26,7 +26,7 @@ enum {
 static const struct sm_state session_states[] = {
         [TLS_HANDSHAKING] = {"handshaking", TO(TLS_OPEN) | TO(TLS_FAILED)},
         [TLS_OPEN] = {"open", TO(TLS_ENDED) | TO(TLS_FAILED)},
-        [TLS_ENDED] = {"ended", 0},
+        [TLS_ENDED] = {"ended", TO(TLS_FAILED)},
         [TLS_FAILED] = {"failed", 0},
 };
 
@@ -408,7 +408,7 @@ void tls_session_write(struct tls_session *s, struct bytes plain)
 {
         size_t size;
 
-        assert(s->state == TLS_OPEN);
+        assert(s->state == TLS_OPEN || s->state == TLS_ENDED);
         if (plain.size == 0)
                 return;
         ERR_clear_error();

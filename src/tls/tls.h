@@ -60,6 +60,8 @@ MUST_CHECK int tls_node_certificate_make(struct os *os, const char *directory, u
  * whatever moment a crash comes. */
 MUST_CHECK int tls_node_certificate_renew(struct os *os, const char *directory, struct tls_problem *problem);
 
+/* A DNS name or IP literal, as certificates have them. */
+bool tls_name_is_valid(const char *name);
 /* Sees to it that node.pem is there, of this node and the CA beside it, not due for renewal, and has all these names: makes
  * it anew if not. What it names already it goes on naming, as far as there is room. Results as of _make. */
 MUST_CHECK int tls_node_certificate_cover(struct os *os, const char *directory, uint64_t node_id, const char *const *names,
@@ -124,6 +126,7 @@ struct tls_server_options {
         const char *key_file;         /* PEM, not encrypted */
         const char *client_ca_file;   /* PEM, of any number: a client may show a certificate of these; NULL: none is asked for */
         const char *alpn;             /* as above */
+        struct os *files;             /* whose disk has the named files; NULL: that of `os` */
 };
 /* As tls_context_open. */
 MUST_CHECK int tls_server_open(const struct tls_server_options *options, struct tls_context **ret,
@@ -174,7 +177,7 @@ void tls_session_free(struct tls_session **session); /* NULL is fine */
 /* Takes received bytes; adds the plaintext in them to `plain`. There may be new output afterwards, and a new state. What
  * comes after TLS_ENDED or TLS_FAILED is dropped. */
 enum tls_state tls_session_feed(struct tls_session *session, struct bytes received, struct buffer *plain);
-/* Encrypts. Only while TLS_OPEN. */
+/* Encrypts. Only while TLS_OPEN or TLS_ENDED. */
 void tls_session_write(struct tls_session *session, struct bytes plain);
 /* Says the end to the peer: the last output. */
 void tls_session_end(struct tls_session *session);
