@@ -26,6 +26,7 @@
 #include "server/process.h"
 #include "server/server.h"
 #include "server/tls.h"
+#include "server/users.h"
 #include "store/store.h"
 
 struct server {
@@ -34,6 +35,7 @@ struct server {
         struct control *control;
         struct control_watcher watcher; /* for restarts_exhausted */
         struct server_tls tls;
+        struct server_users users;
         struct gateway *gateway;
         struct kurrent *kurrent;
         struct api *api;
@@ -49,6 +51,9 @@ struct server {
         struct buffer problem; /* why it does not run, for people */
         int exit_code;
         bool is_stopping;
+        bool is_started;
+        bool has_first_users;
+        char password[64]; /* of "admin", until it was shown; "": it was not made now */
         struct os_timer memory_timer;
 };
 
@@ -104,6 +109,7 @@ static void on_gateway_closed(void *arg)
         api_close(&s->api);
         ops_close(&s->ops);
         emitter_free(&s->emitter);
+        server_users_stop(&s->users);
         notification_free(&s->notification);
         publish(s, FACT_subsystem_stopped, SUBSYSTEM_NOTIFICATION, "");
         publish(s, FACT_subsystem_stopping, SUBSYSTEM_STORE, "");
@@ -301,7 +307,8 @@ static void on_store_open(void *arg, int result, const char *problem)
         }
         if (!membership_may_serve(s->membership))
                 return;
-        if (notification_open(&options, &s->notification) || open_emitter(s)) {
+        if (notification_open(&options, &s->notification) || open_emitter(s) ||
+                server_users_serve(&s->users, s->store, s->notification)) {
                 fail_with(s, EXIT_CODE_BUG, "the notification system did not start: %s", fault_last());
                 control_failed(s->control, SUBSYSTEM_NOTIFICATION, fault_last());
                 return;
@@ -469,12 +476,25 @@ static void print_where(const struct server *s)
         greeting_print(&greeting);
 }
 
-/* Once in the life of the data: `password` of "admin" if it was made now, else NULL. */
-static void print_first(const struct server *s, const char *password)
+/* Once in the life of the data: the CA and the password of "admin", of what was made now. */
+static void print_first(struct server *s)
 {
         struct greeting greeting = greeting_of(s);
 
-        greeting_print_first(&greeting, password);
+        greeting_print_first(&greeting, *s->password ? s->password : NULL);
+        explicit_bzero(s->password, sizeof s->password);
+        s->tls.is_new_authority = false;
+}
+
+static void on_first_users(void *arg, const char *password)
+{
+        struct server *s = arg;
+
+        if (password)
+                snprintf(s->password, sizeof s->password, "%s", password);
+        s->has_first_users = true;
+        if (s->is_started)
+                print_first(s);
 }
 
 static void on_started(void *arg, bool is_ready)
@@ -483,7 +503,9 @@ static void on_started(void *arg, bool is_ready)
 
         if (is_ready) {
                 print_where(s);
-                print_first(s, NULL);
+                s->is_started = true;
+                if (s->has_first_users || !access_is_enforced(s->users.access) || !store_is_leading(s->store))
+                        print_first(s);
                 os_service_notify("READY=1\nSTATUS=serving");
         } else {
                 stop(s, "the start failed");
@@ -517,6 +539,7 @@ static int open_gateway(struct server *s)
                 .speaks_tls = server_tls_is_wanted(&s->config),
                 .tls = s->tls.context,
                 .is_insecure = s->config.insecure,
+                .access = s->users.access,
         };
         const char *why = "";
         int r;
@@ -544,6 +567,22 @@ static void look_at_process(void *arg, struct ops_process *ret)
         process_look(ret);
 }
 
+static void write_stats(void *arg, struct json_out *j)
+{
+        ops_stats_to_json(((struct server *)arg)->ops, j);
+}
+
+static void stop_for_operator(void *arg)
+{
+        stop(arg, "an operator asked for it");
+}
+
+/* From inside a call, whose answer leaves first. */
+static void on_shut_down(void *arg)
+{
+        os_post(((struct server *)arg)->os, stop_for_operator, arg);
+}
+
 static void open_routes(struct server *s)
 {
         struct kurrent_options kurrent = {
@@ -552,6 +591,9 @@ static void open_routes(struct server *s)
                 .gateway = s->gateway,
                 .host = s->tls.host,
                 .memory_size = s->config.memory / 4,
+                .stats_to_json = write_stats,
+                .shut_down = on_shut_down,
+                .arg = s,
         };
         struct api_options api = {.os = s->os, .control = s->control, .gateway = s->gateway};
         struct ops_options ops = {
@@ -643,6 +685,12 @@ static int start(struct server *s)
                 fail_with(s, EXIT_CODE_BUG, "the control system did not start: %s", fault_last());
                 return r;
         }
+        s->users = (struct server_users){.on_first = on_first_users, .arg = s};
+        r = server_users_open(&s->users, s->os, s->control, &s->config);
+        if (r) {
+                fail_with(s, EXIT_CODE_BUG, "the users could not be prepared: %s", fault_last());
+                return r;
+        }
         r = open_tls(s);
         return r ? r : open_gateway(s);
 }
@@ -726,6 +774,7 @@ static int finish(struct server *s, struct buffer *problems)
 {
         int exit_code = s->exit_code;
 
+        server_users_close(&s->users);
         server_tls_close(&s->tls);
         control_close(&s->control);
         os_free(&s->os);
