@@ -41,7 +41,8 @@ static bool read_name(struct json_in *s, struct acl *acl, enum acl_right right)
                 return false;
         if (name.size > ACL_NAME_SIZE_MAX || acl->rights[right].count == ACL_NAMES_MAX)
                 return false;
-        acl->rights[right].names[acl->rights[right].count++] = name;
+        /* It may stand in the text, which goes away. */
+        acl->rights[right].names[acl->rights[right].count++] = arena_copy(&acl->memory, name);
         return true;
 }
 
@@ -117,6 +118,7 @@ static struct acl *acl_new(struct bytes value)
                 return NULL;
         acl = MEMORY_NEW(struct acl);
         acl->memory.block_size = FIRST_BLOCK_SIZE;
+        value = arena_copy(&acl->memory, value); /* names without escapes are read where they stand */
         if (!read_members(value, take_right, acl))
                 acl_free(&acl);
         return acl;
