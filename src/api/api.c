@@ -88,6 +88,12 @@ static bool is_of_subscriptions(const struct api_route *route)
         return strncmp(route->path, "/subscriptions", strlen("/subscriptions")) == 0;
 }
 
+/* All streams have metadata of their own, which says who may read them all. */
+static bool may_be_all(const struct api_route *route)
+{
+        return is_of_subscriptions(route) || strstr(route->path, "/metadata");
+}
+
 struct bound_route {
         struct api *api;
         const struct api_route *route;
@@ -168,13 +174,13 @@ static bool check_store(struct call *c)
         return false;
 }
 
-static bool check_stream(struct call *c, bool may_be_all)
+static bool check_stream(struct call *c)
 {
         uint64_t limit = LIMIT_STREAM_NAME_SIZE_MAX + (stream_is_meta(c->stream) ? 2 : 0);
 
-        if (may_be_all && bytes_equal_string(c->stream, "$all"))
-                return true;
         if (bytes_equal_string(c->stream, "$all")) {
+                if (may_be_all(c->route))
+                        return true;
                 call_refuse_bad(c, "use /v1/all/events", "'$all' is no stream of its own");
                 return false;
         }
@@ -246,7 +252,7 @@ static void dispatch(void *arg, struct gateway_request *request)
         if (!check_store(c) ||
                 (is_of_subscriptions(route) &&
                         (!cluster_check_leader(c->api, request) || !check_emitter(c))) ||
-                (strstr(route->path, "{stream}") && !check_stream(c, is_of_subscriptions(route))) ||
+                (strstr(route->path, "{stream}") && !check_stream(c)) ||
                 (strstr(route->path, "{group}") && !check_group(c)) || !query_known(c, route->queries) ||
                 !check_timeout(c))
                 return;

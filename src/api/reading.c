@@ -48,10 +48,18 @@ bool call_hides(struct call *c, const struct store_read_item *item)
         return c->has_rights && !gateway_may_see(c->request, item_place(item)->stream);
 }
 
+/* Who may write to any stream can write a link to every other, so a link alone gives no right to what it
+ * leads to; the right to read everything does. */
+static bool may_follow_link(struct call *c, struct bytes target)
+{
+        bool reads_all = !c->stream.size || bytes_equal_string(c->stream, "$all");
+
+        return reads_all ? gateway_may_see(c->request, target) : gateway_may(c->request, ACCESS_READ, target);
+}
+
 void call_hide_target(struct call *c, struct store_read_item *item)
 {
-        if (c->has_rights && item->has_link && item->has_event &&
-                !gateway_may_see(c->request, item->event.stream))
+        if (c->has_rights && item->has_link && item->has_event && !may_follow_link(c, item->event.stream))
                 item->has_event = false;
 }
 

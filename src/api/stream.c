@@ -239,7 +239,8 @@ void handle_metadata_get(struct call *c)
 
         if (refuse_meta(c) || !look(c, s))
                 return;
-        if (s->info.state == STREAM_ABSENT || s->info.state == STREAM_TOMBSTONED) {
+        if ((s->info.state == STREAM_ABSENT && !bytes_equal_string(c->stream, "$all")) ||
+                s->info.state == STREAM_TOMBSTONED) {
                 refuse_state(c, s);
                 return;
         }

@@ -33,6 +33,7 @@ struct server_options {
         bool is_never_ready; /* the gateway listens, the store never opens */
         enum seat seat;      /* alone, or among three nodes, then without durable subscriptions */
         struct membership *membership; /* what the routes are told; NULL: nothing */
+        bool has_users; /* rights count; "admin" and "ops" have the password "changeit" */
 };
 
 struct server {
@@ -47,6 +48,7 @@ struct server {
         struct store *store;
         struct notification *notification;
         struct emitter *emitter;
+        struct access *access;
         struct gateway *gateway;
         struct api *api;
         struct three three;
@@ -72,6 +74,7 @@ static inline void on_gateway_closed(void *arg)
         struct server *s = arg;
 
         api_close(&s->api);
+        access_close(&s->access);
         emitter_free(&s->emitter);
         notification_free(&s->notification);
         if (s->options.seat)
@@ -86,6 +89,8 @@ static inline void on_emitter_stopped(void *arg)
 {
         struct server *s = arg;
 
+        if (s->access)
+                access_stop(s->access);
         if (s->notification)
                 notification_stop(s->notification);
         gateway_close(&s->gateway, on_gateway_closed, s);
@@ -100,6 +105,14 @@ static inline void stop_on_loop(void *arg)
                 emitter_stop(s->emitter, on_emitter_stopped, s);
         else
                 on_emitter_stopped(s);
+}
+
+static inline void on_first_users(void *arg, const char *new_password)
+{
+        struct server *s = arg;
+
+        (void)new_password;
+        sem_post(&s->is_up);
 }
 
 static inline void on_store_open(void *arg, int result, const char *problem)
@@ -124,7 +137,13 @@ static inline void on_store_open(void *arg, int result, const char *problem)
                 abort();
         gateway_serve(s->gateway, s->store, s->notification);
         api_serve(s->api, s->emitter);
-        sem_post(&s->is_up);
+        if (!s->access) {
+                sem_post(&s->is_up);
+                return;
+        }
+        if (access_serve(s->access, s->store, s->notification))
+                abort();
+        access_make_first_users(s->access, true, on_first_users, s);
 }
 
 static inline void on_three_up(void *arg)
@@ -195,8 +214,15 @@ static inline void *server_thread(void *arg)
         control.os = s->os;
         if (control_open(&control, &s->control))
                 abort();
+        if (s->options.has_users) {
+                struct access_options access = {.os = s->os, .control = s->control, .is_enforced = true};
+
+                if (access_open(&access, &s->access))
+                        abort();
+        }
         gateway.os = s->os;
         gateway.control = s->control;
+        gateway.access = s->access;
         if (gateway_open(&gateway, &s->gateway, &why))
                 abort();
         s->port = gateway_port(s->gateway);
