@@ -128,10 +128,10 @@ bool access_allows(struct access *a, const struct principal *p, enum access_rule
         case ACCESS_UNRULED:
                 break;
         case ACCESS_ANYONE:
-        case ACCESS_STREAM:
                 is_allowed = true;
                 break;
         case ACCESS_USER:
+        case ACCESS_STREAM: /* no stream grants anything to strangers */
                 is_allowed = p != NULL;
                 break;
         case ACCESS_OPS:

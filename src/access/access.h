@@ -113,7 +113,7 @@ bool access_is_current(struct access *a, const struct principal *p);
 
 /* ---- what ---- */
 
-/* True for ACCESS_STREAM: the answer depends on the stream. */
+/* Of ACCESS_STREAM it says whether there may be such a stream at all: for every user. */
 bool access_allows(struct access *a, const struct principal *p, enum access_rule rule);
 /* `stream` is "$all" for all of them. */
 bool access_may(struct access *a, const struct principal *p, enum access_right right, struct bytes stream);

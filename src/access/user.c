@@ -108,7 +108,7 @@ static bool read_body(struct bytes json, struct user *u, struct bytes *ret_name)
         struct json_in s;
         bool is_empty, has_more;
 
-        if (json.size > USER_RECORD_SIZE_MAX || !json_in_is_object(json))
+        if (!json_in_is_object(json))
                 return false;
         json_in_begin(&s, json, 1);
         if (!json_in_open(&s, '{', &is_empty))
@@ -140,6 +140,9 @@ bool user_parse(struct bytes json, struct bytes login, uint64_t revision, uint64
         struct user *u = user_new(login, revision, time_us);
         struct bytes name = BYTES_EMPTY;
 
+        if (json.size > USER_RECORD_SIZE_MAX)
+                json = BYTES_EMPTY;
+        json = arena_copy(&u->memory, json); /* what has no escapes is read where it stands */
         if (!read_body(json, u, &name) || !bytes_equal(name, login) || u->generation > revision) {
                 user_free(&u);
                 return false;
@@ -164,7 +167,6 @@ void user_free(struct user **user)
         if (!u)
                 return;
         principal_release(&u->principal);
-        explicit_bzero(u->hash, strlen(u->hash));
         arena_fini(&u->memory);
         free(u);
 }
