@@ -515,13 +515,14 @@ static inline void h2_idle(struct h2_client *c, unsigned ms)
                 h2_turn(c, 10);
 }
 
-static inline void h2_dial(struct h2_client *c, const struct server *s, const nghttp2_settings_entry *settings, size_t count)
+/* On a socket that is connected; it becomes the client's. */
+static inline void h2_begin(struct h2_client *c, int fd, const nghttp2_settings_entry *settings, size_t count)
 {
         nghttp2_session_callbacks *callbacks;
         nghttp2_option *option;
 
         memset(c, 0, sizeof *c);
-        c->fd = dial(s);
+        c->fd = fd;
         nghttp2_session_callbacks_new(&callbacks);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, h2_on_header);
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, h2_on_frame);
@@ -534,6 +535,11 @@ static inline void h2_dial(struct h2_client *c, const struct server *s, const ng
         nghttp2_session_callbacks_del(callbacks);
         assert_int_equal(nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, count), 0);
         nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, 16 * 1024 * 1024);
+}
+
+static inline void h2_dial(struct h2_client *c, const struct server *s, const nghttp2_settings_entry *settings, size_t count)
+{
+        h2_begin(c, dial(s), settings, count);
 }
 
 static inline void h2_hang_up(struct h2_client *c)
