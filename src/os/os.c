@@ -72,6 +72,11 @@ int os_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
         return file->os->disk->file_write(file, bytes, offset);
 }
 
+int os_file_write_synced(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        return file->os->disk->file_write_synced(file, bytes, offset);
+}
+
 int os_file_sync(struct os_file *file)
 {
         return file->os->disk->file_sync(file);

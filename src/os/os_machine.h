@@ -29,6 +29,7 @@ struct os_disk_table {
         int (*file_read)(struct os_file *file, void *data, size_t size, uint64_t offset, size_t *ret_size);
         int (*file_read_warm)(struct os_file *file, void *data, size_t size, uint64_t offset, size_t *ret_size);
         int (*file_write)(struct os_file *file, struct bytes bytes, uint64_t offset);
+        int (*file_write_synced)(struct os_file *file, struct bytes bytes, uint64_t offset);
         int (*file_sync)(struct os_file *file);
         int (*file_truncate)(struct os_file *file, uint64_t size);
         /* One level: 0, OS_EXISTS if it is a directory already, OS_NOT_FOUND without the parent, OS_FULL or a fault. */

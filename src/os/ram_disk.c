@@ -310,6 +310,29 @@ static void sync_bytes(struct ram_node *node)
         ram_changes_clear(node);
 }
 
+/* What was written last becomes durable, and no more than that: unless older changes touch it, which must not
+ * come back over it. */
+static void sync_last(struct ram_node *node)
+{
+        struct ram_change *last = &node->changes[node->change_count - 1];
+        uint64_t end = last->offset + last->size;
+        size_t i;
+
+        for (i = 0; i + 1 < node->change_count; i++) {
+                const struct ram_change *c = &node->changes[i];
+
+                if (c->is_truncation || (c->offset < end && c->offset + c->size > last->offset)) {
+                        sync_bytes(node);
+                        return;
+                }
+        }
+        ram_content_share(&node->durable, &node->current, last->offset, last->size); /* in whole pages */
+        end = MIN((end + RAM_PAGE_SIZE - 1) / RAM_PAGE_SIZE * RAM_PAGE_SIZE, node->current.size);
+        node->durable.size = MAX(node->durable.size, end);
+        free(last->data);
+        node->change_count--;
+}
+
 /* ---- files ---- */
 
 static struct ram_file *file_of(struct os_file *file)
@@ -398,7 +421,7 @@ static int ram_file_read(struct os_file *file, void *data, size_t size, uint64_t
         return 0;
 }
 
-static int ram_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+static int write_bytes(struct os_file *file, struct bytes bytes, uint64_t offset, bool is_synced)
 {
         struct ram_file *f = file_of(file);
         struct ram_disk *disk = file->os->ram;
@@ -419,8 +442,20 @@ static int ram_file_write(struct os_file *file, struct bytes bytes, uint64_t off
                 ram_content_zero(&f->node->current, offset, bytes.size);
         else
                 ram_content_write(&f->node->current, bytes, offset);
+        if (is_synced && disk->can_crash)
+                sync_last(f->node);
         pthread_rwlock_unlock(&f->node->lock);
         return 0;
+}
+
+static int ram_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        return write_bytes(file, bytes, offset, false);
+}
+
+static int ram_file_write_synced(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        return write_bytes(file, bytes, offset, true);
 }
 
 static int ram_file_sync(struct os_file *file)
@@ -614,6 +649,7 @@ const struct os_disk_table ram_disk_table = {
         .file_read = ram_file_read,
         .file_read_warm = ram_file_read,
         .file_write = ram_file_write,
+        .file_write_synced = ram_file_write_synced,
         .file_sync = ram_file_sync,
         .file_truncate = ram_file_truncate,
         .dir_make = ram_dir_make,

@@ -211,10 +211,11 @@ static int real_file_read_warm(
         return 0;
 }
 
-static int real_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+static int write_all(struct os_file *file, struct bytes bytes, uint64_t offset, int flags)
 {
         while (bytes.size) {
-                ssize_t n = pwrite(file_of(file)->fd, bytes.data, bytes.size, (off_t)offset);
+                struct iovec piece = {.iov_base = (void *)(uintptr_t)bytes.data, .iov_len = bytes.size};
+                ssize_t n = pwritev2(file_of(file)->fd, &piece, 1, (off_t)offset, flags);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -229,6 +230,18 @@ static int real_file_write(struct os_file *file, struct bytes bytes, uint64_t of
 }
 
 /* No repetition after an error, whatever it is: the kernel forgets which pages it could not write (G15). */
+static int real_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        return write_all(file, bytes, offset, 0);
+}
+
+/* One call, and it waits for these bytes only: fdatasync would wait for all that others have written to the
+ * file. */
+static int real_file_write_synced(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        return write_all(file, bytes, offset, RWF_DSYNC);
+}
+
 static int real_file_sync(struct os_file *file)
 {
         return fdatasync(file_of(file)->fd) ? fault_raise(-errno) : 0;
@@ -354,6 +367,7 @@ const struct os_disk_table real_disk_table = {
         .file_read = real_file_read,
         .file_read_warm = real_file_read_warm,
         .file_write = real_file_write,
+        .file_write_synced = real_file_write_synced,
         .file_sync = real_file_sync,
         .file_truncate = real_file_truncate,
         .dir_make = real_dir_make,

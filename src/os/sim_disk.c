@@ -52,10 +52,9 @@ static void write_some(struct sim *sim, struct os_file *file, struct bytes bytes
         assert(r == 0 || r == OS_FULL);
 }
 
-static int sim_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+/* 0: the write is to be made. */
+static int begin_write(struct sim *sim, struct os_file *file, struct bytes bytes, uint64_t offset)
 {
-        struct sim *sim = sim_of(file->os);
-
         sim->stats.writes++;
         sim->writes++;
         sim_note(sim, SIM_WRITE, offset, bytes.size << 32 ^ crc32c(0, bytes.data, bytes.size));
@@ -67,17 +66,47 @@ static int sim_file_write(struct os_file *file, struct bytes bytes, uint64_t off
                 write_some(sim, file, bytes, offset);
                 return OS_FULL;
         }
-        return ram_disk_table.file_write(file, bytes, offset);
+        return 0;
+}
+
+/* 0: the sync is to be made. */
+static int begin_sync(struct sim *sim)
+{
+        sim->stats.syncs++;
+        sim_note(sim, SIM_SYNC, 0, 0);
+        return is_due(sim->faults.sync_fails_at, ++sim->syncs) ? fault_raise(-EIO) : 0;
+}
+
+static int sim_file_write(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        int r = begin_write(sim_of(file->os), file, bytes, offset);
+
+        return r ? r : ram_disk_table.file_write(file, bytes, offset);
+}
+
+/* A sync that fails has lost nothing that was written, but nobody may count on it. */
+static int sim_file_write_synced(struct os_file *file, struct bytes bytes, uint64_t offset)
+{
+        struct sim *sim = sim_of(file->os);
+        int r = begin_write(sim, file, bytes, offset);
+        int problem;
+
+        if (r)
+                return r;
+        problem = begin_sync(sim);
+        if (!problem && !sim->faults.sync_lies)
+                return ram_disk_table.file_write_synced(file, bytes, offset);
+        r = ram_disk_table.file_write(file, bytes, offset);
+        return r ? r : problem;
 }
 
 static int sim_file_sync(struct os_file *file)
 {
         struct sim *sim = sim_of(file->os);
+        int r = begin_sync(sim);
 
-        sim->stats.syncs++;
-        sim_note(sim, SIM_SYNC, 0, 0);
-        if (is_due(sim->faults.sync_fails_at, ++sim->syncs))
-                return fault_raise(-EIO);
+        if (r)
+                return r;
         return sim->faults.sync_lies ? 0 : ram_disk_table.file_sync(file);
 }
 
@@ -156,6 +185,7 @@ const struct os_disk_table sim_disk_table = {
         .file_read = sim_file_read,
         .file_read_warm = sim_file_read_warm,
         .file_write = sim_file_write,
+        .file_write_synced = sim_file_write_synced,
         .file_sync = sim_file_sync,
         .file_truncate = sim_file_truncate,
         .dir_make = sim_dir_make,

@@ -1,7 +1,7 @@
 /* A sync over blocks that exist and are zero is a third cheaper than one that grows the file. So zeros are
  * kept some megabytes ahead of the log's end, written on the BACKGROUND lane through a handle of their own.
- * A sync of the log waits for all dirty bytes of the file, zeros too: so they come in slices, each synced
- * before the next.
+ * They come in slices, since the file system lets one writer at a time have the file, and are synced some
+ * megabytes at once: each sync changes the file's metadata, which a sync of the log then has to wait for.
  *
  * The one rule: zeros never land on a record. Both sides name their range under the lock before they write:
  * the filler a slice behind all claims, a writer the end of its bytes, and a writer whose bytes reach into a
@@ -217,9 +217,9 @@ static int filler_fill(struct filler *f)
                 r = os_file_write(file, bytes_of(f->zeros, size), at);
                 filler_end_slice(f, at, r ? 0 : size);
                 left -= size;
-                if (!r)
-                        r = os_file_sync(file);
         }
+        if (!r)
+                r = os_file_sync(file);
         os_file_close(&file);
         return r;
 }

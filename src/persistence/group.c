@@ -168,6 +168,7 @@ static int group_start_segment(struct persistence *p, struct log_segment *s)
 static int group_write_part(struct log_group *g, const struct group_part *part)
 {
         struct persistence *p = g->p;
+        struct bytes bytes = bytes_of(g->bytes.data + part->at, part->size);
         uint64_t before, sync_us;
         int r;
 
@@ -178,17 +179,15 @@ static int group_write_part(struct log_group *g, const struct group_part *part)
         }
         group_seal_part(g, part);
         filler_claim(p->filler, part->offset + part->size);
-        r = os_file_write(
-                part->segment->writer, bytes_of(g->bytes.data + part->at, part->size), part->offset);
+        before = os_monotonic_us(p->os);
+        r = (p->skip_sync ? os_file_write : os_file_write_synced)(part->segment->writer, bytes, part->offset);
         if (r)
                 return r;
-        before = os_monotonic_us(p->os);
-        r = p->skip_sync ? 0 : os_file_sync(part->segment->writer);
         sync_us = os_monotonic_us(p->os) - before;
         g->syncs++;
         g->sync_us += sync_us;
         g->sync_us_max = MAX(g->sync_us_max, sync_us);
-        return r;
+        return 0;
 }
 
 static void group_run(struct job *job)
