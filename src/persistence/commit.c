@@ -34,8 +34,6 @@ static int commit_events(struct persistence *p, struct log_segment *s, const str
         struct record_events_reader reader = {0};
         struct event_view event;
         struct commit_run run = {0};
-        struct persistence_id ids[IDS_AT_ONCE_MAX];
-        uint32_t id_count = 0;
         int r;
 
         r = record_events_open(&reader, h, payload);
@@ -50,14 +48,10 @@ static int commit_events(struct persistence *p, struct log_segment *s, const str
                         commit_run_end(&run, s->tail, offset8);
                         run = (struct commit_run){event, name_hash(event.stream), 1};
                 }
-                if (id_count == IDS_AT_ONCE_MAX) {
-                        ids_add_all(&p->ids, ids, id_count);
-                        id_count = 0;
-                }
-                ids[id_count++] = (struct persistence_id){event.id, run.hash, event.revision, event.position};
+                ids_add(&p->ids,
+                        &(struct persistence_id){event.id, run.hash, event.revision, event.position});
         }
         commit_run_end(&run, s->tail, offset8);
-        ids_add_all(&p->ids, ids, id_count);
         record_events_close(&reader);
         return r == RECORD_EVENTS_END ? 0 : fault_raise(-EBADMSG);
 }
@@ -413,10 +407,15 @@ void persistence_on_sealed(struct persistence *p,
         p->on_sealed_arg = arg;
 }
 
-int persistence_find_id(const struct persistence *p, const struct event_id *id, uint64_t stream_hash,
+int persistence_find_id(struct persistence *p, const struct event_id *id, uint64_t stream_hash,
         struct persistence_id *ret)
 {
         return ids_find(&p->ids, id, stream_hash, ret) ? 0 : PERSISTENCE_NOT_FOUND;
+}
+
+void persistence_rest(struct persistence *p)
+{
+        ids_link(&p->ids);
 }
 
 uint64_t persistence_next_position(const struct persistence *p)

@@ -24,7 +24,14 @@
 #include "base/memory.h"
 #include "persistence/segment.h"
 
-enum { IDS_FORMAT = 1, IDS_HEADER_SIZE = 80, IDS_ENTRY_SIZE = 40, IDS_CAPACITY_MIN = 1024 };
+enum {
+        IDS_FORMAT = 1,
+        IDS_HEADER_SIZE = 80,
+        IDS_ENTRY_SIZE = 40,
+        IDS_CAPACITY_MIN = 1024,
+        IDS_PORTION_MAX = 128
+};
+static_assert(IDS_UNLINKED_MAX < LIMIT_IDEMPOTENCY_WINDOW_IDS, "what is in no slot yet has not fallen out");
 
 static const char ids_magic[8] = {'N', 'I', 'L', 'O', 'I', 'D', 'S', 'W'};
 
@@ -52,18 +59,40 @@ static uint32_t ids_place(const struct ids *ids, uint32_t age)
 }
 
 /* Nothing is unlinked when it falls out of the window: its ticket is too old then, and what follows it in the
- * slot is older still. So adding touches one slot, and neighbours in the ring. */
-static void ids_link(struct ids *ids, uint32_t slot, uint32_t at, uint32_t ticket)
+ * slot is older still. So linking touches one slot, and neighbours in the ring. */
+static void ids_link_one(struct ids *ids, uint32_t slot, uint32_t at, uint32_t ticket)
 {
         ids->next[at] = ids->slots[slot];
         ids->slots[slot] = ticket;
 }
 
+/* Links the oldest `count` that are in no slot yet. A slot is hardly ever in the processor's caches: in a
+ * loop of their own the fetches go on side by side. */
+static void ids_link_portion(struct ids *ids, uint32_t count)
+{
+        uint32_t slots[IDS_PORTION_MAX];
+        uint32_t i;
+
+        assert(count <= ids->unlinked);
+        for (i = 0; i < count; i++) {
+                const struct persistence_id *id = &ids->ring[ids_place(ids, ids->unlinked - i)];
+
+                slots[i] = ids_slot(ids, &id->id, id->stream_hash);
+                __builtin_prefetch(&ids->slots[slots[i]], 1);
+        }
+        for (i = 0; i < count; i++, ids->unlinked--)
+                ids_link_one(ids, slots[i], ids_place(ids, ids->unlinked), ids->tickets - ids->unlinked + 1);
+}
+
+void ids_link(struct ids *ids)
+{
+        while (ids->unlinked)
+                ids_link_portion(ids, MIN(ids->unlinked, (uint32_t)IDS_PORTION_MAX));
+}
+
 /* Only before the window is full, so the ring has not wrapped. */
 static void ids_grow(struct ids *ids)
 {
-        uint32_t i;
-
         assert(ids->count == ids->capacity);
         assert(ids->head == 0);
         ids->capacity =
@@ -74,79 +103,23 @@ static void ids_grow(struct ids *ids)
         free(ids->slots);
         ids->slots = memory_new_table(ids->slot_count, sizeof ids->slots[0]);
         ids->head = ids->count;
-        ids->unlinked = 0;
-        for (i = 0; i < ids->count; i++)
-                ids_link(ids, ids_slot(ids, &ids->ring[i].id, ids->ring[i].stream_hash), i,
-                        ids->tickets - ids->count + i + 1);
-}
-
-/* A slot is hardly ever in the processor's caches: it is fetched now and linked some ids later. */
-static uint32_t ids_fetch(const struct ids *ids, const struct persistence_id *id)
-{
-        uint32_t slot = ids_slot(ids, &id->id, id->stream_hash);
-
-        __builtin_prefetch(&ids->slots[slot], 1);
-        return slot;
-}
-
-/* Links the oldest one that is in no slot yet. */
-static void ids_link_oldest(struct ids *ids)
-{
-        uint32_t ticket = ids->tickets - ids->unlinked + 1;
-
-        ids_link(ids, ids->unlinked_slots[ticket % IDS_UNLINKED_MAX], ids_place(ids, ids->unlinked), ticket);
-        ids->unlinked--;
-}
-
-static uint32_t ids_put(struct ids *ids, const struct persistence_id *id)
-{
-        uint32_t at = ids->head;
-
-        ids->ring[at] = *id;
-        ids->head = at + 1 < ids->capacity ? at + 1 : 0;
-        ids->tickets++;
-        return at;
+        ids->unlinked = ids->count;
+        ids_link(ids);
 }
 
 void ids_add(struct ids *ids, const struct persistence_id *id)
 {
-        uint32_t slot;
-
         if (ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
                 if (ids->count == ids->capacity)
                         ids_grow(ids);
                 ids->count++;
         }
         if (ids->unlinked == IDS_UNLINKED_MAX)
-                ids_link_oldest(ids);
-        slot = ids_fetch(ids, id);
-        ids_put(ids, id);
-        ids->unlinked_slots[ids->tickets % IDS_UNLINKED_MAX] = slot;
+                ids_link(ids);
+        ids->ring[ids->head] = *id;
+        ids->head = ids->head + 1 < ids->capacity ? ids->head + 1 : 0;
+        ids->tickets++;
         ids->unlinked++;
-}
-
-void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t count)
-{
-        uint32_t slots[IDS_AT_ONCE_MAX];
-        uint32_t i;
-
-        assert(count <= IDS_AT_ONCE_MAX);
-        /* Few gain nothing; while the window grows the slots may move in between. */
-        if (count <= IDS_UNLINKED_MAX || ids->count < LIMIT_IDEMPOTENCY_WINDOW_IDS) {
-                for (i = 0; i < count; i++)
-                        ids_add(ids, &all[i]);
-                return;
-        }
-        /* In a loop of their own the fetches go on side by side. */
-        for (i = 0; i < count; i++)
-                slots[i] = ids_fetch(ids, &all[i]);
-        while (ids->unlinked)
-                ids_link_oldest(ids);
-        for (i = 0; i < count; i++) {
-                uint32_t at = ids_put(ids, &all[i]);
-
-                ids_link(ids, slots[i], at, ids->tickets);
-        }
 }
 
 static bool ids_take(const struct ids *ids, uint32_t at, const struct event_id *id, uint64_t stream_hash,
@@ -158,17 +131,13 @@ static bool ids_take(const struct ids *ids, uint32_t at, const struct event_id *
         return true;
 }
 
-bool ids_find(
-        const struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret)
+bool ids_find(struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret)
 {
-        uint32_t ticket, age, last_age, at;
+        uint32_t ticket, age, last_age = 0, at;
 
         if (!ids->count)
                 return false;
-        for (age = 1; age <= ids->unlinked; age++)
-                if (ids_take(ids, ids_place(ids, age), id, stream_hash, ret))
-                        return true;
-        last_age = ids->unlinked;
+        ids_link(ids);
         ticket = ids->slots[ids_slot(ids, id, stream_hash)];
         for (;;) {
                 /* Ages grow along a slot. A ticket from before the numbers wrapped may look young again: then

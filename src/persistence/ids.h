@@ -6,7 +6,7 @@
 
 struct segment_header;
 
-enum { IDS_UNLINKED_MAX = 8, IDS_AT_ONCE_MAX = 128 };
+enum { IDS_UNLINKED_MAX = 1024 };
 
 /* The empty value is all zero. */
 struct ids {
@@ -20,16 +20,16 @@ struct ids {
         uint32_t slot_count;
         uint64_t seed; /* of the hash, so that nobody can choose ids that collide */
         uint32_t unlinked; /* so many of the newest are in no slot yet */
-        uint32_t unlinked_slots[IDS_UNLINKED_MAX]; /* by ticket */
 };
 
 void ids_fini(struct ids *ids);
-/* Adds the newest id; the oldest falls out of a full window. */
+/* Adds the newest id; the oldest falls out of a full window. What makes it findable waits for the next call of ids_link or
+ * ids_find, or for IDS_UNLINKED_MAX ids. */
 void ids_add(struct ids *ids, const struct persistence_id *id);
-/* Adds up to IDS_AT_ONCE_MAX ids, oldest first: as ids_add for each, but their misses of the caches overlap. */
-void ids_add_all(struct ids *ids, const struct persistence_id *all, uint32_t count);
+/* Does what waits. */
+void ids_link(struct ids *ids);
 MUST_CHECK bool ids_find(
-        const struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret);
+        struct ids *ids, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret);
 
 /* The checkpoint as of the end of the segment whose last index is `last_index`. */
 void ids_encode(

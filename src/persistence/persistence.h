@@ -138,6 +138,9 @@ uint64_t persistence_synced_index(const struct persistence *p);
 
 /* Everything up to `index` is committed: its events become visible to reads and enter the index, in order. */
 void persistence_commit(struct persistence *p, uint64_t index);
+/* There is nothing to write: does now what a commit has left for later, so that no answer waits for it. Harmless at any time;
+ * without it the next call that needs it does it. */
+void persistence_rest(struct persistence *p);
 /* Removes entries from `index` on, durably; they must not be committed. Writes under way are finished first: their `done`
  * runs from inside. 0 or a fault. */
 MUST_CHECK int persistence_truncate(struct persistence *p, uint64_t index);
@@ -239,7 +242,7 @@ struct persistence_id {
 };
 /* The newest committed event with this id in this stream, within the last LIMIT_IDEMPOTENCY_WINDOW_IDS committed ids of
  * the store. 0 or PERSISTENCE_NOT_FOUND. Rebuilt at start from a checkpoint written at each seal plus the tail. */
-MUST_CHECK int persistence_find_id(const struct persistence *p, const struct event_id *id, uint64_t stream_hash,
+MUST_CHECK int persistence_find_id(struct persistence *p, const struct event_id *id, uint64_t stream_hash,
         struct persistence_id *ret);
 
 /* ---- what is going on; what looks after the log itself is in care.h ---- */

@@ -398,8 +398,10 @@ void replica_flush(struct store *s)
 
         if (s->state == STORE_FAILED || !s->persistence || !s->raft)
                 return;
-        if (list_is_empty(&s->gathering) && !persistence_group_size(s->persistence))
+        if (list_is_empty(&s->gathering) && !persistence_group_size(s->persistence)) {
+                persistence_rest(s->persistence);
                 return;
+        }
         choice = choose_sync(s);
         if (choice == SYNC_LATER)
                 return;
