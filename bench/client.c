@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW_SIZE = 64 << 20, OUT_SIZE = 1 << 20 };
+enum { WINDOW_SIZE = 64 << 20, OUT_SIZE = 1 << 20, BATCH_HEAD_MAX = 512 };
 
 /* ---- protobuf ---- */
 
@@ -118,6 +118,31 @@ bool client_parse_event(const uint8_t *message, size_t size, bool wants_data, st
         return true;
 }
 
+/* ---- what is sent, of one connection at a time ---- */
+
+static uint8_t gathered[OUT_SIZE];
+static size_t gathered_size;
+
+static void write_gathered(struct client *k)
+{
+        for (size_t done = 0; done < gathered_size;) {
+                ssize_t n = write(k->fd, gathered + done, gathered_size - done);
+
+                if (n < 0 && errno != EAGAIN)
+                        load_die("write");
+                done += n > 0 ? (size_t)n : 0;
+        }
+        gathered_size = 0;
+}
+
+static void gather(struct client *k, const uint8_t *data, size_t size)
+{
+        if (gathered_size + size > sizeof gathered)
+                write_gathered(k);
+        memcpy(gathered + gathered_size, data, size);
+        gathered_size += size;
+}
+
 /* ---- calls ---- */
 
 static void reserve(uint8_t **data, size_t *capacity, size_t size)
@@ -162,6 +187,7 @@ void call_cancel(struct client_call *c)
         c->is_cancelled = true;
 }
 
+/* Says how many bytes there are; on_send copies them. */
 static ssize_t on_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t size, uint32_t *flags,
         nghttp2_data_source *source, void *arg)
 {
@@ -170,22 +196,34 @@ static ssize_t on_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t
 
         (void)session;
         (void)id;
+        (void)to;
         (void)arg;
-        n = n < size ? n : size;
         if (!n && !c->is_half_closed) {
                 c->is_deferred = true;
                 return NGHTTP2_ERR_DEFERRED;
         }
-        if (n)
-                memcpy(to, c->out + c->out_sent, n);
-        c->out_sent += n;
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+        if (n <= size && c->is_half_closed)
+                *flags |= NGHTTP2_DATA_FLAG_EOF;
+        return (ssize_t)(n < size ? n : size);
+}
+
+static int on_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size,
+        nghttp2_data_source *source, void *arg)
+{
+        struct client_call *c = source->ptr;
+
+        (void)session;
+        (void)frame;
+        (void)arg;
+        gather(c->client, head, 9);
+        gather(c->client, c->out + c->out_sent, size);
+        c->out_sent += size;
         if (c->out_sent == c->out_size) {
                 c->out_sent = 0;
                 c->out_size = 0;
-                if (c->is_half_closed)
-                        *flags |= NGHTTP2_DATA_FLAG_EOF;
         }
-        return (ssize_t)n;
+        return 0;
 }
 
 #define HEADER(name, value)                                                                                  \
@@ -310,6 +348,7 @@ static void connect_to(struct client *k, const struct load_options *o)
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+        nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send);
         nghttp2_session_client_new(&k->session, callbacks, k);
         nghttp2_session_callbacks_del(callbacks);
         nghttp2_submit_settings(k->session, NGHTTP2_FLAG_NONE, settings, 2);
@@ -325,24 +364,9 @@ struct client *client_connect(const struct load_options *o)
         return clients;
 }
 
-static void write_all(int fd, const uint8_t *data, size_t size)
-{
-        while (size) {
-                ssize_t n = write(fd, data, size);
-
-                if (n < 0 && errno != EAGAIN)
-                        load_die("write");
-                data += n > 0 ? n : 0;
-                size -= n > 0 ? (size_t)n : 0;
-        }
-}
-
 /* Everything that is to be sent, gathered into few writes. */
 static void flush(struct client *k)
 {
-        static uint8_t out[OUT_SIZE];
-        size_t size = 0;
-
         for (;;) {
                 const uint8_t *piece;
                 ssize_t n = nghttp2_session_mem_send(k->session, &piece);
@@ -351,14 +375,9 @@ static void flush(struct client *k)
                         load_die("nghttp2_session_mem_send");
                 if (n == 0)
                         break;
-                if (size + (size_t)n > sizeof out) {
-                        write_all(k->fd, out, size);
-                        size = 0;
-                }
-                memcpy(out + size, piece, (size_t)n);
-                size += (size_t)n;
+                gather(k, piece, (size_t)n);
         }
-        write_all(k->fd, out, size);
+        write_gathered(k);
 }
 
 static void receive(struct client *k)
@@ -441,6 +460,8 @@ static size_t put_metadata(uint8_t *p, const char *key, const char *value)
         return put_field(p, 2, pair, size);
 }
 
+/* In a batch the events are fields of one message, behind place for what stands before them; else each is a
+ * message. */
 static void make_events(struct appender *a)
 {
         const struct load_options *o = a->options;
@@ -450,22 +471,30 @@ static void make_events(struct appender *a)
         uint8_t id[64];
 
         make_data(data, o);
-        a->events = malloc((size_t)(o->size + 256) * o->batch);
+        a->events = malloc(BATCH_HEAD_MAX + (size_t)(o->size + 256) * o->batch);
+        a->events_size = a->is_batch ? BATCH_HEAD_MAX : 0;
         a->id_at = malloc(sizeof *a->id_at * o->batch);
         a->data_at = malloc(sizeof *a->data_at * o->batch);
         for (unsigned i = 0; i < o->batch; i++) {
                 size_t id_size = put_field(id, 2, "00000000-0000-4000-8000-000000000000", 36);
                 size_t n = put_field(inner, 1, id, id_size);
+                uint8_t *at = a->events + a->events_size;
 
                 n += put_metadata(inner + n, "type", "BenchHappened");
                 n += put_metadata(inner + n, "content-type",
                         o->is_json ? "application/json" : "application/octet-stream");
                 n += put_field(inner + n, 4, data, o->size);
-                n = put_field(outer, 2, inner, n);
-                a->id_at[i] =
-                        a->events_size + 5 + (size_t)((uint8_t *)memmem(outer, n, "00000000-", 9) - outer);
-                a->events_size += put_frame(a->events + a->events_size, outer, n);
+                if (a->is_batch)
+                        n = put_field(at, 3, inner, n);
+                else
+                        n = put_frame(at, outer, put_field(outer, 2, inner, n));
+                a->id_at[i] = (size_t)((uint8_t *)memmem(at, n, "00000000-", 9) - a->events);
+                a->events_size += n;
                 a->data_at[i] = a->events_size - o->size;
+        }
+        if (a->is_batch) {
+                a->events[a->events_size++] = 4 << 3; /* is_final */
+                a->events[a->events_size++] = 1;
         }
         free(data);
         free(inner);
@@ -497,26 +526,63 @@ static void on_append_message(struct client_call *c, const uint8_t *message, siz
         a->is_ok = size && *message == 0x0a; /* AppendResp.success */
 }
 
-void appender_init(struct appender *a, struct client *client, const struct load_options *o,
-        void (*on_end)(struct client_call *c))
+static void on_append_end(struct client_call *c)
+{
+        struct appender *a = c->arg;
+
+        if (!a->is_batch)
+                a->on_appended(c);
+        else if (a->is_waiting)
+                appender_finish(a);
+}
+
+/* BatchAppendResp: one for each message of the call. */
+static void on_batch_message(struct client_call *c, const uint8_t *message, size_t size)
+{
+        struct appender *a = c->arg;
+        const uint8_t *end = message + size;
+        const uint8_t *data;
+        uint64_t n;
+
+        while (message < end)
+                if (take_field(&message, end, &data, &n) == 3) /* success */
+                        a->is_ok = true;
+        a->on_appended(c);
+}
+
+static void init(struct appender *a, struct client *client, const struct load_options *o, bool is_batch,
+        void (*on_appended)(struct client_call *c))
 {
         *a = (struct appender){
                 .call = {.client = client,
-                        .method = "streams.Streams/Append",
-                        .on_message = on_append_message,
-                        .on_end = on_end,
+                        .method = is_batch ? "streams.Streams/BatchAppend" : "streams.Streams/Append",
+                        .on_message = is_batch ? on_batch_message : on_append_message,
+                        .on_end = on_append_end,
                         .arg = a,
-                        .is_half_closed = true},
+                        .is_half_closed = !is_batch},
                 .options = o,
+                .on_appended = on_appended,
+                .is_batch = is_batch,
         };
         make_events(a);
 }
 
-void appender_start(struct appender *a)
+void appender_init(struct appender *a, struct client *client, const struct load_options *o,
+        void (*on_appended)(struct client_call *c))
+{
+        init(a, client, o, false, on_appended);
+}
+
+void batch_appender_init(struct appender *a, struct client *client, const struct load_options *o,
+        void (*on_appended)(struct client_call *c))
+{
+        init(a, client, o, true, on_appended);
+}
+
+/* Which stream, and what is expected of it: the same fields in both calls. */
+static size_t put_options(const struct appender *a, uint8_t *options)
 {
         uint8_t name[160];
-        uint8_t options[256];
-        uint8_t message[300];
         size_t n = put_field(options, 1, name, put_field(name, 3, a->stream, strlen(a->stream)));
 
         if (a->takes_any_revision) {
@@ -527,9 +593,39 @@ void appender_start(struct appender *a)
         } else {
                 n += put_field(options + n, 3, "", 0);
         }
+        return n;
+}
+
+static void add_batch(struct appender *a, const uint8_t *options, size_t options_size)
+{
+        static const char correlation[] = "\x12\x24"
+                                          "0000000b-0000-4000-8000-00000000000b";
+        uint8_t head[BATCH_HEAD_MAX];
+        uint8_t *at = a->events + BATCH_HEAD_MAX;
+        size_t size = put_field(head, 1, correlation, sizeof correlation - 1);
+
+        size += put_field(head + size, 2, options, options_size);
+        at -= size;
+        memcpy(at, head, size);
+        call_add(&a->call, at, (size_t)(a->events + a->events_size - at));
+        if (!a->call.is_open)
+                call_start(&a->call);
+}
+
+void appender_start(struct appender *a)
+{
+        uint8_t options[256];
+        uint8_t message[300];
+        size_t n = put_options(a, options);
+
         a->is_ok = false;
+        a->is_waiting = true;
         a->started_us = load_now_us();
         stamp(a);
+        if (a->is_batch) {
+                add_batch(a, options, n);
+                return;
+        }
         call_add(&a->call, message, put_field(message, 1, options, n));
         call_add_framed(&a->call, a->events, a->events_size);
         call_start(&a->call);
@@ -543,7 +639,14 @@ uint64_t appender_finish(struct appender *a)
                 fprintf(stderr, "an append failed\n");
                 exit(1);
         }
+        a->is_waiting = false;
         a->revision = a->has_revision ? a->revision + a->options->batch : a->options->batch - 1;
         a->has_revision = true;
         return took;
+}
+
+void appender_stop(struct appender *a)
+{
+        if (a->call.is_open && !a->is_waiting && !a->call.is_half_closed)
+                call_half_close(&a->call);
 }

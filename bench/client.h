@@ -70,24 +70,31 @@ bool client_parse_event(const uint8_t *message, size_t size, bool wants_data, st
 
 /* ---- appends ---- */
 
-/* The client-streaming call of one options message and `batch` events, to a stream of its own. */
+/* Appends of `batch` events to a stream of its own, one at a time: each is a client-streaming call of Append, with a message of
+ * options and one for each event; or, as KurrentDB's clients do it, one message on a long call of BatchAppend. */
 struct appender {
         struct client_call call;
         const struct load_options *options;
+        void (*on_appended)(struct client_call *c);
         char stream[128];
-        uint8_t *events; /* their messages: the same in each append but for ids and times */
+        uint8_t *events; /* their bytes: the same in each append but for ids and times */
         size_t events_size;
         size_t *id_at; /* where the ids and the data stand in it */
         size_t *data_at;
         uint64_t revision;
         bool has_revision;
         bool takes_any_revision;
+        bool is_batch;
+        bool is_waiting; /* for an answer */
         bool is_ok;
         uint64_t started_us; /* stands also in the first eight bytes of data that is not JSON */
 };
-void appender_init(struct appender *a, struct client *client, const struct load_options *o, void (*on_end)(struct client_call *c));
+void appender_init(struct appender *a, struct client *client, const struct load_options *o, void (*on_appended)(struct client_call *c));
+void batch_appender_init(struct appender *a, struct client *client, const struct load_options *o, void (*on_appended)(struct client_call *c));
 void appender_start(struct appender *a);
-/* In on_end: dies if it failed; else gives what it took, and knows the new revision. */
+/* In on_appended: dies if it failed; else gives what it took, and knows the new revision. */
 uint64_t appender_finish(struct appender *a);
+/* No append follows: ends the long call, if there is one and it rests. */
+void appender_stop(struct appender *a);
 
 #endif

@@ -24,7 +24,9 @@ static void on_appended(struct client_call *c)
         struct appender *a = c->arg;
 
         load_sample(&load.samples, appender_finish(a));
-        if (!load.options->rate && load_now_us() < load.end_us)
+        if (load_now_us() >= load.end_us)
+                appender_stop(a);
+        else if (!load.options->rate)
                 appender_start(a);
 }
 
@@ -36,13 +38,16 @@ static uint64_t keep_rate(void *arg)
         uint64_t due;
 
         (void)arg;
-        if (now >= load.end_us)
+        if (now >= load.end_us) {
+                for (unsigned i = 0; i < o->writers; i++)
+                        appender_stop(&load.appenders[i]);
                 return CLIENT_IDLE;
+        }
         due = (now - load.start_us) * o->rate / 1000000 + 1;
         for (unsigned tried = 0; load.started < due && tried < o->writers; tried++) {
                 struct appender *a = &load.appenders[load.next++ % o->writers];
 
-                if (a->call.is_open)
+                if (a->is_waiting)
                         continue;
                 appender_start(a);
                 load.started++;
@@ -61,7 +66,8 @@ int load_grpc_append(const struct load_options *o)
         for (unsigned i = 0; i < o->writers; i++) {
                 struct appender *a = &load.appenders[i];
 
-                appender_init(a, &clients[i % o->connections], o, on_appended);
+                (o->batch > 1 ? batch_appender_init : appender_init)(
+                        a, &clients[i % o->connections], o, on_appended);
                 snprintf(a->stream, sizeof a->stream, "%s-%u-%llu", o->stream, i,
                         (unsigned long long)load.start_us);
                 if (!o->rate)
