@@ -357,6 +357,13 @@ bool call_may(struct gateway_request *call, enum access_right right, struct byte
         return false;
 }
 
+bool call_may_follow(struct gateway_request *call, struct bytes from, struct bytes target)
+{
+        if (!from.size || bytes_equal_string(from, "$all"))
+                return gateway_may_see(call, target);
+        return gateway_may(call, ACCESS_READ, target);
+}
+
 /* ---- within BatchAppend ---- */
 
 /* A detail of an answer, with room for each of its kinds. */

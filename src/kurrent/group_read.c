@@ -59,7 +59,7 @@ static void pump(struct group_reading *r)
                         return;
                 }
                 if (message.item.has_link && message.item.has_event &&
-                        !gateway_may_see(r->call, message.item.event.stream))
+                        !call_may_follow(r->call, r->group.stream, message.item.event.stream))
                         message.item.has_event = false;
                 wire_out_group_event(&r->events, &message.item, MIN(message.retry_count, (uint32_t)INT32_MAX),
                         gateway_message_begin(r->call));

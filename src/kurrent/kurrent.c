@@ -43,7 +43,8 @@ static void on_message_of_leader(void *arg, struct gateway_request *call, struct
 
 static void keep_for_leader(struct kurrent *k, unsigned i)
 {
-        if (strcmp(k->methods[i].service, GROUP_SERVICE) != 0)
+        if (strcmp(k->methods[i].service, GROUP_SERVICE) != 0 &&
+                strcmp(k->methods[i].name, "RestartPersistentSubscriptions") != 0)
                 return;
         k->on_message[i] = k->methods[i].on_message;
         k->methods[i].on_message = on_message_of_leader;
@@ -71,6 +72,10 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
                 group_restart_method,
                 append_session_method,
                 append_records_method,
+                stats_method,
+                shutdown_method,
+                resign_method,
+                restart_groups_method,
         };
         struct kurrent *k = MEMORY_NEW(struct kurrent);
 
@@ -80,6 +85,9 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         k->gateway = options->gateway;
         k->host = memory_copy_string(options->host);
         memcpy(k->node_uuid, options->node_uuid, sizeof(k->node_uuid));
+        k->stats_to_json = options->stats_to_json;
+        k->shut_down = options->shut_down;
+        k->arg = options->arg;
         drafts_watch(k, options->memory_size);
         for (unsigned i = 0; i < METHODS_MAX; i++) {
                 methods[i](k, &k->methods[i]);

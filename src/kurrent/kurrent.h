@@ -1,6 +1,7 @@
 /* kurrent (GatewaySystem): the services of KurrentDB's client protocol, as gRPC methods registered with `gateway`: Streams
- * (Append, BatchAppend, Read, Delete, Tombstone), PersistentSubscriptions, ServerFeatures, Gossip. All meaning and no
- * transport, as `api` is for HTTP. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of
+ * (Append, BatchAppend, Read, Delete, Tombstone), StreamsService of version 2 (AppendSession, AppendRecords),
+ * PersistentSubscriptions, ServerFeatures, Gossip, Monitoring, Operations. All meaning and no transport, as `api` is for HTTP;
+ * docs/grpc.md lists the methods. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of
  * the files that do it.
  *
  * Threads: the loop thread. */
@@ -21,6 +22,9 @@ struct kurrent_options {
         const char *host;      /* where clients reach this node, shown by Gossip; copied */
         uint8_t node_uuid[16]; /* shown by Gossip */
         uint64_t memory_size;  /* appends whose end has not come; 0: 128 MiB, and never less than one append needs */
+        void (*stats_to_json)(void *arg, struct json_out *j); /* one object of numbers and groups of them: what /stats shows */
+        void (*shut_down)(void *arg); /* begins an orderly stop, not from inside */
+        void *arg;
 };
 /* Adds the methods to the gateway; everything is borrowed. */
 void kurrent_open(const struct kurrent_options *options, struct kurrent **ret);

@@ -179,7 +179,7 @@ static void send_mark(struct reading *r, const struct subscription_item *item)
 
 static void send_event(struct reading *r, struct store_read_item *item)
 {
-        if (item->has_link && item->has_event && !gateway_may_see(r->call, item->event.stream))
+        if (item->has_link && item->has_event && !call_may_follow(r->call, r->stream, item->event.stream))
                 item->has_event = false;
         wire_out_event(&r->events, item, gateway_message_begin(r->call));
         gateway_message_end(r->call);

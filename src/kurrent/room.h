@@ -23,7 +23,7 @@ enum {
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
         GROUP_MESSAGE_SIZE_MAX = 1024 * 1024, /* acknowledges a whole window, whichever form its ids have */
-        METHODS_MAX = 17,
+        METHODS_MAX = 21,
 };
 static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
         "the largest event fits into a message");
@@ -37,6 +37,9 @@ struct kurrent {
         struct emitter *emitter; /* NULL: not served yet */
         char *host;
         uint8_t node_uuid[16];
+        void (*stats_to_json)(void *arg, struct json_out *j);
+        void (*shut_down)(void *arg);
+        void *arg;
         struct gateway_method methods[METHODS_MAX];
         void (*on_message[METHODS_MAX])(void *arg, struct gateway_request *call, struct bytes message); /* of those that are only the
                                                                                                            leader's; else NULL */
@@ -48,6 +51,7 @@ struct kurrent {
         uint64_t unfinished_size_max;
         struct os_timer idle_timer;
         uint64_t lists_size;
+        unsigned monitor_count;
 };
 
 /* ---- refusals (errors.c) ---- */
@@ -100,6 +104,9 @@ struct refusal refusal_of(const struct store_append_result *result, struct bytes
         const struct store_append_event *events);
 /* Whether who calls has the right to the stream (empty: all of them); if not, *ret says so. */
 MUST_CHECK bool call_may(struct gateway_request *call, enum access_right right, struct bytes stream, struct refusal *ret);
+/* Whether a link that was read from `from` (empty or "$all": all streams) may show an event of `target`: who reads everything may
+ * see it anyway, else anybody could read what he may not through a link of his own. */
+MUST_CHECK bool call_may_follow(struct gateway_request *call, struct bytes from, struct bytes target);
 /* Ends the call with the status, trailers and text by which clients know the refusal. */
 /* REFUSAL_NOT_LEADER asks `k` who leads; none is REFUSAL_NO_LEADER. */
 void refusal_end_call(struct kurrent *k, struct gateway_request *call, const struct refusal *refusal);
@@ -183,6 +190,10 @@ void group_read_method(struct kurrent *k, struct gateway_method *ret);
 void group_info_method(struct kurrent *k, struct gateway_method *ret);
 void append_session_method(struct kurrent *k, struct gateway_method *ret);
 void append_records_method(struct kurrent *k, struct gateway_method *ret);
+void stats_method(struct kurrent *k, struct gateway_method *ret);
+void shutdown_method(struct kurrent *k, struct gateway_method *ret);
+void resign_method(struct kurrent *k, struct gateway_method *ret);
+void restart_groups_method(struct kurrent *k, struct gateway_method *ret);
 void group_list_method(struct kurrent *k, struct gateway_method *ret);
 
 /* The client asks that only the leader answers. */

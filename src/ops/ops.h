@@ -59,6 +59,8 @@ void ops_open(const struct ops_options *options, struct ops **ret);
 void ops_serve(struct ops *ops, struct emitter *emitter);
 /* From now on this says which nodes there are; borrowed until the gateway has closed. */
 void ops_join(struct ops *ops, struct membership *membership);
+/* What /stats shows, as one object of numbers and groups of them. */
+void ops_stats_to_json(struct ops *ops, struct json_out *j);
 /* Ends the streams of facts, which never end by themselves and would hold the gateway open. They still get the facts
  * that were published before. NULL is fine. */
 void ops_stop(struct ops *ops);

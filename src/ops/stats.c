@@ -114,32 +114,37 @@ static void add_scrub(const struct store *store, struct json_out *j)
         json_object_end(j);
 }
 
-void stats_get(void *arg, struct gateway_request *r)
+void ops_stats_to_json(struct ops *ops, struct json_out *j)
 {
-        struct ops *ops = arg;
         const struct store *store = gateway_store(ops->gateway);
         struct ops_process process;
+
+        ops->process(ops->arg, &process);
+        json_object_begin(j);
+        add_process(ops, &process, j);
+        add_machine(&process, j);
+        json_key(j, "es");
+        json_object_begin(j);
+        if (store)
+                json_field_u64(j, "checksum", store_next_position(store));
+        json_object_end(j);
+        json_key(j, "nilo");
+        json_object_begin(j);
+        json_key(j, "subscriptions");
+        json_object_begin(j);
+        add_durable(ops, j);
+        add_catch_up(gateway_notification(ops->gateway), j);
+        json_object_end(j);
+        add_scrub(store, j);
+        json_object_end(j);
+        json_object_end(j);
+}
+
+void stats_get(void *arg, struct gateway_request *r)
+{
         struct buffer out = {0};
         struct json_out j = {.out = &out};
 
-        ops->process(ops->arg, &process);
-        json_object_begin(&j);
-        add_process(ops, &process, &j);
-        add_machine(&process, &j);
-        json_key(&j, "es");
-        json_object_begin(&j);
-        if (store)
-                json_field_u64(&j, "checksum", store_next_position(store));
-        json_object_end(&j);
-        json_key(&j, "nilo");
-        json_object_begin(&j);
-        json_key(&j, "subscriptions");
-        json_object_begin(&j);
-        add_durable(ops, &j);
-        add_catch_up(gateway_notification(ops->gateway), &j);
-        json_object_end(&j);
-        add_scrub(store, &j);
-        json_object_end(&j);
-        json_object_end(&j);
+        ops_stats_to_json(arg, &j);
         ops_reply_json(r, 200, &out);
 }

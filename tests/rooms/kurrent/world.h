@@ -40,6 +40,8 @@ struct world {
         struct kurrent *kurrent;
         struct three three;
         struct os_turn_hook turn_hook;
+        unsigned stats_written;
+        unsigned shut_downs;
         unsigned open_turns; /* after whose events a call was open, before the store's own work at their end */
 };
 
@@ -105,12 +107,46 @@ static void world_on_turn_end(struct os_turn_hook *hook)
         w->open_turns += stats.grpc_calls_open > 0;
 }
 
+static void world_write_stats(void *arg, struct json_out *j)
+{
+        struct world *w = arg;
+
+        json_object_begin(j);
+        json_key(j, "proc");
+        json_object_begin(j);
+        json_field_u64(j, "mem", ++w->stats_written);
+        json_field_string(j, "name", "caf\u00e9 \"x\"");
+        json_object_end(j);
+        json_key(j, "sys");
+        json_object_begin(j);
+        json_key(j, "loadavg");
+        json_object_begin(j);
+        json_key(j, "1m");
+        json_double(j, 0.5);
+        json_object_end(j);
+        json_key(j, "empty");
+        json_object_begin(j);
+        json_object_end(j);
+        json_key(j, "unknown");
+        json_out_null(j);
+        json_object_end(j);
+        json_object_end(j);
+}
+
+static void world_on_shut_down(void *arg)
+{
+        ((struct world *)arg)->shut_downs++;
+}
+
 static void *world_run(void *arg)
 {
         struct world *w = arg;
         struct control_options control = {.node_name = "node-1", .log_fd = -1, .ring_facts = 256};
         struct gateway_options gateway = {.address = "127.0.0.1"};
-        struct kurrent_options kurrent = {.host = "127.0.0.1", .node_uuid = {0xab, 0xcd}};
+        struct kurrent_options kurrent = {.host = "127.0.0.1", .node_uuid = {0xab, 0xcd},
+                .stats_to_json = world_write_stats,
+                .shut_down = world_on_shut_down,
+                .arg = w};
         const char *why;
 
         if (os_real_new(&w->os))
