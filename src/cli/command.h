@@ -94,6 +94,9 @@ int command_cluster_finalize(const struct cli_line *line);
 int command_fact_watch(const struct cli_line *line);
 int command_log_level(const struct cli_line *line);
 int command_top(const struct cli_line *line);
+int command_bench_append(const struct cli_line *line);
+int command_bench_read(const struct cli_line *line);
+int command_bench_follow(const struct cli_line *line);
 int command_import(const struct cli_line *line);
 int command_export(const struct cli_line *line);
 int command_verify(const struct cli_line *line);
@@ -196,6 +199,7 @@ struct progress {
         uint64_t total;      /* of `done`; 0: unknown */
         uint64_t started_us;
         uint64_t shown_us;
+        unsigned width;      /* of the line; 0: any */
         bool is_on;
         bool is_shown;
 };

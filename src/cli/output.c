@@ -20,6 +20,8 @@ enum {
         PROGRESS_AFTER_US = 1000000,
         PROGRESS_EVERY_US = 100000,
         PROGRESS_BAR_WIDTH = 24,
+        PROGRESS_BAR_WIDTH_MIN = 6, /* else none */
+        PROGRESS_PERCENT_WIDTH = sizeof "[] 100 %  " - 1,
 };
 
 static volatile sig_atomic_t interrupted;
@@ -280,29 +282,50 @@ void progress_begin(
         p->is_on = isatty(STDERR_FILENO) && !line->is_quiet;
 }
 
+/* As wide as the rest of the line allows: a line that wraps cannot be written over. */
+static void add_bar(const struct progress *p, double part, size_t rest, struct buffer *out)
+{
+        size_t taken = rest + PROGRESS_PERCENT_WIDTH;
+        size_t left = !p->width ? PROGRESS_BAR_WIDTH : p->width > taken ? p->width - taken : 0;
+        unsigned width = (unsigned)MIN(left, (size_t)PROGRESS_BAR_WIDTH);
+        unsigned filled = (unsigned)(part * width);
+
+        if (width >= PROGRESS_BAR_WIDTH_MIN) {
+                buffer_add_u8(out, '[');
+                for (unsigned i = 0; i < width; i++)
+                        buffer_add_u8(out, i < filled ? '#' : '-');
+                buffer_add_string(out, "] ");
+        }
+        buffer_format(out, "%3.0f %%  ", part * 100);
+}
+
 void progress_format(
         const struct progress *p, uint64_t done, uint64_t count, double seconds, struct buffer *out)
 {
+        struct buffer rest = {0};
         char text[CLI_SIZE_TEXT];
 
-        buffer_format(out, "%s ", p->what);
-        if (p->total) {
-                double part = MIN((double)done / (double)p->total, 1.0);
-                int filled = (int)(part * PROGRESS_BAR_WIDTH);
-
-                buffer_add_u8(out, '[');
-                for (int i = 0; i < PROGRESS_BAR_WIDTH; i++)
-                        buffer_add_u8(out, i < filled ? '#' : '-');
-                buffer_format(out, "] %3.0f %%  ", part * 100);
-        }
         cli_format_count(count, text);
-        buffer_format(out, "%s %s", text, p->unit);
+        buffer_format(&rest, "%s %s", text, p->unit);
         cli_format_count(seconds > 0 ? (uint64_t)((double)count / seconds) : 0, text);
-        buffer_format(out, "  %s %s/s", text, p->unit);
+        buffer_format(&rest, "  %s %s/s", text, p->unit);
         if (p->total && done && done < p->total) {
                 cli_format_seconds(seconds * (double)(p->total - done) / (double)done, text);
-                buffer_format(out, "  %s left", text);
+                buffer_format(&rest, "  %s left", text);
         }
+        buffer_format(out, "%s ", p->what);
+        if (p->total)
+                add_bar(p, MIN((double)done / (double)p->total, 1.0), width_of(p->what) + 1 + rest.size, out);
+        buffer_add_bytes(out, buffer_bytes(&rest));
+        buffer_fini(&rest);
+}
+
+/* One column of the terminal stays free: behind a full line some go to the next by themselves. */
+static unsigned progress_width(void)
+{
+        struct winsize size;
+
+        return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1U : 0;
 }
 
 void progress_at(struct progress *p, uint64_t done, uint64_t count)
@@ -317,7 +340,10 @@ void progress_at(struct progress *p, uint64_t done, uint64_t count)
                 return;
         p->shown_us = now;
         p->is_shown = true;
+        p->width = progress_width();
         progress_format(p, done, count, (double)(now - p->started_us) / 1e6, &text);
+        if (p->width)
+                text.size = MIN(text.size, (size_t)p->width);
         fprintf(stderr, "\r\033[K%.*s", (int)text.size, (const char *)text.data);
         fflush(stderr);
         buffer_fini(&text);
