@@ -36,6 +36,13 @@ enum { OUTPUT_SIZE = 64 * 1024 };
         {"dry-run", NULL, "say what would be done and whether it is allowed, do nothing"}, \
         {"timeout", "SECONDS", "give up after so long (default 600); said again, it goes on"}
 
+#define FLAGS_OF_BENCH                                               \
+        {"size", "BYTES", "data of an event (default 256)"},                 \
+        {"seconds", "N", "for so long (default 10)"},                        \
+        {"rate", "N", "events a second that are due, whatever the answers: an open loop"}, \
+        {"delete", NULL, "delete its streams at the end, without asking"},   \
+        {"keep", NULL, "keep them, without asking"}
+
 static const struct cli_command commands[] = {
         {"stream", "ls", "[PREFIX]", "list streams, categories or types", command_stream_ls, {
                 {"categories", NULL, "categories (text before the first '-')"},
@@ -197,6 +204,23 @@ static const struct cli_command commands[] = {
                 {"interval", "SECONDS", "between two samples (default 1)"},
                 {"once", NULL, "one sample, no live screen"},
                 {"limit", "N", "end after N samples, no live screen"}}},
+        {"bench", "append", "", "measure appends, into streams of its own", command_bench_append, {
+                {"writers", "N", "clients (default 8)"},
+                {"batch", "N", "events of one append (default 1)"},
+                {"streams", "N", "to write into (default: as many as writers)"},
+                FLAGS_OF_BENCH}},
+        {"bench", "read", "", "measure reads, of streams that it writes before", command_bench_read, {
+                {"readers", "N", "clients (default 8)"},
+                {"batch", "N", "events of one read (default 100)"},
+                {"streams", "N", "to read from (default 10)"},
+                {"events", "N", "in all of them (default 10000)"},
+                FLAGS_OF_BENCH}},
+        {"bench", "follow", "", "measure the time from an append to its followers", command_bench_follow, {
+                {"followers", "N", "that follow everything that is written (default 4)"},
+                {"writers", "N", "clients (default 8)"},
+                {"batch", "N", "events of one append (default 1)"},
+                {"streams", "N", "to write into (default: as many as writers)"},
+                FLAGS_OF_BENCH}},
         {"log", "level", "[SUBSYSTEM [LEVEL]]", "show or change what the loggers show", command_log_level, {{0}}},
         {"import", NULL, "[FILE]", "append events from NDJSON, or standard input; run again, it goes on", command_import, {
                 {"batch", "N", "events of one append at most (default 2000)"},
