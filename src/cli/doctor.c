@@ -198,8 +198,10 @@ static bool is_named(const struct cli_line *line)
 static void look_at_server(struct doctor *d, struct nilo_client *client, char **ret_pem)
 {
         enum nilo_result result;
-        json_t *info = get(client, "/info", &result);
+        json_t *info = get(client, "/v1/info", &result);
 
+        if (result == NILO_DENIED) /* what everybody may see */
+                info = get(client, "/info", &result);
         d->is_here = is_loopback(nilo_client_url(client));
         d->is_running = result != NILO_UNAVAILABLE;
         if (result == NILO_UNAVAILABLE && !is_named(d->line)) {

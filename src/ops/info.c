@@ -1,4 +1,5 @@
-/* /info, /info/options and /gossip: KurrentDB's bodies. What /info has beside them stands under "nilo". */
+/* /info, /info/options and /gossip: KurrentDB's bodies. What /info has beside them stands under "nilo". Where
+ * users are known, strangers see of it what every client needs; /v1/info has all of it, for operators. */
 #include "ops/room.h"
 
 #include <jansson.h>
@@ -55,7 +56,7 @@ static void add_store(struct ops *ops, struct json_out *j)
         json_object_end(j);
 }
 
-static void add_nilo(struct ops *ops, struct json_out *j)
+static void add_nilo(struct ops *ops, bool is_whole, struct json_out *j)
 {
         char started[OPS_TIME_SIZE];
 
@@ -74,9 +75,11 @@ static void add_nilo(struct ops *ops, struct json_out *j)
         for (unsigned i = 0; i < COUNT_OF(limits); i++)
                 json_field_u64(j, limits[i].name, limits[i].value);
         json_object_end(j);
-        json_key(j, "options");
-        ops->config_to_json(ops->arg, j);
-        add_store(ops, j);
+        if (is_whole) {
+                json_key(j, "options");
+                ops->config_to_json(ops->arg, j);
+                add_store(ops, j);
+        }
         json_object_end(j);
 }
 
@@ -116,9 +119,9 @@ static const char *state_of(struct ops *ops)
         return names[MEMBERSHIP_INITIALIZING];
 }
 
-void info_get(void *arg, struct gateway_request *r)
+static void reply_info(struct ops *ops, struct gateway_request *r, bool is_whole)
 {
-        struct ops *ops = arg;
+        bool has_users = gateway_access(ops->gateway) != NULL;
         struct buffer out = {0};
         struct json_out j = {.out = &out};
 
@@ -129,20 +132,32 @@ void info_get(void *arg, struct gateway_request *r)
         json_key(&j, "features");
         json_object_begin(&j);
         json_field_bool(&j, "projections", false);
-        json_field_bool(&j, "userManagement", false);
+        json_field_bool(&j, "userManagement", has_users);
         json_field_bool(&j, "atomPub", false);
         json_object_end(&j);
         json_key(&j, "authentication");
         json_object_begin(&j);
-        json_field_string(&j, "type", "insecure");
+        json_field_string(&j, "type", has_users ? "internal" : "insecure");
         json_key(&j, "properties");
         json_object_begin(&j);
         json_object_end(&j);
         json_object_end(&j);
         json_key(&j, "nilo");
-        add_nilo(ops, &j);
+        add_nilo(ops, is_whole, &j);
         json_object_end(&j);
         ops_reply_json(r, 200, &out);
+}
+
+void info_get(void *arg, struct gateway_request *r)
+{
+        struct ops *ops = arg;
+
+        reply_info(ops, r, !gateway_access(ops->gateway));
+}
+
+void info_get_whole(void *arg, struct gateway_request *r)
+{
+        reply_info(arg, r, true);
 }
 
 static void add_option(struct json_out *j, const char *name, json_t *option)

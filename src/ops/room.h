@@ -111,7 +111,7 @@ bool ops_is_ready(const struct ops *ops);
 const char *ops_pending(struct ops *ops);
 
 gateway_handler health_get_live, health_get_ready, health_get;
-gateway_handler info_get, info_get_options, info_get_gossip;
+gateway_handler info_get, info_get_whole, info_get_options, info_get_gossip;
 gateway_handler metrics_get, stats_get;
 gateway_handler facts_get;
 gateway_handler levels_get_all, levels_get, levels_put, levels_get_subsystems;
