@@ -57,16 +57,18 @@ int certificates_make(struct membership *m, char why[WHY_SIZE_MAX])
         char host[MEMBERSHIP_HOST_SIZE];
         const char *names[3];
         uint16_t port;
+        bool is_new;
         int r = tls_authority_make(m->os, m->certificates, m->identity.cluster_uuid, &problem);
 
-        /* A CA that is there is of an attempt that a crash cut short. */
+        /* A CA that is there was made for clients, or by an attempt that a crash cut short. */
         if (r == TLS_EXISTS)
                 r = 0;
         if (!address_split(m->file.advertise, host, &port))
                 snprintf(host, sizeof host, "localhost");
+        /* The certificate may be there with the names by which clients know this node: it keeps them. */
         if (!r)
-                r = tls_node_certificate_make(
-                        m->os, m->certificates, m->identity.node_id, names, names_of(host, names), &problem);
+                r = tls_node_certificate_cover(m->os, m->certificates, m->identity.node_id, names,
+                        names_of(host, names), &is_new, &problem);
         if (r <= 0)
                 return r;
         snprintf(why, WHY_SIZE_MAX, "%s", problem.text);
