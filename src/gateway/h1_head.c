@@ -239,21 +239,36 @@ static bool check_fields(struct h1_head *head)
         return true;
 }
 
+/* The size of "http://" or "https://" at the beginning of a target; 0 for none. */
+static size_t scheme_size(struct bytes target)
+{
+        static const char *const schemes[] = {"http://", "https://"};
+
+        for (unsigned i = 0; i < COUNT_OF(schemes); i++) {
+                size_t size = strlen(schemes[i]);
+
+                if (target.size > size && strncasecmp((const char *)target.data, schemes[i], size) == 0)
+                        return size;
+        }
+        return 0;
+}
+
 /* "http://host/path" becomes "/path", as proxies write it. */
 static bool take_target(struct h1_head *head)
 {
         struct bytes target = head->target;
+        size_t scheme = scheme_size(target);
         const uint8_t *slash;
 
         if (target.size && target.data[0] == '/')
                 return true;
         if (bytes_equal_string(target, "*"))
                 return true;
-        if (target.size > 7 && strncasecmp((const char *)target.data, "http://", 7) == 0) {
-                slash = memchr(target.data + 7, '/', target.size - 7);
+        if (scheme) {
+                slash = memchr(target.data + scheme, '/', target.size - scheme);
                 if (!slash)
                         return refuse(head, 400, "the request target has no path");
-                head->host = bytes_of(target.data + 7, (size_t)(slash - target.data) - 7);
+                head->host = bytes_of(target.data + scheme, (size_t)(slash - target.data) - scheme);
                 head->target = bytes_of(slash, target.size - (size_t)(slash - target.data));
                 return true;
         }

@@ -53,6 +53,9 @@ TEST(h1_head, takes_a_request_apart)
         assert_text(head.target, "/a");
         assert_text(head.host, "localhost:2113");
         assert_false(head.has_body);
+        assert_int_equal(parse("GET https://db.example/a HTTP/1.1\r\nHost: other\r\n\r\n"), 0);
+        assert_text(head.target, "/a");
+        assert_text(head.host, "db.example");
         assert_int_equal(parse("GET / HTTP/1.0\r\n\r\n"), 0);
         assert_false(head.is_keep_alive);
         assert_int_equal(parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), 0);
