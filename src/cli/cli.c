@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/manual.h"
 
 enum { OUTPUT_SIZE = 64 * 1024 };
 
@@ -179,6 +180,11 @@ static const struct cli_command commands[] = {
                 command_config_check, {{0}}},
         {"config", NULL, "[NAME]", "the values a running server uses, and where each is from", command_config, {
                 {"changed", NULL, "only those that are not the default"}}},
+        {"completion", "bash", "", "a script that completes commands, for bash: source <(nilo completion bash)", command_completion, {{0}}},
+        {"completion", "zsh", "", "the same for zsh: nilo completion zsh > _nilo, in a directory of $fpath", command_completion, {{0}}},
+        {"completion", "fish", "", "the same for fish: nilo completion fish | source", command_completion, {{0}}},
+        {"completion", "names", "KIND [PREFIX]", "what these scripts ask for: streams, groups, users, contexts or subsystems, within a second",
+                command_completion_names, {{0}}},
         {"doctor", NULL, "[DIRECTORY]", "what may be wrong around a server: disk, clock, limits, memory, certificates, cluster; with one that runs or without",
                 command_doctor, {{0}}},
         {"user", "ls", "", "list users", command_user_ls, {{0}}},
@@ -238,17 +244,23 @@ static const struct cli_command commands[] = {
 
 /* ---- help ---- */
 
-static void usage_of(const struct cli_command *c, char *to, size_t size)
+const struct cli_command *cli_commands(size_t *ret_count)
 {
-        snprintf(to, size, "nilo %s%s%s%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "",
+        *ret_count = COUNT_OF(commands);
+        return commands;
+}
+
+void cli_usage(const struct cli_command *c, char ret[CLI_USAGE_SIZE])
+{
+        snprintf(ret, CLI_USAGE_SIZE, "nilo %s%s%s%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "",
                 *c->arguments ? " " : "", c->arguments);
 }
 
 static void print_usage_of(const struct cli_command *c)
 {
-        char usage[96];
+        char usage[CLI_USAGE_SIZE];
 
-        usage_of(c, usage, sizeof usage);
+        cli_usage(c, usage);
         printf("%s\n  %s\n", usage, c->text);
         cli_print_flags(c->flags, CLI_FLAGS_MAX);
         cli_print_common_flags();
@@ -259,13 +271,14 @@ static void print_overview(void)
         printf("nilo %s, an event store.\n\n", NILO_VERSION);
         printf("  %-44s %s\n", "nilo [FLAGS]", "start a server (nilo serve --help: its flags)");
         for (size_t i = 0; i < COUNT_OF(commands); i++) {
-                char usage[96];
+                char usage[CLI_USAGE_SIZE];
 
-                usage_of(&commands[i], usage, sizeof usage);
+                cli_usage(&commands[i], usage);
                 printf("  %-44s %s\n", usage, commands[i].text);
         }
         printf("  %-44s %s\n", "nilo version", "the version of this program");
-        printf("\nnilo help NOUN VERB lists the flags of a command. Every command takes:\n");
+        printf("\nnilo help NOUN VERB lists the flags of a command, nilo help --man is the man page. Every "
+               "command takes:\n");
         cli_print_common_flags();
 }
 
@@ -288,6 +301,16 @@ static int print_help(const char *noun, const char *verb)
         return is_known ? CLI_OK
                         : cli_problem(CLI_USAGE, "no command \"%s%s%s\"; `nilo help` lists them all", noun,
                                   verb ? " " : "", verb ? verb : "");
+}
+
+static int print_manual(void)
+{
+        struct buffer out = {0};
+
+        manual_write(&out);
+        fwrite(out.data, 1, out.size, stdout);
+        buffer_fini(&out);
+        return CLI_OK;
 }
 
 /* ---- finding the command ---- */
@@ -334,10 +357,14 @@ static int run(int argc, char **argv)
         const char *verb = argc > 2 ? argv[2] : NULL;
         int code;
 
+        if (is_help(noun) && verb && strcmp(verb, "--man") == 0)
+                return print_manual();
         if (is_help(noun))
                 return print_help(verb, argc > 3 ? argv[3] : NULL);
         if (strcmp(noun, "--version") == 0 || strcmp(noun, "version") == 0) {
-                printf("nilo %s\n", NILO_VERSION);
+                bool is_json = verb && strcmp(verb, "--json") == 0;
+
+                printf(is_json ? "{\"version\":\"%s\"}\n" : "nilo %s\n", NILO_VERSION);
                 return CLI_OK;
         }
         line.command = find(noun, verb);

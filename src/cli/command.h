@@ -106,6 +106,8 @@ int command_context_use(const struct cli_line *line);
 int command_context_rm(const struct cli_line *line);
 int command_context_show(const struct cli_line *line);
 int command_doctor(const struct cli_line *line);
+int command_completion(const struct cli_line *line);
+int command_completion_names(const struct cli_line *line);
 int command_config(const struct cli_line *line);
 int command_config_check(const struct cli_line *line);
 int command_user_ls(const struct cli_line *line);
@@ -118,7 +120,15 @@ int command_user_switch(const struct cli_line *line);
 int command_user_rm(const struct cli_line *line);
 int command_user_token(const struct cli_line *line);
 
+/* ---- the table (cli.c) ---- */
+
+enum { CLI_USAGE_SIZE = 128 };
+const struct cli_command *cli_commands(size_t *ret_count);
+void cli_usage(const struct cli_command *c, char ret[CLI_USAGE_SIZE]); /* "nilo stream ls [PREFIX]" */
+
 /* ---- the line (line.c) ---- */
+
+const struct cli_flag *cli_common_flags(size_t *ret_count); /* of every command */
 
 /* Reads the words behind noun and verb. CLI_OK, or CLI_USAGE after a message. line->command must be set. */
 MUST_CHECK int cli_parse(struct cli_line *line, int argc, char **argv, int from);

@@ -209,6 +209,20 @@ int context_get(const char *name, struct context *ret)
         return code;
 }
 
+void context_each(void (*each)(void *arg, const char *name), void *arg)
+{
+        char path[PATH_SIZE_MAX];
+        const char *name;
+        json_t *context;
+        json_t *file = NULL;
+
+        if (!path_of(path))
+                return;
+        file = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+        json_object_foreach(json_object_get(file, "contexts"), name, context) each(arg, name);
+        json_decref(file);
+}
+
 /* ---- showing them ---- */
 
 /* Where the file is, and what is in it; *ret is to be freed by json_decref. */

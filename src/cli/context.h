@@ -22,5 +22,7 @@ struct context {
  * after a message. */
 MUST_CHECK int context_get(const char *name, struct context *ret);
 void context_fini(struct context *context);
+/* The names of all of them; none for a file that cannot be read. */
+void context_each(void (*each)(void *arg, const char *name), void *arg);
 
 #endif

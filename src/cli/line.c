@@ -70,6 +70,12 @@ void cli_print_common_flags(void)
         cli_print_flags(common_flags, COUNT_OF(common_flags));
 }
 
+const struct cli_flag *cli_common_flags(size_t *ret_count)
+{
+        *ret_count = COUNT_OF(common_flags);
+        return common_flags;
+}
+
 static const struct cli_flag *find_flag(const struct cli_flag *flags, size_t count, const char *name)
 {
         for (size_t i = 0; i < count && flags[i].name; i++)

@@ -106,48 +106,70 @@ static void row_of(struct table *t, const json_t *user)
         buffer_fini(&groups);
 }
 
-static void show_users(const struct cli_line *line, const json_t *users)
+static void show_user(const struct cli_line *line, struct table *t, const json_t *user)
 {
-        struct table table;
-        const json_t *user;
-        size_t i;
-
-        if (line->is_json) {
-                json_array_foreach(users, i, user) print_json(user);
-                return;
-        }
-        table_begin(&table, line, columns, COUNT_OF(columns));
-        json_array_foreach(users, i, user) row_of(&table, user);
-        table_end(&table);
+        if (line->is_json)
+                print_json(user);
+        else
+                row_of(t, user);
 }
 
-static void show_user(const struct cli_line *line, json_t *user)
+static void show_end(const struct cli_line *line, struct table *t)
 {
-        json_t *list = json_array();
+        if (!line->is_json)
+                table_flush(t);
+        buffer_fini(&t->cells);
+}
 
-        json_array_append(list, user);
-        show_users(line, list);
-        json_decref(list);
+/* The page behind `after` ("": the first). */
+static int get_page(const struct cli_line *line, const char *after, json_t **ret)
+{
+        char *path = cli_path("/v1/users?limit=1000&after=", after, "");
+        int code = get_json(line, path, ret);
+
+        free(path);
+        return code;
 }
 
 int command_user_ls(const struct cli_line *line)
 {
-        json_t *users;
-        int code = get_json(line, "/v1/users", &users);
+        char *after = memory_copy_string("");
+        struct table table;
+        bool is_end = false;
+        int code = CLI_OK;
 
+        table_begin(&table, line, columns, COUNT_OF(columns));
+        while (!is_end && !code) {
+                json_t *page;
+                const json_t *user;
+                size_t i;
+
+                code = get_page(line, after, &page);
+                json_array_foreach(json_object_get(page, "users"), i, user) show_user(line, &table, user);
+                free(after);
+                after = memory_copy_string(text_at(page, "after"));
+                is_end = !*after;
+                json_decref(page);
+        }
         if (!code)
-                show_users(line, json_is_array(users) ? users : json_object_get(users, "users"));
-        json_decref(users);
+                show_end(line, &table);
+        else
+                buffer_fini(&table.cells);
+        free(after);
         return code;
 }
 
 int command_user_show(const struct cli_line *line)
 {
+        struct table table;
         json_t *user;
         int code = get_user(line, line->arguments[0], &user);
 
-        if (!code)
-                show_user(line, user);
+        if (!code) {
+                table_begin(&table, line, columns, COUNT_OF(columns));
+                show_user(line, &table, user);
+                show_end(line, &table);
+        }
         json_decref(user);
         return code;
 }
