@@ -209,21 +209,15 @@ static int attempt_begin(struct access *a, const uint8_t key[TLS_HMAC_SIZE], str
         return 0;
 }
 
-static int check_password(struct access *a, struct bytes text, const char *peer, struct access_login *login,
-        struct principal **ret)
+static int check_password(struct access *a, struct bytes name, struct bytes password, const char *peer,
+        struct access_login *login, struct principal **ret)
 {
-        const uint8_t *colon = memchr(text.data, ':', text.size);
-        struct bytes name, password;
+        /* One piece of memory, with what is between them. */
+        struct bytes text = bytes_of(name.data, name.size + 1 + password.size);
         uint8_t key[TLS_HMAC_SIZE];
         struct attempt *t;
         int r;
 
-        if (!colon)
-                return ACCESS_DENIED;
-        name = bytes_of(text.data, (size_t)(colon - text.data));
-        password = bytes_of(colon + 1, text.size - name.size - 1);
-        if (login_problem(name) || password_problem(password, true))
-                return ACCESS_DENIED;
         key_of(a, 'B', text, key);
         *ret = remembered(a, key);
         if (*ret)
@@ -239,17 +233,33 @@ static int check_password(struct access *a, struct bytes text, const char *peer,
         return ACCESS_WAIT;
 }
 
-static int authenticate_basic(struct access *a, struct bytes value, const char *peer,
-        struct access_login *login, struct principal **ret)
+bool basic_parse(struct bytes value, struct buffer *memory, struct bytes *ret_login, struct bytes *ret_password)
 {
-        struct buffer text = {0};
+        const uint8_t *colon;
+
+        buffer_clear(memory);
+        buffer_reserve(memory, value.size + 4); /* does not move while it is filled: there is one copy to wipe */
+        if (!base64_decode(memory, value) || memory->size == 0 || memory->size > BASIC_SIZE_MAX)
+                return false;
+        colon = memchr(memory->data, ':', memory->size);
+        if (!colon)
+                return false;
+        *ret_login = bytes_of(memory->data, (size_t)(colon - memory->data));
+        *ret_password = bytes_of(colon + 1, memory->size - ret_login->size - 1);
+        return !login_problem(*ret_login) && !password_problem(*ret_password, true);
+}
+
+static int authenticate_basic(struct access *a, struct bytes value, const char *peer, struct access_login *login,
+        struct principal **ret)
+{
+        struct buffer memory = {0};
+        struct bytes name, password;
         int r = ACCESS_DENIED;
 
-        buffer_reserve(&text, value.size + 4);
-        if (base64_decode(&text, value) && text.size && text.size <= BASIC_SIZE_MAX)
-                r = check_password(a, buffer_bytes(&text), peer, login, ret);
-        explicit_bzero(text.data, text.capacity);
-        buffer_fini(&text);
+        if (basic_parse(value, &memory, &name, &password))
+                r = check_password(a, name, password, peer, login, ret);
+        explicit_bzero(memory.data, memory.capacity);
+        buffer_fini(&memory);
         return r;
 }
 

@@ -188,6 +188,8 @@ void slowing_entry_free(struct memo_entry *entry);
 
 /* ---- logins (logins.c) ---- */
 
+/* What stands behind "Basic ": into `memory`, whose user wipes it. False: nothing that could be right. */
+MUST_CHECK bool basic_parse(struct bytes value, struct buffer *memory, struct bytes *ret_login, struct bytes *ret_password);
 void logins_stop(struct access *a);
 void logins_forget(struct access *a, struct bytes login); /* what is remembered of this user */
 void credential_free(struct memo_entry *entry);

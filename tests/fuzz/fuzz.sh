@@ -42,7 +42,7 @@ libraries_of() {
         done
 }
 
-packages=$(pkg-config --libs libuv libnghttp2 libprotobuf-c jansson yaml-0.1 libpcre2-8 libxxhash libssl libcrypto libcurl raft)
+packages=$(pkg-config --libs libuv libnghttp2 libprotobuf-c jansson yaml-0.1 libpcre2-8 libxxhash libssl libcrypto libcurl libargon2 raft)
 for target in $targets; do
         libraries=$(libraries_of "$(room_of "$target")" "$target")
         # shellcheck disable=SC2086 # lists on purpose
