@@ -76,6 +76,7 @@ struct gateway_route {
          * gateway_may for each stream that it learns of. */
         enum access_right right;
         const char *stream;
+        const char *queries; /* the query parameters that it knows, separated by spaces, for the list of routes; NULL: none */
 };
 /* Adds routes; the array is borrowed for the life of the gateway. A path that two routes share differs in method: a
  * request with another method gets 405 with Allow. */

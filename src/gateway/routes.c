@@ -149,6 +149,15 @@ static bool take_parameters(struct gateway_request *r)
         return true;
 }
 
+static void tell_methods(struct gateway_request *r, struct buffer *allow)
+{
+        struct gateway_header_field field = {"allow", NULL};
+
+        buffer_add_string(allow, ", OPTIONS");
+        field.value = arena_string(&r->arena, buffer_bytes(allow));
+        gateway_reply(r, 204, NULL, BYTES_EMPTY, &field, 1);
+}
+
 static void refuse_method(struct gateway_request *r, struct bytes allow)
 {
         struct gateway_header_field field = {"allow", arena_string(&r->arena, allow)};
@@ -215,6 +224,8 @@ bool route_find(struct gateway_request *r)
                         &(struct gateway_problem){
                                 .status = 415, .code = "grpc-only", .title = "The path is a gRPC method"},
                         "call it by POST over HTTP/2 with the content type application/grpc");
+        else if (allow.size && bytes_equal_string(r->method, "OPTIONS"))
+                tell_methods(r, &allow);
         else if (allow.size)
                 refuse_method(r, buffer_bytes(&allow));
         else
