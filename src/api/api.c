@@ -292,12 +292,14 @@ void api_open(const struct api_options *options, struct api **ret)
                                 .access = api_routes[i].access,
                                 .right = api_routes[i].right,
                                 .stream = api_routes[i].stream,
+                                .queries = api_routes[i].queries,
                         };
                 }
         }
         gateway_add_routes(options->gateway, api->routes, ROUTES);
         cluster_open(api);
         users_open(api);
+        openapi_open(api);
         *ret = api;
 }
 

@@ -9,6 +9,8 @@
 
 enum { WAIT_MS_DEFAULT = 30000, WAIT_MS_MAX = 600000, LOCATION_SIZE_MAX = 8192 };
 
+#define COMMAND_QUERIES "dry-run wait-ms"
+
 struct commanding {
         struct api *api;
         struct gateway_request *request;
@@ -240,8 +242,9 @@ static void redirect(struct gateway_request *r, const struct membership_node *le
         struct bytes name, value;
         char node[24];
 
-        buffer_format(&location, strchr(leader->host, ':') ? "http://[%s]:%u" : "http://%s:%u", leader->host,
-                leader->port);
+        /* All nodes of a cluster speak TLS to clients, or none does. */
+        buffer_add_string(&location, gateway_speaks_tls(gateway_of(r)) ? "https://" : "http://");
+        buffer_format(&location, strchr(leader->host, ':') ? "[%s]:%u" : "%s:%u", leader->host, leader->port);
         buffer_add_bytes(&location, gateway_path(r));
         for (unsigned i = 0; gateway_query_at(r, i, &name, &value) && location.size < LOCATION_SIZE_MAX;
                 i++) {
@@ -321,6 +324,8 @@ void cluster_open(struct api *api)
         for (unsigned i = 0; i < COUNT_OF(routes); i++) {
                 api->cluster_routes[i] = routes[i];
                 api->cluster_routes[i].arg = api;
+                if (routes[i].handler != get_status)
+                        api->cluster_routes[i].queries = COMMAND_QUERIES;
         }
         gateway_add_routes(api->gateway, api->cluster_routes, COUNT_OF(routes));
 }

@@ -3,6 +3,7 @@
  * api.c         the table of routes; what every call checks first
  * cluster.c     the cluster: status, commands of operators
  * users.c       users, tokens, who asks
+ * openapi.c     the API described for programs, from the table of routes; with openapi_parts.c
  * query.c       parameters: numbers, names, where a read begins, filters
  * events_in.c   bodies of appends
  * append.c      appending, and every refusal of the store as a problem
@@ -93,6 +94,7 @@ struct api {
         struct consuming **consumers; /* by the number in their tokens; NULL: free */
         unsigned consumer_capacity;
         unsigned consumer_count;
+        struct gateway_route openapi_route;
         struct gateway_route *cluster_routes;
         struct gateway_route *user_routes;
         struct gateway_route *routes;
@@ -106,6 +108,10 @@ void cluster_close(struct api *api);
 /* What only the leader does: true on the leader, and where it is not known who that is (the store says so then). Else the
  * client was sent there (307). */
 bool cluster_check_leader(struct api *api, struct gateway_request *request);
+
+/* ---- the API described (openapi.c) ---- */
+
+void openapi_open(struct api *api);
 
 /* ---- users (users.c) ---- */
 

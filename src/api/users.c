@@ -650,7 +650,8 @@ static void post_token(void *arg, struct gateway_request *r)
 void users_open(struct api *api)
 {
         static const struct gateway_route routes[] = {
-                {"GET", "/v1/users", "users, by login", get_users, .access = ACCESS_ADMINS},
+                {"GET", "/v1/users", "users, by login", get_users, .access = ACCESS_ADMINS,
+                        .queries = "after limit"},
                 {"POST", "/v1/users", "make a user", post_users, .access = ACCESS_ADMINS,
                         .body_size_max = SMALL_BODY_SIZE_MAX},
                 {"GET", "/v1/users/{login}", "one user", get_user, .access = ACCESS_USER},

@@ -226,7 +226,7 @@ static inline void *server_thread(void *arg)
         if (gateway_open(&gateway, &s->gateway, &why))
                 abort();
         s->port = gateway_port(s->gateway);
-        api = (struct api_options){.os = s->os, .control = s->control, .gateway = s->gateway};
+        api = (struct api_options){.os = s->os, .control = s->control, .gateway = s->gateway, .access = s->access};
         api_open(&api, &s->api);
         if (s->options.membership)
                 api_join(s->api, s->options.membership);
