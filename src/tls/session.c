@@ -19,7 +19,7 @@ enum {
         ALPN_SIZE_MAX = 255,
         OUTPUT_KEPT_MAX = 4 * 1024,   /* by a session that rests; */
         SPARE_KEPT_MAX = 512 * 1024,  /* by the context, for the next that writes much */
-        ENGINE_MEMORY = 24 * 1024,    /* measured, of an open session; */
+        ENGINE_MEMORY = 16 * 1024,    /* measured, of an open session; */
         HANDSHAKE_MEMORY = 64 * 1024, /* and at most while it begins */
 };
 
