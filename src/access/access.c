@@ -62,6 +62,9 @@ static void access_free(struct access *a)
         memo_fini(&a->rights);
         memo_fini(&a->slowed);
         rights_drop_settings(a);
+        first_free(a);
+        free(a->shown_groups);
+        free(a->shown_strings);
         explicit_bzero(a->secret, sizeof a->secret);
         explicit_bzero(&a->key, sizeof a->key);
         free(a);
@@ -76,17 +79,20 @@ void access_close(struct access **access)
                 return;
         access_stop(a);
         changes_close(a);
-        first_close(a);
-        free(a->shown_groups);
-        free(a->shown_strings);
         a->is_closed = true;
-        if (a->hashes_running == 0)
+        if (a->jobs == 0)
                 access_free(a);
+}
+
+void access_job_begun(struct access *a)
+{
+        a->jobs++;
 }
 
 void access_job_ended(struct access *a)
 {
-        if (a->is_closed && a->hashes_running == 0)
+        assert(a->jobs > 0);
+        if (--a->jobs == 0 && a->is_closed)
                 access_free(a);
 }
 

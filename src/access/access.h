@@ -65,7 +65,7 @@ MUST_CHECK int access_serve(struct access *a, struct store *store, struct notifi
 /* Who waits is told ACCESS_NOT_READY; before `store` and `notification` go. Changes that the store was asked for end with its
  * answer. */
 void access_stop(struct access *a);
-void access_close(struct access **a); /* after the store has closed; NULL is fine */
+void access_close(struct access **a); /* nobody is told anything any more; NULL is fine */
 bool access_is_enforced(const struct access *a);
 
 /* The first users, where there is none yet: "admin" of $admins (and with `is_compatible` "ops" of $ops, both with the password

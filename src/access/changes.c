@@ -55,7 +55,8 @@ static void change_end(struct change *c, enum access_verdict verdict, const char
         void *arg = c->arg;
 
         change_free(c);
-        done(arg, verdict, problem);
+        if (done)
+                done(arg, verdict, problem);
 }
 
 static bool sets_password(enum access_change_kind kind)
@@ -103,6 +104,7 @@ enum access_verdict verdict_of(enum store_verdict verdict)
 static void appended(void *arg, const struct store_append_result *result)
 {
         struct change *c = arg;
+        struct access *a = c->access;
         enum access_verdict verdict = verdict_of(result->verdict);
         const char *problem = result->problem;
 
@@ -115,6 +117,7 @@ static void appended(void *arg, const struct store_append_result *result)
         if (verdict == ACCESS_CHANGED)
                 publish(c);
         change_end(c, verdict, problem);
+        access_job_ended(a);
 }
 
 void access_new_id(struct access *a, struct event_id *ret)
@@ -161,6 +164,7 @@ static void append(struct change *c, struct bytes type, struct bytes body, struc
         append.write_id = control_next_write_id(a->control);
         append.deadline_us = os_monotonic_us(a->os) + CHANGE_US;
         c->is_appending = true;
+        access_job_begun(a);
         store_append(a->store, &append, appended, c);
 }
 
@@ -496,9 +500,8 @@ void changes_stop(struct access *a)
                         "the server is stopping");
 }
 
-/* Those that a store has taken with it, which was given up. */
 void changes_close(struct access *a)
 {
-        while (!list_is_empty(&a->changes))
-                change_free(CONTAINER_OF(a->changes.next, struct change, link));
+        LIST_EACH (at, &a->changes)
+                CONTAINER_OF(at, struct change, link)->done = NULL;
 }

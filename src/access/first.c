@@ -60,6 +60,7 @@ static void key_made(void *arg, const struct store_append_result *result)
         struct first *f = arg;
 
         again(f, result->verdict == STORE_OK ? 0 : RETRY_US); /* looks whether it is there, whoever made it */
+        access_job_ended(f->access);
 }
 
 static void make_key(struct first *f)
@@ -85,6 +86,7 @@ static void make_key(struct first *f)
         append.deadline_us = os_monotonic_us(a->os) + CHANGE_US;
         append.requires_leader = true;
         f->is_busy = true;
+        access_job_begun(a);
         store_append(a->store, &append, key_made, f);
         explicit_bzero(key, sizeof key);
         explicit_bzero(body.data, body.capacity);
@@ -258,7 +260,7 @@ void first_stop(struct access *a)
         end(f, false);
 }
 
-void first_close(struct access *a)
+void first_free(struct access *a)
 {
         free(a->first);
         a->first = NULL;

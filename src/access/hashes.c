@@ -78,6 +78,7 @@ static void start_next(struct access *a)
                 list_remove(&job->link);
                 a->hashes_waiting--;
                 a->hashes_running++;
+                access_job_begun(a);
                 job->is_running = true;
                 job->work = (struct os_work){.work = work, .done = work_done};
                 os_work_submit(a->os, OS_LANE_HASH, &job->work);

@@ -233,12 +233,14 @@ static int check_password(struct access *a, struct bytes name, struct bytes pass
         return ACCESS_WAIT;
 }
 
-bool basic_parse(struct bytes value, struct buffer *memory, struct bytes *ret_login, struct bytes *ret_password)
+bool basic_parse(
+        struct bytes value, struct buffer *memory, struct bytes *ret_login, struct bytes *ret_password)
 {
         const uint8_t *colon;
 
         buffer_clear(memory);
-        buffer_reserve(memory, value.size + 4); /* does not move while it is filled: there is one copy to wipe */
+        buffer_reserve(
+                memory, value.size + 4); /* does not move while it is filled: there is one copy to wipe */
         if (!base64_decode(memory, value) || memory->size == 0 || memory->size > BASIC_SIZE_MAX)
                 return false;
         colon = memchr(memory->data, ':', memory->size);
@@ -249,8 +251,8 @@ bool basic_parse(struct bytes value, struct buffer *memory, struct bytes *ret_lo
         return !login_problem(*ret_login) && !password_problem(*ret_password, true);
 }
 
-static int authenticate_basic(struct access *a, struct bytes value, const char *peer, struct access_login *login,
-        struct principal **ret)
+static int authenticate_basic(struct access *a, struct bytes value, const char *peer,
+        struct access_login *login, struct principal **ret)
 {
         struct buffer memory = {0};
         struct bytes name, password;

@@ -227,7 +227,7 @@ void follow_user_changed(struct access *a, struct bytes login);
 /* ---- changes (changes.c) ---- */
 
 void changes_stop(struct access *a);
-void changes_close(struct access *a);
+void changes_close(struct access *a); /* those under way are carried out, and nobody is told */
 /* As access_change; `is_compatible`: with whatever password. */
 void change_begin(struct access *a, const struct access_change *change, bool is_compatible, access_change_done *done, void *arg);
 enum access_verdict verdict_of(enum store_verdict verdict);
@@ -236,7 +236,7 @@ void access_new_id(struct access *a, struct event_id *ret);
 /* ---- the first users (first.c) ---- */
 
 void first_stop(struct access *a);
-void first_close(struct access *a);
+void first_free(struct access *a);
 
 /* ---- access.c ---- */
 
@@ -248,7 +248,8 @@ struct access {
         struct store *store; /* NULL: not serving */
         struct notification *notification;
         bool is_enforced;
-        bool is_closed;      /* goes with the last job */
+        bool is_closed;      /* goes with the last job: */
+        unsigned jobs;       /* hashes that are computed, appends without an answer */
         bool is_following;   /* what is remembered is true */
         uint64_t generation;
         uint8_t secret[SECRET_SIZE]; /* of this process: keys of what is remembered */
@@ -288,6 +289,8 @@ struct access {
 };
 /* Somebody was not let in: a fact, at most one in a second. */
 void access_note_denied(struct access *a, struct bytes known_login, const char *peer, const char *why);
-void access_job_ended(struct access *a); /* the last one of a closed access frees it */
+/* A lane or the store will come back: the access stays until then, also when it was closed. */
+void access_job_begun(struct access *a);
+void access_job_ended(struct access *a);
 
 #endif
