@@ -3,6 +3,7 @@
 #ifndef PERSISTENCE_CARE_H
 #define PERSISTENCE_CARE_H
 
+#include "base/bytes.h"
 #include "base/fault.h"
 #include "os/os.h"
 
@@ -53,9 +54,11 @@ void persistence_mend_stop(struct persistence *p); /* gives it up; not while an 
 MUST_CHECK bool persistence_lost(const struct persistence *p, uint64_t *ret_through);
 MUST_CHECK int persistence_lost_found(struct persistence *p);
 /* What stands behind `index` is not the history of the others, though its sums are right (G22): once this is durable, the next
- * open cuts the log there as if it were lost. Only among other nodes (may_cut_damage); the log should then be closed. 0,
- * PERSISTENCE_FULL or a fault. */
-MUST_CHECK int persistence_lose_after(struct persistence *p, uint64_t index);
+ * open cuts the log there as if it were lost. Only among other nodes (may_cut_damage), which are those of the configuration; the
+ * log should then be closed. 0, PERSISTENCE_FULL or a fault. */
+MUST_CHECK int persistence_lose_after(struct persistence *p, uint64_t index, struct bytes configuration, uint64_t configuration_index);
+/* While entries are lost: the configuration, and its index, that the order was given with. False: the log's own counts. */
+bool persistence_lost_members(const struct persistence *p, struct bytes *ret_configuration, uint64_t *ret_index);
 
 /* ---- verify ---- */
 

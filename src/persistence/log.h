@@ -11,6 +11,7 @@
 #include "persistence/ids.h"
 #include "persistence/index.h"
 #include "persistence/job.h"
+#include "persistence/marks.h"
 #include "persistence/node.h"
 #include "persistence/persistence.h"
 #include "persistence/segment.h"
@@ -180,8 +181,7 @@ struct persistence {
         uint64_t cut_bytes; /* of a torn tail */
         bool is_lost;       /* entries that were durable are missing */
         bool was_lost_now;  /* this start found it */
-        uint64_t lost_through;
-        uint64_t cut_after; /* lost.json orders a cut behind this index; UINT64_MAX: none */
+        struct lost_mark lost; /* while is_lost */
         uint64_t open_us;
         unsigned quarantined;
         char quarantined_name[64];

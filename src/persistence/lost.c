@@ -20,7 +20,6 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "persistence/marks.h"
 #include "persistence/text.h"
 
 static void buffer_freep(struct buffer *b)
@@ -30,16 +29,13 @@ static void buffer_freep(struct buffer *b)
 
 int log_load_lost(struct persistence *p)
 {
-        struct lost_mark mark;
-        int r = lost_file_load(p->node, p->path, &p->store, &mark);
+        int r = lost_file_load(p->node, p->path, &p->store, &p->lost);
 
         if (r == PERSISTENCE_NOT_FOUND)
                 return 0;
         if (r)
                 return r;
         p->is_lost = true;
-        p->lost_through = mark.through;
-        p->cut_after = mark.has_cut ? mark.cut_after : UINT64_MAX;
         if (p->may_cut_damage || p->read_only)
                 return 0;
         return problem_note(PERSISTENCE_CORRUPT,
@@ -51,16 +47,31 @@ int log_load_lost(struct persistence *p)
 
 bool persistence_lost(const struct persistence *p, uint64_t *ret_through)
 {
-        *ret_through = p->lost_through;
+        *ret_through = p->lost.through;
         return p->is_lost;
 }
 
-int persistence_lose_after(struct persistence *p, uint64_t index)
+bool persistence_lost_members(
+        const struct persistence *p, struct bytes *ret_configuration, uint64_t *ret_index)
 {
-        struct lost_mark mark = {.through = p->last_index, .has_cut = true, .cut_after = index};
+        *ret_configuration = bytes_of(p->lost.configuration, p->lost.configuration_size);
+        *ret_index = p->lost.configuration_index;
+        return p->is_lost && p->lost.configuration_size > 0;
+}
+
+int persistence_lose_after(
+        struct persistence *p, uint64_t index, struct bytes configuration, uint64_t configuration_index)
+{
+        struct lost_mark mark = {.through = p->last_index,
+                .has_cut = true,
+                .cut_after = index,
+                .configuration_index = configuration_index,
+                .configuration_size = (uint32_t)configuration.size};
         int r;
 
         assert(!p->read_only && p->may_cut_damage && index > 0);
+        assert(configuration.size > 0 && configuration.size <= sizeof mark.configuration);
+        memcpy(mark.configuration, configuration.data, configuration.size);
         r = lost_file_save(p->node, p->path, &p->store, &mark);
         if (r < 0)
                 log_fail(p, r);
@@ -78,6 +89,7 @@ int persistence_lost_found(struct persistence *p)
                 return r;
         }
         p->is_lost = false;
+        p->lost = (struct lost_mark){0};
         log_publish_text(p, FACT_corruption_repaired, p->committed_position, 0, p->store.name);
         return 0;
 }
@@ -154,28 +166,31 @@ static int set_aside(struct persistence *p, const struct lost_end *end)
 static bool may_lose(const struct persistence *p)
 {
         const struct log_configuration *c = log_configuration_last(p);
+        struct bytes members = c ? bytes_of(c->bytes, c->size) : BYTES_EMPTY;
 
-        return p->may_cut_damage && !p->read_only && p->last_index > 0 && c && c->size > 0 &&
-               p->may_cut_damage(p->may_cut_arg, bytes_of(c->bytes, c->size));
+        /* Whoever ordered a cut knew of those that have been members since. */
+        if (p->lost.configuration_size)
+                members = bytes_of(p->lost.configuration, p->lost.configuration_size);
+        return p->may_cut_damage && !p->read_only && p->last_index > 0 && members.size > 0 &&
+               p->may_cut_damage(p->may_cut_arg, members);
 }
 
 int log_lose(struct persistence *p, const struct lost_end *end)
 {
         struct log_segment *s = p->segments[end->number];
-        uint64_t through = MAX(MAX(end->through, p->last_index), p->lost_through);
-        struct lost_mark mark;
+        struct lost_mark mark = p->lost;
         int r;
 
         assert(end->number >= p->sealed_count && s->file);
         if (!may_lose(p))
                 return PERSISTENCE_CORRUPT;
-        mark = (struct lost_mark){through, p->cut_after != UINT64_MAX, p->cut_after};
+        mark.through = MAX(MAX(end->through, p->last_index), mark.through);
         r = lost_file_save(p->node, p->path, &p->store, &mark);
         if (r)
                 return r;
         p->is_lost = true;
         p->was_lost_now = true;
-        p->lost_through = through;
+        p->lost = mark;
         r = set_aside(p, end);
         if (!r)
                 r = os_file_truncate(s->file, s->end_offset);
@@ -190,9 +205,7 @@ int log_lose(struct persistence *p, const struct lost_end *end)
 /* What is fetched from now on must not be cut at the next start. */
 int log_cut_is_made(struct persistence *p)
 {
-        struct lost_mark mark = {.through = p->lost_through};
-
         assert(p->is_lost && !p->read_only);
-        p->cut_after = UINT64_MAX;
-        return lost_file_save(p->node, p->path, &p->store, &mark);
+        p->lost.has_cut = false;
+        return lost_file_save(p->node, p->path, &p->store, &p->lost);
 }

@@ -107,15 +107,56 @@ static uint64_t get_u64_of(const json_t *object, const char *key)
 
 /* ---- lost.json ---- */
 
+static void hex_encode(const uint8_t *bytes, uint32_t size, char *ret)
+{
+        static const char digits[] = "0123456789abcdef";
+
+        for (uint32_t i = 0; i < size; i++) {
+                ret[2 * i] = digits[bytes[i] >> 4];
+                ret[2 * i + 1] = digits[bytes[i] & 15];
+        }
+        ret[2 * size] = 0;
+}
+
+static int hex_digit(char c)
+{
+        if (c >= '0' && c <= '9')
+                return c - '0';
+        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool hex_decode(const char *hex, uint8_t *ret, uint32_t *ret_size)
+{
+        size_t size = strlen(hex) / 2;
+
+        if (strlen(hex) % 2 || size > SEGMENT_CONFIGURATION_SIZE_MAX)
+                return false;
+        for (size_t i = 0; i < size; i++) {
+                int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+
+                if (high < 0 || low < 0)
+                        return false;
+                ret[i] = (uint8_t)(high << 4 | low);
+        }
+        *ret_size = (uint32_t)size;
+        return true;
+}
+
 int lost_file_save(struct persistence_node *node, const char *store_path, const struct store_file *s,
         const struct lost_mark *mark)
 {
         CLEANUP(json_freep) json_t *object = mark_new(node, s->uuid);
         CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
+        char hex[2 * SEGMENT_CONFIGURATION_SIZE_MAX + 1];
 
         set_u64(object, "through", mark->through);
         if (mark->has_cut)
                 set_u64(object, "cut_after", mark->cut_after);
+        if (mark->configuration_size) {
+                hex_encode(mark->configuration, mark->configuration_size, hex);
+                json_object_set_new(object, "configuration", json_string(hex));
+                set_u64(object, "configuration_index", mark->configuration_index);
+        }
         set_u64(object, "found_us", os_wall_us(node->os));
         return json_file_write(node->os, file, object);
 }
@@ -125,13 +166,18 @@ int lost_file_load(struct persistence_node *node, const char *store_path, const 
 {
         CLEANUP(json_freep) json_t *object = NULL;
         CLEANUP(text_freep) char *file = text_format("%s/lost.json", store_path);
+        const char *hex;
         int r = mark_load(node, file, s->uuid, &object);
 
         if (r)
                 return r;
         *ret = (struct lost_mark){.through = get_u64_of(object, "through"),
                 .has_cut = json_is_integer(json_object_get(object, "cut_after")),
-                .cut_after = get_u64_of(object, "cut_after")};
+                .cut_after = get_u64_of(object, "cut_after"),
+                .configuration_index = get_u64_of(object, "configuration_index")};
+        hex = json_string_value(json_object_get(object, "configuration"));
+        if (hex && !hex_decode(hex, ret->configuration, &ret->configuration_size))
+                return problem_note(PERSISTENCE_CORRUPT, "%s names no members; restore it from a copy", file);
         return 0;
 }
 

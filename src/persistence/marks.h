@@ -4,6 +4,7 @@
 
 #include "model/json_file.h"
 #include "persistence/node.h"
+#include "persistence/segment.h"
 
 enum { JSON_FILE_FORMAT = 1 };
 
@@ -17,6 +18,10 @@ struct lost_mark {
         uint64_t through;
         bool has_cut;       /* the next start cuts the log behind `cut_after` */
         uint64_t cut_after; /* index */
+        /* With an order: the members that have what was cut off; 0 bytes: the log itself names them. */
+        uint64_t configuration_index;
+        uint32_t configuration_size;
+        uint8_t configuration[SEGMENT_CONFIGURATION_SIZE_MAX];
 };
 MUST_CHECK int lost_file_save(struct persistence_node *node, const char *store_path, const struct store_file *s,
         const struct lost_mark *mark);

@@ -26,7 +26,6 @@ static struct persistence *log_new(const struct persistence_options *o)
         p->skip_crc = o->skip_crc;
         p->skip_sync = o->skip_sync;
         p->scrub_us = o->scrub_us;
-        p->cut_after = UINT64_MAX;
         p->cache = cache_new(o->cache_size ? o->cache_size : LOG_CACHE_SIZE_DEFAULT);
         /* A segment of many streams has an index that is larger than the cache: it is sealed before that. */
         p->tail_size_max = MAX(

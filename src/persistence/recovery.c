@@ -82,7 +82,7 @@ static int recovery_take_record(struct recovery *rec, struct log_segment *s, uin
 
         if (what)
                 return recovery_corrupt(p, s->header.first_index, offset, what);
-        if (!p->read_only && h->kind != RECORD_WATERMARK && h->index > p->cut_after)
+        if (!p->read_only && p->lost.has_cut && h->kind != RECORD_WATERMARK && h->index > p->lost.cut_after)
                 return recovery_corrupt(p, s->header.first_index, offset,
                         "from there on it is not the history that the majority of its cluster has");
         s->end_offset = offset + record_size(h->payload_size);
@@ -309,7 +309,7 @@ static int recovery_run(struct recovery *rec)
                 if (r == PERSISTENCE_CORRUPT || (!r && rec->has_lost_end && i + 1 == p->segment_count))
                         r = recovery_lose(rec, i);
         }
-        if (!r && !p->read_only && p->cut_after != UINT64_MAX)
+        if (!r && !p->read_only && p->lost.has_cut)
                 r = log_cut_is_made(p);
         if (!r)
                 r = recovery_load_ids(p);

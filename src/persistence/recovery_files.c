@@ -316,7 +316,8 @@ int recovery_load_sealed(struct persistence *p)
         }
         for (i = 0; i < sealed; i++) {
                 /* It is scanned, and cut where the mark says. */
-                if (!p->read_only && p->segments[i + 1]->header.first_index - 1 > p->cut_after)
+                if (!p->read_only && p->lost.has_cut &&
+                        p->segments[i + 1]->header.first_index - 1 > p->lost.cut_after)
                         break;
                 if (!p->segments[i]->index) {
                         if (p->read_only)

@@ -21,7 +21,9 @@
  * The index is one that was applied here at the round before, so who is not behind has it. Only what is
  * applied is spoken of: what is committed is the same everywhere, or something is wrong.
  *
- * A question: index (8). An answer: index (8), 1 when the mark follows (4), zeros (4), term (8), chain (16).
+ * A question: index (8). An answer: index (8), 1 when the mark follows (4), zeros (4), term (8), chain (16),
+ * index of the configuration in use (8). An answer counts only when both nodes go by the same configuration:
+ * one that was removed, or is far behind, knows only who once were the voters, and must not judge by them.
  * Nodes of an earlier release do not know the question, and do not count. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +32,7 @@
 
 enum {
         QUESTION_SIZE = 8,
-        ANSWER_SIZE = 40,
+        ANSWER_SIZE = 48,
         TRIES_MAX = 20, /* of one step of the search, before it begins anew */
 };
 
@@ -157,6 +159,7 @@ void compare_on_question(struct store *s, uint64_t from, struct bytes body)
                 put_u32(answer + 8, 1);
                 put_u64(answer + 16, term);
                 memcpy(answer + 24, &chain, sizeof(chain));
+                put_u64(answer + 40, cluster_raft_configuration_index(s->raft));
         }
         store_send(s, from, STORE_LINK_CONTROL, MESSAGE_MARK, &piece, 1);
         replication_flush(s);
@@ -179,8 +182,10 @@ static unsigned count_voters(const struct compare *c)
 }
 
 /* What a majority of all voters says; NULL: nothing. */
-static const struct opinion *majority(const struct compare *c)
+static const struct opinion *majority(const struct store *s)
 {
+        const struct compare *c = &s->compare;
+
         for (unsigned i = 0; i < c->opinion_count; i++) {
                 const struct opinion *o = &c->opinions[i];
                 unsigned n = 0;
@@ -188,7 +193,8 @@ static const struct opinion *majority(const struct compare *c)
                 for (unsigned k = 0; k < c->opinion_count && o->has_answered; k++)
                         n += c->opinions[k].has_answered && c->opinions[k].is_voter &&
                              are_same(o, &c->opinions[k]);
-                if (n > count_voters(c) / 2)
+                if (n > count_voters(c) / 2 ||
+                        (store_is_mutant(s, STORE_MUTANT_HISTORY_OF_ONE) && n && o->node_id != s->node_id))
                         return o;
         }
         return NULL;
@@ -213,12 +219,14 @@ static enum judgement judge(struct store *s, const struct opinion **ret_right)
         struct compare *c = &s->compare;
         const struct opinion *own = opinion_of(c, s->node_id);
 
-        *ret_right = majority(c);
+        *ret_right = majority(s);
         if (!*ret_right)
                 return are_all_same(c) ? JUDGED_NOTHING : JUDGED_OPEN;
         /* During a search an entry that cannot be read here is none that is shared. */
         if (!own || (!own->has_answered && !c->is_searching))
                 return JUDGED_NOTHING;
+        if (store_is_mutant(s, STORE_MUTANT_HISTORY_UNJUDGED))
+                return JUDGED_SAME;
         return own->has_answered && are_same(own, *ret_right) ? JUDGED_SAME : JUDGED_WRONG;
 }
 
@@ -227,7 +235,11 @@ static enum judgement judge(struct store *s, const struct opinion **ret_right)
 static void cut(struct store *s)
 {
         struct compare *c = &s->compare;
+        struct cluster_configuration members;
+        struct buffer bytes = {0};
         char problem[256];
+        bool is_committed;
+        uint64_t index;
         int r;
 
         c->is_searching = false;
@@ -236,7 +248,11 @@ static void cut(struct store *s)
                         "not even the first is the majority's: replace this node");
                 return;
         }
-        r = persistence_lose_after(s->persistence, c->low);
+        cluster_raft_configuration(s->raft, &members, &index, &is_committed);
+        r = cluster_configuration_encode(&members, &bytes);
+        if (!r)
+                r = persistence_lose_after(s->persistence, c->low, buffer_bytes(&bytes), index);
+        buffer_fini(&bytes);
         if (r == PERSISTENCE_FULL)
                 return; /* the next round begins anew */
         if (r) {
@@ -352,7 +368,7 @@ void compare_on_answer(struct store *s, uint64_t from, struct bytes body)
         }
         /* Late ones of another round, and of nodes that are behind. */
         if (!o || !c->index || get_u64(body.data) != c->index || !get_u32(body.data + 8) || o->has_answered ||
-                !is_at_work(s))
+                !is_at_work(s) || get_u64(body.data + 40) != cluster_raft_configuration_index(s->raft))
                 return;
         o->has_answered = true;
         o->term = get_u64(body.data + 16);

@@ -111,8 +111,16 @@ static void use_members(struct store *s, struct bytes payload)
 
 static void use_recovered_members(struct store *s, const struct persistence_recovered *rec)
 {
-        struct bytes newest = rec->base_configuration;
+        struct bytes newest = rec->base_configuration, ordered;
+        uint64_t index;
 
+        s->refetch.members_index = 0;
+        /* Those of today, when the log was cut far back. */
+        if (persistence_lost_members(s->persistence, &ordered, &index)) {
+                s->refetch.members_index = index;
+                use_members(s, ordered);
+                return;
+        }
         for (uint64_t i = 0; i < rec->entry_count; i++)
                 if (rec->entries[i].kind == RECORD_CONFIGURATION)
                         newest = rec->entries[i].payload;
@@ -180,6 +188,7 @@ static void on_written(void *arg, int result)
 /* False: they do not follow what is here. */
 static bool append_run(struct store *s, const struct fetched *f, unsigned from)
 {
+        const struct refetch *r = &s->refetch;
         uint64_t term = fetch_term_before(s, f->first + from);
 
         for (unsigned i = from; i < f->count; i++) {
@@ -188,7 +197,7 @@ static bool append_run(struct store *s, const struct fetched *f, unsigned from)
                 if (e.term < term || e.first_position != persistence_appended_position(s->persistence))
                         return false;
                 term = e.term;
-                if (e.kind == RECORD_CONFIGURATION)
+                if (e.kind == RECORD_CONFIGURATION && e.index > r->members_index)
                         use_members(s, e.payload);
                 persistence_append(s->persistence, &e);
         }

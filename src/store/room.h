@@ -52,6 +52,8 @@ enum store_mutant {
         STORE_MUTANT_LOST_SENT = 1 << 19,       /* what the link did not take counts as sent */
         STORE_MUTANT_INSTALLING_MUTE = 1 << 20, /* who fetches history refuses its vote (RG21) */
         STORE_MUTANT_REFUSED_UNSURE = 1 << 21,  /* a leader refuses without being sure that it leads */
+        STORE_MUTANT_HISTORY_UNJUDGED = 1 << 22, /* a node takes its own history for the right one */
+        STORE_MUTANT_HISTORY_OF_ONE = 1 << 23,   /* another node's history is right without a majority */
 };
 
 /* ---- head_map.c ---- */
@@ -500,6 +502,7 @@ struct refetch {
         unsigned turn;
         unsigned refusals;
         struct cluster_configuration members;
+        uint64_t members_index; /* older ones that are fetched do not count */
         struct os_timer timer;
 };
 void refetch_init(struct store *s);

@@ -279,7 +279,7 @@ static void make_distrusted(
         copy_all(f, c);
         fixture_commit(f, f->entry_count);
         fixture_settle(f);
-        assert_int_equal(persistence_lose_after(f->p, index), 0);
+        assert_int_equal(persistence_lose_after(f->p, index, BYTES_LITERAL("three nodes"), 1), 0);
         fixture_close(f);
 }
 
