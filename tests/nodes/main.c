@@ -57,6 +57,8 @@ static const struct mutant_kind mutants[] = {
         {"lost-sent", MUTANT_NONE, STORE_MUTANT_LOST_SENT},
         {"installing-mute", MUTANT_NONE, STORE_MUTANT_INSTALLING_MUTE},
         {"refused-unsure", MUTANT_NONE, STORE_MUTANT_REFUSED_UNSURE},
+        {"history-unjudged", MUTANT_NONE, STORE_MUTANT_HISTORY_UNJUDGED},
+        {"history-of-one", MUTANT_NONE, STORE_MUTANT_HISTORY_OF_ONE},
 };
 
 struct arguments {
@@ -294,8 +296,8 @@ static void print_totals(const struct run_totals *t)
         printf("  flipped bits %llu, nodes taken away for them %llu, mended after a read %llu; nodes lost "
                "for ever %llu; damaged runs "
                "of "
-               "history %llu\n",
-                N(flips), N(broken), N(mended), N(lost_nodes), N(damaged_runs));
+               "history %llu, histories changed %llu\n",
+                N(flips), N(broken), N(mended), N(lost_nodes), N(damaged_runs), N(rewritten));
         printf("  appends acknowledged %llu (duplicates %llu), unknown %llu, refused %llu (conflicts %llu); "
                "reads that waited %llu (for a position %llu); followed events %llu\n",
                 N(acknowledged), N(duplicates), N(unknown), N(refused), N(conflicts), N(reads), N(waits),

@@ -79,7 +79,7 @@ static void look_at_log(struct world *w, struct node *n, uint64_t index)
         struct seen_entry *seen;
         uint64_t term;
 
-        if (index == 0 || index >= LOG_MAX || index == n->looked_at ||
+        if (index == 0 || index >= LOG_MAX || index == n->looked_at || n->has_other_history ||
                 persistence_entry_mark(store_persistence(n->store), index, &term, &chain))
                 return;
         n->looked_at = index;

@@ -1,6 +1,6 @@
 /* The simulator of whole nodes: everything below the gateway, several of them in one simulated world, one thread, one
- * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, disks.c the disks, clients.c
- * writes and waits, readers.c and subscribers.c follow, oracles.c judges, main.c runs seeds. */
+ * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, disks.c the disks,
+ * rewriting.c a history, clients.c writes and waits, readers.c and subscribers.c follow, oracles.c judges, main.c runs seeds. */
 #ifndef TESTS_NODES_ROOM_H
 #define TESTS_NODES_ROOM_H
 
@@ -41,6 +41,7 @@ struct run_options {
 struct run_totals {
         uint64_t runs, replays, crashes, power_cuts, kills, pauses, partitions, changes, transfers, grown;
         uint64_t acknowledged, unknown, refused, conflicts, duplicates, reads, waits, followed, catch_ups, leaders, messages, dropped;
+        uint64_t rewritten;
         uint64_t stalls, full_disks, disk_errors, exits, flips, broken, mended, damaged_runs, lost_nodes, jumps, stops;
         uint64_t duties, given, repeats;
 };
@@ -74,6 +75,7 @@ struct node {
         bool is_flipped; /* bits of its disk were */
         bool is_broken;  /* it does not start any more, or was taken away, because of that */
         bool may_fail;   /* calls of its disk do, in this life */
+        bool has_other_history; /* its log was changed, with right sums, and it has not found out yet */
         unsigned exits;
         struct os_sim_faults disk;
         unsigned life;
@@ -142,6 +144,7 @@ struct world {
         uint64_t queued[NODES_MAX][NODES_MAX][STORE_LINKS];
         struct list parcels;
         struct fault_rates rates;
+        bool compares; /* nodes compare their histories, and scrub */
         bool is_healing;
         bool has_lost; /* a minority of disks is damaged or gone: no more of that */
         uint64_t link_room;
@@ -201,6 +204,10 @@ void disks_chance(struct world *w);
 void disks_heal(struct world *w);
 void disks_begin(struct node *n); /* a new life */
 void disks_flip(struct node *n);  /* while it is down */
+
+/* ---- rewriting.c ---- */
+/* When all is well: the history of one node is changed, and it must find out. */
+void rewriting_act(struct world *w);
 
 /* ---- clients.c ---- */
 void clients_act(struct world *w);

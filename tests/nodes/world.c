@@ -6,7 +6,15 @@
 static const uint8_t CLUSTER_UUID[16] = {1, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 16};
 static const uint8_t STORE_UUID[16] = {9, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 99};
 
-enum { SPACE_RESERVE = 64 * 1024, TICK_US = 5 * 1000, CHANCE_TICKS = 10, HEAL_US_MAX = 60 * 1000 * 1000 };
+enum {
+        SPACE_RESERVE = 64 * 1024,
+        TICK_US = 5 * 1000,
+        CHANCE_TICKS = 10,
+        HEAL_US_MAX = 60 * 1000 * 1000,
+        COMPARES_ONE_IN = 4,
+        COMPARE_US = 200 * 1000,
+        SCRUB_US = 1500 * 1000,
+};
 
 void world_fail(struct world *w, const char *format, ...)
 {
@@ -65,6 +73,17 @@ static void on_disk_fault(void *arg, const char *problem)
         world_tell(n->world, "node %u: %s", n->number + 1, problem);
         if (!n->may_fail && !n->is_flipped)
                 world_fail(n->world, "node %u: %s", n->number + 1, problem);
+        node_exits(n);
+}
+
+static void on_wrong_history(void *arg, const char *problem)
+{
+        struct node *n = arg;
+
+        world_tell(n->world, "node %u: %s", n->number + 1, problem);
+        if (!n->has_other_history)
+                world_fail(n->world, "node %u, whose history nobody changed: %s", n->number + 1, problem);
+        n->has_other_history = false;
         node_exits(n);
 }
 
@@ -139,12 +158,14 @@ void node_init(struct world *w, unsigned number)
                 .segment_size = 24 * 1024 + choose(w, 3) * 40 * 1024,
                 .space_reserve = SPACE_RESERVE,
                 .memory_size = 8 * 1024 * 1024,
+                .scrub_us = w->compares ? SCRUB_US : 0,
                 .sync = w->rates.has_slow_disks ? STORE_SYNC_LANE : (enum store_sync)choose(w, 3),
                 .cluster = {.is_member = true,
                         .joins = joins,
                         .store_uuid = STORE_UUID,
                         .trailing = one_in(w, 4) ? 0 : 1 + (uint32_t)choose(w, one_in(w, 3) ? 200 : 10),
                         .founders = joins ? NULL : &w->first,
+                        .compare_us = w->compares ? COMPARE_US : 0,
                         .send = bus_send,
                         .on_members = on_members,
                         .arg = n},
@@ -153,6 +174,7 @@ void node_init(struct world *w, unsigned number)
                 .mutants = w->options.of_store,
                 .on_open = on_open,
                 .on_disk_fault = on_disk_fault,
+                .on_wrong_history = on_wrong_history,
                 .arg = n};
         node_start(n);
 }
@@ -171,6 +193,7 @@ static void world_init(struct world *w)
 {
         if (os_sim_world_new(w->options.seed, &w->sim))
                 abort();
+        w->compares = w->options.seed % COMPARES_ONE_IN == 0;
         list_init(&w->parcels);
         list_init(&w->ops);
         list_init(&w->tries);
@@ -258,6 +281,10 @@ void run(const struct run_options *options, struct run_totals *totals, struct ru
         world_init(w);
         act_for(w, 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000));
         if (!result->has_failed)
+                converge(w);
+        if (!result->has_failed)
+                rewriting_act(w);
+        if (!result->has_failed && w->compares)
                 converge(w);
         if (!result->has_failed) {
                 clients_last_word(w);

@@ -10,6 +10,8 @@
 #include "room.h"
 
 enum {
+        SCRUBS_ONE_IN = 4,
+        SCRUB_US = 1000 * 1000,
         LIVES_MAX = 10,
         STEPS_MAX = 260,
         OPEN_STEPS_MAX = 100000, /* more to open or close is a hang */
@@ -418,6 +420,7 @@ static void choose_options(struct world *w)
                 .memory_size = (32 << choose(w, 6)) * (uint64_t)KIB,
                 .in_flight_size_max = w->is_small ? 8 * KIB : 0,
                 .space_reserve = 64 * KIB,
+                .scrub_us = w->options.seed % SCRUBS_ONE_IN == 0 ? SCRUB_US : 0,
                 .sync = (enum store_sync)choose(w, 3),
                 .open_on_loop = one_in(w, 2),
                 .mutant_skip_sync = w->options.mutant == MUTANT_SKIP_SYNC,
@@ -452,6 +455,8 @@ static void judge(struct world *w)
                 return;
         persistence_stats(store_persistence(w->asked), &stats);
         w->totals->sealed += stats.segments - 1;
+        if (stats.scrub.found_total)
+                world_fail(w, "the scrub found damage, and nothing is damaged");
         if (!history_check(&w->history, problem))
                 world_fail(w, "%s", problem);
 }
