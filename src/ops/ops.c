@@ -47,6 +47,19 @@ static void get_ping(void *arg, struct gateway_request *r)
 
 /* ---- the list of routes ---- */
 
+static void add_rule(struct json_out *j, enum access_rule rule)
+{
+        static const char *const names[] = {
+                [ACCESS_ANYONE] = "anyone",
+                [ACCESS_USER] = "user",
+                [ACCESS_OPS] = "ops",
+                [ACCESS_ADMINS] = "admins",
+                [ACCESS_STREAM] = "stream",
+        };
+
+        json_field_string(j, "access", names[rule]);
+}
+
 static void add_route(void *arg, const struct gateway_route *route)
 {
         struct json_out *j = arg;
@@ -57,6 +70,11 @@ static void add_route(void *arg, const struct gateway_route *route)
         json_field_string(j, "summary", route->summary);
         if (route->body_size_max)
                 json_field_u64(j, "body_size_max", route->body_size_max);
+        add_rule(j, route->access);
+        if (route->stream) {
+                json_field_string(j, "right", access_right_name(route->right));
+                json_field_string(j, "of", route->stream);
+        }
         json_object_end(j);
 }
 
@@ -68,6 +86,7 @@ static void add_method(void *arg, const struct gateway_method *method)
         json_field_string(j, "service", method->service);
         json_field_string(j, "name", method->name);
         json_field_u64(j, "message_size_max", method->message_size_max);
+        add_rule(j, method->access);
         json_object_end(j);
 }
 
