@@ -434,6 +434,8 @@ static void set_options(struct nilo_client *c, struct reply *r)
         curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(c->curl, CURLOPT_BUFFERSIZE, (long)RECEIVE_SIZE);
         curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
+        /* One call at a time needs no frames, and a second way to speak is a second way to fail. */
+        curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
         curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
         /* To the leader, of what only it does: 307 keeps the method and the body. */
         curl_easy_setopt(c->curl, CURLOPT_FOLLOWLOCATION, 1L);
