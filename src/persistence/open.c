@@ -203,12 +203,12 @@ void persistence_close(struct persistence **log)
         } else if (!p->read_only) {
                 group_write_watermark(p, true);
         }
+        log_scrub_close(p); /* it may have an index file built anew */
         if (p->sealing)
                 job_settle(p->sealing);
         if (p->rebuilding)
                 job_settle(p->rebuilding);
         log_mend_close(p);
-        log_scrub_close(p);
         log_forget_readers(p);
         fetches_end(p);
         log_free(p);

@@ -1,6 +1,6 @@
 /* The log on the real machine, with its lanes in threads of their own: groups on the lane and on the loop in
- * turn, zero-filling, sealing, cold reads, runs of entries for other nodes and truncation at the same time.
- * Meant for the thread sanitizer as well. */
+ * turn, zero-filling, sealing, cold reads, runs of entries for other nodes, scrubs and truncation at the same
+ * time. Meant for the thread sanitizer as well. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include "persistence/persistence.h"
 #include "test.h"
 
-enum { STEPS = 4000, LIVES = 3, READS_PER_STEP = 40 };
+enum { STEPS = 4000, LIVES = 3, READS_PER_STEP = 40, SCRUB_US = 200 * 1000 };
 
 struct life {
         struct os *os;
@@ -206,7 +206,9 @@ static void on_step(void *arg)
 static void run_life(struct os *os, const char *path, uint64_t *index)
 {
         struct life l = {.os = os};
-        struct persistence_options options = {.os = os, .store_name = "default", .segment_size = MIB};
+        struct persistence_options options = {
+                .os = os, .store_name = "default", .segment_size = MIB, .scrub_us = SCRUB_US};
+        struct persistence_stats stats;
         struct persistence_reader_options from_start = {.on_ready = on_ready, .arg = &l};
 
         assert_int_equal(persistence_node_open(os, path, false, &options.node), 0);
@@ -220,6 +222,9 @@ static void run_life(struct os *os, const char *path, uint64_t *index)
         assert_int_equal(persistence_reader_open(l.p, &from_start, &l.reader), 0);
         os_post(os, on_step, &l);
         assert_int_equal(os_run(os), 0);
+        persistence_stats(l.p, &stats);
+        assert_int_equal(stats.scrub.found_total, 0);
+        assert_true(*index == 0 || stats.scrub.passes > 0);
         persistence_reader_close(&l.reader);
         persistence_close(&l.p);
         assert_int_equal(l.fetches, 0);
