@@ -156,6 +156,9 @@ static struct place decide_target(const struct model *m, const struct model_requ
                 if (!is_deleted)
                         place.found = FOUND_CONFLICT;
                 break;
+        case EXPECTED_TOMBSTONED:
+                place.found = FOUND_CONFLICT;
+                break;
         case EXPECTED_ANY:
                 break;
         }
