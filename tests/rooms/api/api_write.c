@@ -231,6 +231,59 @@ TEST(atomic, all_streams_are_written_or_none)
         json_decref(json);
 }
 
+/* G5: whoever corrects one expectation at a time would be refused as often as there are streams. */
+TEST(atomic, a_conflict_names_every_stream_that_failed)
+{
+        json_t *json, *failed;
+
+        append_many(server, "f-1", "T", 0, 2);
+        append_many(server, "f-2", "T", 0, 3);
+        append_many(server, "f-3", "T", 0, 1);
+        json_decref(call(server, 200, "DELETE /v1/streams/f-3", "", NULL));
+        json = refused(server, 409, "conflict", "f-1 is at revision 1, you expected 7.", "POST /v1/append",
+                JSON_BODY,
+                "{\"streams\":[{\"stream\":\"f-0\",\"expect\":\"none\",\"events\":[" EVENT "]},"
+                "{\"stream\":\"f-1\",\"expect\":7,\"events\":[" EVENT "]},"
+                "{\"stream\":\"f-2\",\"expect\":\"none\"},"
+                "{\"stream\":\"f-3\",\"expect\":9,\"events\":[" EVENT "]}]}");
+        assert_string_equal(text(json, "stream"), "f-1");
+        failed = json_object_get(json, "failed");
+        assert_int_equal(json_array_size(failed), 3);
+        assert_string_equal(text(json_array_get(failed, 0), "stream"), "f-1");
+        assert_int_equal(number(json_array_get(failed, 0), "actual"), 1);
+        assert_int_equal(number(json_array_get(failed, 0), "expected"), 7);
+        assert_int_equal(number(json_array_get(failed, 1), "stream_index"), 2);
+        assert_string_equal(text(json_array_get(failed, 1), "expected"), "none");
+        assert_int_equal(number(json_array_get(failed, 1), "actual"), 2);
+        assert_string_equal(text(json_array_get(failed, 2), "state"), "soft-deleted");
+        json_decref(json);
+        refuse(server, 404, "not-found", "f-0", "GET /v1/streams/f-0", "", NULL);
+}
+
+/* What is wrong with an event is told with the stream that it is for. */
+TEST(atomic, what_is_too_large_is_told_with_its_stream)
+{
+        char body[2600];
+        json_t *json;
+
+        snprintf(body, sizeof body,
+                "{\"streams\":[{\"stream\":\"g-1\",\"events\":[" EVENT
+                "]},{\"stream\":\"g-2\",\"events\":[{\"type\":\"%01025d\"}]}]}",
+                0);
+        json = refused(server, 413, "too-large", "g-2: ", "POST /v1/append", JSON_BODY, body);
+        assert_string_equal(text(json, "stream"), "g-2");
+        assert_int_equal(number(json, "event_index"), 1);
+        json_decref(json);
+        append_many(server, "g-3", "T", 0, 1);
+        json_decref(call(server, 200, "DELETE /v1/streams/g-3?tombstone=true", "", NULL));
+        json = refused(server, 410, "stream-deleted", "g-3", "POST /v1/append", JSON_BODY,
+                "{\"streams\":[{\"stream\":\"g-1\",\"events\":[" EVENT
+                "]},{\"stream\":\"g-3\",\"events\":[" EVENT "]}]}");
+        assert_string_equal(text(json, "stream"), "g-3");
+        assert_string_equal(text(json, "state"), "tombstoned");
+        json_decref(json);
+}
+
 TEST(atomic, bad_bodies_are_refused)
 {
         static const struct {
@@ -752,6 +805,8 @@ int main(void)
                 TEST_ROW(atomic, all_streams_are_written_or_none),
                 TEST_ROW(atomic, lines_that_name_their_streams_keep_their_order_over_all_of_them),
                 TEST_ROW(atomic, more_streams_than_fit_are_refused),
+                TEST_ROW(atomic, a_conflict_names_every_stream_that_failed),
+                TEST_ROW(atomic, what_is_too_large_is_told_with_its_stream),
                 TEST_ROW(atomic, bad_bodies_are_refused),
                 TEST_ROW(refusal, bad_events_are_told_with_line_and_column),
                 TEST_ROW(refusal, bad_requests_are_told_with_the_next_step),
