@@ -456,12 +456,13 @@ static void start_with_the_store(void *arg)
 
 /* ---- people ---- */
 
+/* Also while the server stops: a password that was made in the last moment must not be lost. */
 static struct greeting greeting_of(const struct server *s)
 {
         return (struct greeting){
                 .config = &s->config,
-                .port = gateway_port(s->gateway),
-                .speaks_tls = gateway_speaks_tls(s->gateway),
+                .port = s->gateway ? gateway_port(s->gateway) : (uint16_t)s->config.port,
+                .speaks_tls = server_tls_is_wanted(&s->config),
                 .host = s->tls.host,
                 .ca_file = s->tls.ca_file,
                 .fingerprint = s->tls.fingerprint,
