@@ -79,7 +79,7 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         };
         struct kurrent *k = MEMORY_NEW(struct kurrent);
 
-        static_assert(COUNT_OF(methods) == METHODS_MAX, "each method has its place");
+        static_assert(COUNT_OF(methods) + USERS_METHODS == METHODS_MAX, "each method has its place");
         k->os = options->os;
         k->control = options->control;
         k->gateway = options->gateway;
@@ -89,8 +89,10 @@ void kurrent_open(const struct kurrent_options *options, struct kurrent **ret)
         k->shut_down = options->shut_down;
         k->arg = options->arg;
         drafts_watch(k, options->memory_size);
-        for (unsigned i = 0; i < METHODS_MAX; i++) {
+        for (unsigned i = 0; i < COUNT_OF(methods); i++)
                 methods[i](k, &k->methods[i]);
+        users_methods(&k->methods[COUNT_OF(methods)]);
+        for (unsigned i = 0; i < METHODS_MAX; i++) {
                 k->methods[i].arg = k;
                 keep_for_leader(k, i);
         }

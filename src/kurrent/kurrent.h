@@ -1,6 +1,6 @@
 /* kurrent (GatewaySystem): the services of KurrentDB's client protocol, as gRPC methods registered with `gateway`: Streams
  * (Append, BatchAppend, Read, Delete, Tombstone), StreamsService of version 2 (AppendSession, AppendRecords),
- * PersistentSubscriptions, ServerFeatures, Gossip, Monitoring, Operations. All meaning and no transport, as `api` is for HTTP;
+ * PersistentSubscriptions, ServerFeatures, Gossip, Monitoring, Operations, Users. All meaning and no transport, as `api` is for HTTP;
  * docs/grpc.md lists the methods. Messages: proto/; what clients rely on, and how they tell errors apart: at the head of
  * the files that do it.
  *

@@ -23,7 +23,8 @@ enum {
         /* An append that is not committed by then is answered as unknown (G3); a client may ask for less, not for more. */
         WRITE_TIMEOUT_US = 10 * 1000 * 1000,
         GROUP_MESSAGE_SIZE_MAX = 1024 * 1024, /* acknowledges a whole window, whichever form its ids have */
-        METHODS_MAX = 21,
+        USERS_METHODS = 8,
+        METHODS_MAX = 21 + USERS_METHODS,
 };
 static_assert(LIMIT_EVENT_SIZE_MAX + 2 * LIMIT_EVENT_TYPE_SIZE_MAX < GRPC_MESSAGE_SIZE_MAX,
         "the largest event fits into a message");
@@ -194,6 +195,7 @@ void stats_method(struct kurrent *k, struct gateway_method *ret);
 void shutdown_method(struct kurrent *k, struct gateway_method *ret);
 void resign_method(struct kurrent *k, struct gateway_method *ret);
 void restart_groups_method(struct kurrent *k, struct gateway_method *ret);
+void users_methods(struct gateway_method ret[USERS_METHODS]);
 void group_list_method(struct kurrent *k, struct gateway_method *ret);
 
 /* The client asks that only the leader answers. */

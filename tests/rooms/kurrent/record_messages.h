@@ -21,7 +21,7 @@ static inline char *id_text(uint64_t n)
 {
         char text[EVENT_ID_TEXT_SIZE + 1];
 
-        snprintf(text, sizeof text, "11223344-5566-4788-8000-%012llx", (unsigned long long)n);
+        snprintf(text, sizeof text, "11223344-5566-4788-8000-%012llx", (unsigned long long)(n & 0xffffffffffff));
         return arena_string(&memory, bytes_of_string(text));
 }
 

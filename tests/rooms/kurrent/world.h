@@ -25,6 +25,7 @@
 struct world {
         bool is_never_ready; /* the store does not open */
         enum seat seat;      /* alone, or among three nodes, then without persistent subscriptions */
+        bool has_users;      /* "admin" and "ops", both with the password "changeit", and everybody is asked */
         struct membership *membership; /* what the methods are told; NULL: nothing */
         uint16_t port;
         pthread_t thread;
@@ -32,6 +33,7 @@ struct world {
         /* the loop's */
         struct os *os;
         struct control *control;
+        struct access *access;
         struct gateway *gateway;
         struct persistence_node *node;
         struct store *store;
@@ -45,9 +47,20 @@ struct world {
         unsigned open_turns; /* after whose events a call was open, before the store's own work at their end */
 };
 
+static void world_on_first_users(void *arg, const char *new_password)
+{
+        (void)new_password;
+        sem_post(&((struct world *)arg)->is_up);
+}
+
 static void world_on_serving(void *arg)
 {
-        sem_post(&((struct world *)arg)->is_up);
+        struct world *w = arg;
+
+        if (w->has_users)
+                access_make_first_users(w->access, true, world_on_first_users, w);
+        else
+                sem_post(&w->is_up);
 }
 
 static void world_on_open(void *arg, int result, const char *problem)
@@ -59,6 +72,8 @@ static void world_on_open(void *arg, int result, const char *problem)
 
         (void)problem;
         if (result || notification_open(&options, &w->notification))
+                abort();
+        if (w->has_users && access_serve(w->access, w->store, w->notification))
                 abort();
         emitter.notification = w->notification;
         if (emitter_open(&emitter, &w->emitter))
@@ -142,6 +157,7 @@ static void *world_run(void *arg)
 {
         struct world *w = arg;
         struct control_options control = {.node_name = "node-1", .log_fd = -1, .ring_facts = 256};
+        struct access_options access = {.is_enforced = true};
         struct gateway_options gateway = {.address = "127.0.0.1"};
         struct kurrent_options kurrent = {.host = "127.0.0.1", .node_uuid = {0xab, 0xcd},
                 .stats_to_json = world_write_stats,
@@ -154,10 +170,13 @@ static void *world_run(void *arg)
         os_memory_disk(w->os);
         w->turn_hook = (struct os_turn_hook){.fn = world_on_turn_end, .arg = w};
         os_turn_hook_add(w->os, &w->turn_hook); /* before the store's */
-        control.os = gateway.os = kurrent.os = w->os;
+        control.os = access.os = gateway.os = kurrent.os = w->os;
         if (control_open(&control, &w->control))
                 abort();
-        gateway.control = kurrent.control = w->control;
+        access.control = gateway.control = kurrent.control = w->control;
+        if (w->has_users && access_open(&access, &w->access))
+                abort();
+        gateway.access = w->access;
         if (gateway_open(&gateway, &w->gateway, &why))
                 abort();
         w->port = gateway_port(w->gateway);
@@ -204,6 +223,7 @@ static void world_on_gateway_closed(void *arg)
         struct world *w = arg;
 
         kurrent_close(&w->kurrent);
+        access_close(&w->access);
         emitter_free(&w->emitter);
         notification_free(&w->notification);
         if (w->seat)
@@ -218,6 +238,8 @@ static void world_on_emitter_stopped(void *arg)
 {
         struct world *w = arg;
 
+        if (w->has_users)
+                access_stop(w->access);
         if (w->notification)
                 notification_stop(w->notification);
         gateway_close(&w->gateway, world_on_gateway_closed, w);
