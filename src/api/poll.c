@@ -77,13 +77,18 @@ static void dispose(struct poll *p)
 static void finish(struct poll *p)
 {
         struct call *c = p->call;
+        struct bytes what = c->stream.size ? c->stream : BYTES_LITERAL("$all");
 
         dispose(p);
         gateway_on_gone(c->request, NULL, NULL);
         c->poll_until_us = 0;
         c->deadline_us = os_turn_time(c->api->os).monotonic_us + (uint64_t)TIMEOUT_MS_DEFAULT * 1000;
         freshness_tell(c);
-        read_again(c, p->next);
+        /* His right may have gone while he waited. */
+        if (gateway_may(c->request, ACCESS_READ, what))
+                read_again(c, p->next);
+        else
+                gateway_refuse(c->request, ACCESS_READ, what);
 }
 
 static void on_limit(struct os_timer *timer)

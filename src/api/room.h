@@ -50,6 +50,7 @@ enum {
         SUBSCRIPTIONS_PAGE_DEFAULT = 100,
         SUBSCRIPTIONS_PAGE_MAX = 1000,
         SUBSCRIPTIONS_BATCH = 200,   /* of one look at the list for NDJSON */
+        SUBSCRIPTIONS_ASKED_ABOUT = 500, /* at a time, where some may not be shown */
         PARKED_PAGE_MAX = 1000,
         WINDOW_DEFAULT = 10,
         WINDOW_MAX = 10000,

@@ -59,9 +59,10 @@ struct listing {
         struct bytes stream; /* empty: of all */
         uint64_t limit;      /* UINT64_MAX: none was given */
         bool is_lines;
-        /* One look. */
-        struct buffer
-                after; /* the key of the last one told; freed with the reply or when the client is gone */
+        bool must_ask; /* whether a subscription may be shown */
+        /* One look. Freed with the reply or when the client is gone. */
+        struct buffer after; /* the key of the last one told */
+        struct buffer at;    /* of the last one looked at */
         struct buffer out;
         struct json_out j;
         unsigned wanted;
@@ -72,13 +73,29 @@ struct listing {
 static void listing_dispose(struct listing *l)
 {
         buffer_fini(&l->after);
+        buffer_fini(&l->at);
         buffer_fini(&l->out);
+}
+
+/* A subscription is shown to those who look after all of them, and to who may read what it is to. */
+static bool is_of_ops(struct call *c)
+{
+        return !c->has_rights ||
+               access_allows(gateway_access(c->api->gateway), gateway_principal(c->request), ACCESS_OPS);
 }
 
 static void tell(void *arg, const struct emitter_info *info)
 {
         struct listing *l = arg;
 
+        if (l->must_ask) {
+                buffer_clear(&l->at);
+                buffer_add_bytes(&l->at, info->stream);
+                buffer_add_string(&l->at, "::");
+                buffer_add_bytes(&l->at, info->group);
+                if (!gateway_may(l->call->request, ACCESS_READ, info->stream))
+                        return;
+        }
         /* One more than is wanted: it only tells that there is more. */
         if (l->told == l->wanted) {
                 l->has_more = true;
@@ -98,6 +115,7 @@ static void tell(void *arg, const struct emitter_info *info)
 
 static void look(struct listing *l, struct emitter *e, unsigned wanted)
 {
+        unsigned batch = l->must_ask ? SUBSCRIPTIONS_ASKED_ABOUT : wanted + 1;
         struct bytes after;
 
         /* `after` is written while it is read. */
@@ -105,7 +123,8 @@ static void look(struct listing *l, struct emitter *e, unsigned wanted)
         l->told = 0;
         l->wanted = wanted;
         l->has_more = false;
-        emitter_each(e, l->stream, after, wanted + 1, tell, l);
+        while (emitter_each(e, l->stream, after, batch, tell, l) == batch && l->must_ask && !l->has_more)
+                after = arena_copy(call_arena(l->call), buffer_bytes(&l->at));
 }
 
 static void ignore(void *arg, const struct emitter_info *info)
@@ -142,6 +161,7 @@ static void reply_page(struct listing *l)
         }
         json_object_end(&l->j);
         buffer_fini(&l->after);
+        buffer_fini(&l->at);
         call_reply_json(c, 200, &l->out, NULL, 0);
 }
 
@@ -189,6 +209,7 @@ void handle_subscriptions(struct call *c)
                     l->is_lines ? UINT64_MAX : SUBSCRIPTIONS_PAGE_DEFAULT, &l->limit) ||
                 !has_duties(c))
                 return;
+        l->must_ask = !is_of_ops(c);
         if (gateway_query(c->request, "after", &after))
                 buffer_add_bytes(&l->after, after);
         if (!l->is_lines) {
@@ -226,7 +247,10 @@ static void reply_whole(struct call *c, int status)
 
 void handle_subscription(struct call *c)
 {
-        reply_whole(c, 200);
+        if (is_of_ops(c) || gateway_may(c->request, ACCESS_READ, c->stream))
+                reply_whole(c, 200);
+        else
+                gateway_refuse(c->request, ACCESS_READ, c->stream);
 }
 
 /* ---- changes ---- */

@@ -308,6 +308,32 @@ TEST(subscription, a_webhook_needs_the_right_to_read)
         denied(ann, "$ops", "PUT /v1/subscriptions/shown-1/g", JSON_BODY, "{}");
 }
 
+TEST(subscription, is_shown_to_who_may_read_its_stream_and_to_ops)
+{
+        char ops[96];
+        struct reply r;
+
+        authorization(ops, sizeof ops, "ops", "changeit");
+        ok(admin, 201, "PUT /v1/subscriptions/secret-1/watch", JSON_BODY, "{}");
+        ok(admin, 201, "PUT /v1/subscriptions/shown-1/watch", JSON_BODY, "{}");
+        denied(ann, "read", "GET /v1/subscriptions/secret-1/watch", "", NULL);
+        ok(bob, 200, "GET /v1/subscriptions/secret-1/watch", "", NULL);
+        ok(ops, 200, "GET /v1/subscriptions/secret-1/watch", "", NULL);
+        for (unsigned i = 0; i < 2; i++) {
+                raw(ann, "GET /v1/subscriptions", i ? AS_LINES : "", &r);
+                assert_null(strstr(body_of(&r), "\"secret-1\""));
+                assert_non_null(strstr(body_of(&r), "\"shown-1\""));
+                reply_free(&r);
+                raw(ops, "GET /v1/subscriptions", i ? AS_LINES : "", &r);
+                assert_non_null(strstr(body_of(&r), "\"secret-1\""));
+                reply_free(&r);
+        }
+        raw(ann, "GET /v1/subscriptions?limit=1", "", &r); /* links-2 comes first, secret-1 lies between */
+        assert_null(strstr(body_of(&r), "secret-1"));
+        assert_non_null(strstr(body_of(&r), "\"at_end\":false"));
+        reply_free(&r);
+}
+
 /* ---- everything ---- */
 
 /* Follows `next` and gives the number of events; none may be of a guarded stream. */
@@ -404,6 +430,23 @@ TEST(all, a_wait_is_not_ended_by_what_is_hidden)
         reply_free(&r);
 }
 
+TEST(all, a_wait_does_not_outlive_the_right)
+{
+        int fd;
+        struct reply r;
+
+        let_ann_read_everything(true);
+        fd = client_connect(server);
+        client_request(fd, "GET /v1/all/events?from=end&wait-ms=5000", ann, BYTES_EMPTY, true);
+        usleep(50 * 1000);
+        let_ann_read_everything(false);
+        write_event(bob, "shown-1", EVENT);
+        client_receive(fd, &r);
+        close(fd);
+        assert_int_equal(r.status, 403);
+        reply_free(&r);
+}
+
 /* ---- lists ---- */
 
 static bool lists(const char *who, const char *line, const char *headers, const char *name)
@@ -489,9 +532,11 @@ int main(void)
                 TEST_ROW(link, its_target_is_shown_only_to_who_may_read_that),
                 TEST_ROW(link, a_consumer_is_given_the_link_alone),
                 TEST_ROW(subscription, a_webhook_needs_the_right_to_read),
+                TEST_ROW(subscription, is_shown_to_who_may_read_its_stream_and_to_ops),
                 TEST_ROW(all, is_for_who_may_read_everything_and_hides_the_secrets),
                 TEST_ROW(all, what_stands_at_a_position_of_a_secret_is_not_there),
                 TEST_ROW(all, a_wait_is_not_ended_by_what_is_hidden),
+                TEST_ROW(all, a_wait_does_not_outlive_the_right),
                 TEST_ROW(list, shows_the_streams_that_one_may_read),
                 TEST_ROW(list, goes_on_past_many_hidden_names_and_shows_none_of_them),
         };
