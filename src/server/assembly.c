@@ -596,7 +596,12 @@ static void open_routes(struct server *s)
                 .shut_down = on_shut_down,
                 .arg = s,
         };
-        struct api_options api = {.os = s->os, .control = s->control, .gateway = s->gateway};
+        struct api_options api = {
+                .os = s->os,
+                .control = s->control,
+                .gateway = s->gateway,
+                .access = s->users.access,
+        };
         struct ops_options ops = {
                 .os = s->os,
                 .control = s->control,
