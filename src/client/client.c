@@ -348,11 +348,9 @@ static bool was_sent(struct nilo_client *c, CURLcode code)
         return before_request_us > 0;
 }
 
-/* A refusal of a server that says no next step has one all the same. */
+/* The server's next step after a 401 is for who writes requests by hand. */
 static void add_step(struct nilo_client *c, long status)
 {
-        if (c->next_step.size > 1)
-                return;
         if (status == 401 && c->token)
                 problem_text(&c->next_step,
                         "The token is wrong or no longer valid: `nilo user token` makes a new one.");
@@ -361,7 +359,7 @@ static void add_step(struct nilo_client *c, long status)
                         c->address.user);
         else if (status == 401)
                 problem_text(&c->next_step, "Log in: --login NAME with NILO_PASSWORD, or NILO_TOKEN.");
-        else if (status == 403)
+        else if (status == 403 && c->next_step.size <= 1)
                 problem_text(&c->next_step,
                         "Ask an administrator for the right, or log in as somebody else: --login NAME.");
 }
