@@ -306,6 +306,7 @@ void connection_new(struct gateway *g, struct os_conn *conn)
         list_init(&c->wake);
         list_init(&c->dirty);
         list_init(&c->handshake);
+        list_init(&c->hello);
         c->state = g->speaks_tls ? CONNECTION_HANDSHAKING : CONNECTION_SNIFFING;
         list_add_last(&g->connections, &c->link);
         snprintf(c->peer, sizeof c->peer, "%s", os_conn_peer(conn));

@@ -27,6 +27,7 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->tls = options->tls;
         g->handshakes_max = options->handshakes_max ? options->handshakes_max : HANDSHAKES_DEFAULT;
         list_init(&g->handshaking);
+        list_init(&g->hellos);
         list_init(&g->connections);
         list_init(&g->dirty);
         list_init(&g->bulk);
@@ -192,6 +193,8 @@ static void on_turn_end(struct os_turn_hook *hook)
         }
         if (g->access && access_generation(g->access) != g->access_generation)
                 rights_ask_again(g);
+        if (!list_is_empty(&g->hellos))
+                secure_shake_hands(g);
         list_take(&g->dirty, &now);
         while (!list_is_empty(&now))
                 flush_first(&now);

@@ -44,6 +44,7 @@ enum {
         REQUEST_COST = 5 * 1024,         /* memory that a request takes beside its head and body */
         BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
 };
+#define HANDSHAKE_TURN_US (3 * 1000) /* of a turn, for TLS handshakes */
 #define BULK_TURN_US (5 * 1000) /* of a turn, for connections that only carry much: others are answered in between */
 static_assert(STREAM_OUT_LOW < STREAM_OUT_MAX, "a producer that rests is asked again");
 static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's bytes");
@@ -116,6 +117,7 @@ struct gateway {
         struct tls_context *tls;  /* NULL: connections wait for it */
         uint32_t handshakes_max;
         struct list handshaking;  /* connections, the oldest first */
+        struct list hellos;       /* those of them that have said something */
         struct buffer plain;      /* what was just decrypted */
         struct os_timer look_timer;
         struct os_work look;
@@ -204,6 +206,7 @@ struct connection {
         struct h2 *h2;
         struct tls_session *tls; /* NULL: none, or not yet */
         struct list handshake;   /* of the gateway's handshaking ones */
+        struct list hello;       /* of those that have said something */
         bool has_said_hello;     /* its first byte has come */
         bool must_be_h2;         /* ALPN: no other is taken */
         uint64_t received_us; /* newest byte */
@@ -243,6 +246,8 @@ void connection_pause(struct connection *c, bool is_paused);
 bool secure_has_room(struct gateway *g);
 void secure_begin(struct connection *c);
 void secure_receive(struct connection *c, struct bytes data);
+/* At the turn's end: goes on with handshakes, for a part of the turn. */
+void secure_shake_hands(struct gateway *g);
 /* Encrypts what the turn has produced, and sends it. */
 void secure_send(struct connection *c);
 /* Says the end, or why it failed; the socket is closed next. */

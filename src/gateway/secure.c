@@ -64,6 +64,7 @@ void secure_leave(struct connection *c)
         if (list_is_empty(&c->handshake))
                 return;
         list_remove(&c->handshake);
+        list_remove(&c->hello);
         assert(c->gateway->stats.tls_handshakes > 0);
         c->gateway->stats.tls_handshakes--;
 }
@@ -141,20 +142,11 @@ static void take_plain(struct connection *c)
                 buffer_clear(&g->plain);
 }
 
-void secure_receive(struct connection *c, struct bytes data)
+static void feed(struct connection *c, struct bytes data)
 {
         struct gateway *g = c->gateway;
-        bool is_first = c->state == CONNECTION_HANDSHAKING && !c->has_said_hello;
         enum tls_state state;
 
-        assert(data.size > 0);
-        c->has_said_hello = true;
-        if (is_first && is_clear_text(data)) {
-                g->stats.tls_handshakes_failed++;
-                answer_wrong_protocol(c, "tls-spoken", "this port speaks TLS",
-                        "use https:// (in a connection string: tls=true)");
-                return;
-        }
         assert(g->plain.size == 0);
         state = tls_session_feed(c->tls, data, &g->plain);
         if (c->state == CONNECTION_HANDSHAKING && (state == TLS_OPEN || state == TLS_ENDED))
@@ -171,6 +163,46 @@ void secure_receive(struct connection *c, struct bytes data)
                         c->is_doomed = true; /* what was asked for in the same breath is answered first */
                 connection_touch(c);
         }
+}
+
+void secure_receive(struct connection *c, struct bytes data)
+{
+        bool is_first = !c->has_said_hello;
+
+        assert(data.size > 0);
+        c->has_said_hello = true;
+        if (c->state != CONNECTION_HANDSHAKING) {
+                feed(c, data);
+        } else if (is_first && is_clear_text(data)) {
+                c->gateway->stats.tls_handshakes_failed++;
+                answer_wrong_protocol(c, "tls-spoken", "this port speaks TLS",
+                        "use https:// (in a connection string: tls=true)");
+        } else {
+                /* The turn's end goes on with it; until then no more is taken. */
+                buffer_add_bytes(&c->in, data);
+                connection_pause(c, true);
+                list_add_last(&c->gateway->hellos, &c->hello);
+        }
+}
+
+void secure_shake_hands(struct gateway *g)
+{
+        uint64_t until_us = os_monotonic_us(g->os) + HANDSHAKE_TURN_US;
+
+        while (!list_is_empty(&g->hellos)) {
+                struct connection *c = CONTAINER_OF(g->hellos.next, struct connection, hello);
+                struct buffer said = c->in;
+
+                list_remove(&c->hello);
+                c->in = (struct buffer){0};
+                connection_pause(c, false);
+                feed(c, buffer_bytes(&said));
+                buffer_fini(&said);
+                if (os_monotonic_us(g->os) >= until_us)
+                        break;
+        }
+        if (!list_is_empty(&g->hellos))
+                os_turn_again(g->os);
 }
 
 /* ---- bytes out ---- */

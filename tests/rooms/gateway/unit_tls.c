@@ -605,6 +605,31 @@ TEST(tls, handshakes_at_one_time_are_bounded)
         buffer_fini(&all);
 }
 
+/* G18: they have a part of each turn, so a burst takes several; each gets its own. */
+TEST(tls, handshakes_in_a_burst_all_come_about)
+{
+        enum { COUNT = 100 };
+        struct secure c[COUNT];
+
+        for (unsigned i = 0; i < COUNT; i++)
+                c[i] = (struct secure){.fd = dial(&server), .session = session_new("localhost", "http/1.1")};
+        for (unsigned i = 0; i < COUNT; i++)
+                assert_true(secure_flush(&c[i]));
+        for (unsigned i = 0; i < COUNT; i++) {
+                while (tls_session_state(c[i].session) == TLS_HANDSHAKING && secure_pump(&c[i]))
+                        ;
+                assert_int_equal(tls_session_state(c[i].session), TLS_OPEN);
+                secure_send_text(
+                        &c[i], "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+                secure_read_to_end(&c[i]);
+                assert_true(body_has(&c[i].plain, "hello"));
+                secure_hang_up(&c[i]);
+        }
+        assert_int_equal(server_stats(&server).tls_handshakes_failed, 0);
+}
+
 /* A slow one is fine, one that takes nothing at all is not; what is kept for it is bounded and counted. */
 TEST(tls, of_a_client_that_never_reads_ends)
 {
@@ -784,6 +809,7 @@ int main(void)
                 ROW(tls, handshake_has_ten_seconds),
                 ROW(tls, of_who_then_says_nothing_ends),
                 ROW(tls, handshakes_at_one_time_are_bounded),
+                ROW(tls, handshakes_in_a_burst_all_come_about),
                 ROW(tls, of_a_client_that_never_reads_ends),
                 ROW(tls, memory_of_a_session_at_rest_is_small),
                 ROW(certificate, is_waited_for),
