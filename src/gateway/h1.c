@@ -333,7 +333,8 @@ void h1_send_head(struct gateway_request *r, int status, const char *content_typ
         buffer_format(
                 out, "HTTP/1.1 %d %s\r\ndate: %s\r\n", status, http_reason(status), gateway_date(c->gateway));
         if (content_type) {
-                buffer_add_string(out, "content-type: ");
+                /* Events are anybody's bytes: a browser must not find markup in what is none. */
+                buffer_add_string(out, "x-content-type-options: nosniff\r\ncontent-type: ");
                 add_value(out, content_type);
                 buffer_add_string(out, "\r\n");
         }

@@ -198,8 +198,11 @@ void h2_send_head(struct gateway_request *r, int status, const char *content_typ
 
         snprintf(status_text, sizeof status_text, "%d", status);
         fields[n++] = field(":status", bytes_of_string(status_text));
-        if (content_type)
+        if (content_type) {
                 fields[n++] = field("content-type", clean_value(r, content_type));
+                /* Events are anybody's bytes: a browser must not find markup in what is none. */
+                fields[n++] = field("x-content-type-options", BYTES_LITERAL("nosniff"));
+        }
         if (r->is_out_ended && has_body) {
                 snprintf(size_text, sizeof size_text, "%zu", r->out.size);
                 fields[n++] = field("content-length", bytes_of_string(size_text));
