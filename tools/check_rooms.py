@@ -27,7 +27,7 @@ FORBIDDEN_CALLS = (
      "the clock comes from os.h"),
     ("chance", r"rand|srand|random|srandom|rand_r|drand48|getrandom|getentropy|RAND_bytes", {"os", "client"},
      "chance comes from os.h"),
-    ("disk", r"open|openat|creat|read|write|pread|pwrite|readv|writev|preadv|pwritev|fsync|fdatasync|sync_file_range|"
+    ("disk", r"open|openat|creat|read|write|pread|pwrite|readv|writev|preadv|preadv2|pwritev|pwritev2|fsync|fdatasync|sync_file_range|"
      r"fallocate|posix_fallocate|ftruncate|truncate|rename|renameat|unlink|unlinkat|mkdir|rmdir|opendir|mmap|munmap|"
      r"fopen|fread|fwrite|fclose|flock|stat|fstat|lseek", {"os", "cli", "server"}, "files go through os.h"),
     ("net", r"socket|bind|listen|accept|accept4|connect|send|recv|sendto|recvfrom|sendmsg|recvmsg|poll|epoll_wait|"
