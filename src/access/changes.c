@@ -43,8 +43,7 @@ static void change_free(struct change *c)
 {
         hash_job_drop(&c->job);
         list_remove(&c->link);
-        explicit_bzero(c->password.data, c->password.capacity);
-        buffer_fini(&c->password);
+        buffer_wipe(&c->password);
         arena_fini(&c->memory);
         free(c);
 }
@@ -271,7 +270,6 @@ static void create(struct change *c, const char *phc)
         user_to_json(&f, &body);
         append(c, BYTES_LITERAL("$UserCreated"), buffer_bytes(&body),
                 (struct expected){.kind = EXPECTED_NONE}, NULL);
-        explicit_bzero(body.data, body.capacity);
 }
 
 /* Of a user who is there and is as he was looked at. */
@@ -305,7 +303,6 @@ static void change_user(struct change *c, const struct user *u, const char *phc)
                 type = EVENT_TYPE_METADATA;
         }
         append(c, type, buffer_bytes(&body), expected, guard);
-        explicit_bzero(body.data, body.capacity);
 }
 
 /* With the hash where there is one. */

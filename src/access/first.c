@@ -89,8 +89,7 @@ static void make_key(struct first *f)
         access_job_begun(a);
         store_append(a->store, &append, key_made, f);
         explicit_bzero(key, sizeof key);
-        explicit_bzero(body.data, body.capacity);
-        buffer_fini(&body);
+        buffer_wipe(&body);
 }
 
 /* ---- the administrator ---- */

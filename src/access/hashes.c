@@ -25,8 +25,7 @@ bool hash_is_usable(const char *phc)
 
 static void job_free(struct hash_job *job)
 {
-        explicit_bzero(job->password.data, job->password.capacity);
-        buffer_fini(&job->password);
+        buffer_wipe(&job->password);
         free(job->compare_with);
         free(job);
 }

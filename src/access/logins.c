@@ -174,6 +174,15 @@ static struct attempt *attempt_find(struct access *a, const uint8_t key[TLS_HMAC
         return NULL;
 }
 
+static bool has_too_many(struct access *a, const char *peer)
+{
+        unsigned count = 0;
+
+        LIST_EACH (at, &a->attempts)
+                count += slowing_is_same_address(CONTAINER_OF(at, struct attempt, link)->peer, peer);
+        return count >= ATTEMPTS_OF_ADDRESS_MAX;
+}
+
 static int attempt_begin(struct access *a, const uint8_t key[TLS_HMAC_SIZE], struct bytes login,
         struct bytes password, const char *peer, struct attempt **ret)
 {
@@ -181,7 +190,7 @@ static int attempt_begin(struct access *a, const uint8_t key[TLS_HMAC_SIZE], str
         struct attempt *t;
         int r;
 
-        if (hashes_are_full(a)) { /* before it counts as a try */
+        if (hashes_are_full(a) || has_too_many(a, peer)) { /* before it counts as a try */
                 a->stats.busy++;
                 return ACCESS_BUSY;
         }
@@ -260,8 +269,7 @@ static int authenticate_basic(struct access *a, struct bytes value, const char *
 
         if (basic_parse(value, &memory, &name, &password))
                 r = check_password(a, name, password, peer, login, ret);
-        explicit_bzero(memory.data, memory.capacity);
-        buffer_fini(&memory);
+        buffer_wipe(&memory);
         return r;
 }
 

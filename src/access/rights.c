@@ -11,6 +11,7 @@ struct stream_rights {
         struct memo_entry entry;
         struct acl *acl; /* NULL: its metadata says nothing about rights */
         bool is_unreadable;
+        bool is_lost; /* it could not even be read: perhaps it can be next time */
         uint8_t name[];
 };
 
@@ -59,6 +60,7 @@ static void read_rights(struct access *a, struct bytes stream, struct stream_rig
         r = newest_event(a, buffer_bytes(&meta), &memory, &newest);
         if (r == USER_ABSENT)
                 return;
+        s->is_lost = r != 0;
         s->is_unreadable = r || acl_of_metadata(newest.data, &s->acl);
 }
 
@@ -70,7 +72,7 @@ static const struct stream_rights *rights_get(struct access *a, struct bytes str
         if (!a->is_following)
                 memo_clear(&a->rights);
         entry = memo_get(&a->rights, stream);
-        if (entry)
+        if (entry && !CONTAINER_OF(entry, struct stream_rights, entry)->is_lost)
                 return CONTAINER_OF(entry, struct stream_rights, entry);
         s = memory_new(sizeof *s + stream.size);
         memcpy(s->name, stream.data, stream.size);
@@ -90,8 +92,8 @@ static void settings_get(struct access *a)
         if (a->settings.is_known && a->is_following)
                 return;
         rights_drop_settings(a);
-        a->settings.is_known = true;
         r = newest_event(a, SETTINGS_STREAM, &memory, &newest);
+        a->settings.is_known = r == 0 || r == USER_ABSENT;
         if (r == USER_ABSENT)
                 return;
         a->settings.is_unreadable = r || acl_of_settings(newest.data, &a->settings.user, &a->settings.system);

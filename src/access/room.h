@@ -35,6 +35,7 @@ enum {
         RIGHTS_REMEMBERED_MAX = 8192,
         SLOWED_MAX = 4096,
         USER_RECORD_SIZE_MAX = 64 * 1024,
+        ATTEMPTS_OF_ADDRESS_MAX = 16, /* so that one address does not take all of ACCESS_HASHES_WAITING_MAX */
         USERS_BATCH = 100,           /* names of one look at the list */
 };
 #define CREDENTIALS_US ((uint64_t)5 * 60 * 1000 * 1000)
@@ -48,6 +49,14 @@ enum {
 #define EVERY_USER      BYTES_LITERAL("$all")
 #define GROUP_ADMINS    "$admins"
 #define GROUP_OPS       "$ops"
+
+/* Frees what held a secret. */
+static inline void buffer_wipe(struct buffer *b)
+{
+        if (b->data)
+                explicit_bzero(b->data, b->capacity);
+        buffer_fini(b);
+}
 
 /* ---- bounded tables (memo.c) ---- */
 
@@ -184,6 +193,7 @@ bool hash_is_usable(const char *phc);
 /* May somebody try now? Counts as a try. */
 bool slowing_try(struct access *a, struct bytes login, const char *peer);
 void slowing_forget(struct access *a, struct bytes login, const char *peer); /* the try was right */
+bool slowing_is_same_address(const char *peer, const char *other);
 void slowing_entry_free(struct memo_entry *entry);
 
 /* ---- logins (logins.c) ---- */

@@ -48,6 +48,13 @@ static struct bytes address_of(const char *peer, char ret[ADDRESS_SIZE_MAX])
         return bytes_of(ret, size);
 }
 
+bool slowing_is_same_address(const char *peer, const char *other)
+{
+        char mine[ADDRESS_SIZE_MAX], his[ADDRESS_SIZE_MAX];
+
+        return bytes_equal(address_of(peer, mine), address_of(other, his));
+}
+
 /* A keyed hash: nobody can choose logins that fall together. */
 static void key_of(struct access *a, struct bytes login, const char *peer, uint8_t ret[TLS_HMAC_SIZE])
 {

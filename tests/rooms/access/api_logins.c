@@ -143,6 +143,31 @@ TEST(login, more_than_may_wait_are_refused_at_once)
         house_end(&h);
 }
 
+TEST(login, one_address_does_not_take_every_place)
+{
+        static struct caller callers[ACCESS_HASHES_WAITING_MAX], other;
+        struct house h;
+        char login[32];
+        unsigned taken = 0;
+
+        house_begin(&h, true);
+        house_make(&h, "ann", NULL, "correct horse");
+        for (unsigned i = 0; i < COUNT_OF(callers); i++) {
+                int outcome;
+
+                snprintf(login, sizeof login, "user%u", i);
+                outcome = caller_ask(&h, &callers[i], basic(login, "sprayed password"), "10.0.0.66:9");
+                assert_true(outcome == ACCESS_WAIT || outcome == ACCESS_BUSY);
+                taken += outcome == ACCESS_WAIT;
+        }
+        assert_in_range(taken, 1, ACCESS_HASHES_WAITING_MAX / 2);
+        assert_int_equal(caller_ask(&h, &other, basic("ann", "correct horse"), "10.0.0.1:1"), ACCESS_WAIT);
+        house_until(&h, &other.is_answered);
+        assert_int_equal(other.outcome, 0);
+        principal_release(&other.principal);
+        house_end(&h);
+}
+
 /* S13. */
 TEST(login, who_guesses_is_slowed_and_others_are_not)
 {
@@ -387,6 +412,7 @@ int main(void)
                 TEST_ROW(login, what_was_proved_is_remembered_for_minutes),
                 TEST_ROW(login, calls_of_one_client_at_once_cost_one_hash),
                 TEST_ROW(login, more_than_may_wait_are_refused_at_once),
+                TEST_ROW(login, one_address_does_not_take_every_place),
                 TEST_ROW(login, who_guesses_is_slowed_and_others_are_not),
                 TEST_ROW(login, a_burst_of_guesses_is_slowed_before_they_fail),
                 TEST_ROW(login, a_change_counts_at_once),

@@ -34,13 +34,14 @@ TEST(user, each_change_does_what_it_says)
 
 TEST(user, who_is_there_or_is_not_is_said)
 {
-        static const enum access_change_kind kinds[] = {
-                ACCESS_UPDATE, ACCESS_REMOVE, ACCESS_ENABLE, ACCESS_DISABLE, ACCESS_CHANGE_PASSWORD, ACCESS_RESET_PASSWORD};
+        static const enum access_change_kind kinds[] = {ACCESS_UPDATE, ACCESS_REMOVE, ACCESS_ENABLE,
+                ACCESS_DISABLE, ACCESS_CHANGE_PASSWORD, ACCESS_RESET_PASSWORD};
         struct house h;
 
         house_begin(&h, true);
         for (unsigned i = 0; i < COUNT_OF(kinds); i++)
-                assert_int_equal(house_user(&h, kinds[i], "ann", NULL, "correct horse"), ACCESS_USER_NOT_FOUND);
+                assert_int_equal(
+                        house_user(&h, kinds[i], "ann", NULL, "correct horse"), ACCESS_USER_NOT_FOUND);
         house_make(&h, "ann", NULL, "correct horse");
         assert_int_equal(house_user(&h, ACCESS_CREATE, "ann", NULL, "battery staple"), ACCESS_USER_EXISTS);
         assert_int_equal(house_try(&h, "ann", "correct horse"), 0);
@@ -89,7 +90,8 @@ TEST(user, somebody_stays_administrator)
         assert_int_equal(house_user(&h, ACCESS_REMOVE, "ann", NULL, NULL), ACCESS_LAST_ADMIN);
         /* The first user is not made again. */
         assert_string_equal(house_first(&h, false), "");
-        assert_int_equal(access_user(h.access, BYTES_LITERAL("admin"), &(struct access_user){0}), ACCESS_DENIED);
+        assert_int_equal(
+                access_user(h.access, BYTES_LITERAL("admin"), &(struct access_user){0}), ACCESS_DENIED);
         house_end(&h);
 }
 
@@ -141,10 +143,16 @@ TEST(user, changes_at_the_same_time_do_not_overwrite_each_other)
 
 TEST(user, logins_are_bytes_that_people_can_see)
 {
-        static const char *const fine[] = {"ann", "Ann", "\xc3\xa4nn\xc3\xa9", "a\xcc\x88nn", "\xe5\xad\x97", "ann@example.com",
-                "a b", "-", "/", "..", "%41", "\xf0\x9f\x90\x8d", "a$"};
-        static const char *const wrong[] = {"", "a:b", "a\nb", "a\x7f", "\xc2\x85x", "$admins", "$all", " a", "a ", "\xff", "\xc0\x80",
-                "\xed\xa0\x80", "a\xe2\x80\xae" "b", "a\xe2\x80\x8b", "\xef\xbb\xbf" "a", "a\xe2\x81\xa6", "a\xc2\xad"};
+        static const char *const fine[] = {"ann", "Ann", "\xc3\xa4nn\xc3\xa9", "a\xcc\x88nn", "\xe5\xad\x97",
+                "ann@example.com", "a b", "-", "/", "..", "%41", "\xf0\x9f\x90\x8d", "a$"};
+        static const char *const wrong[] = {"", "a:b", "a\nb", "a\x7f", "\xc2\x85x", "$admins", "$all", " a",
+                "a ", "\xff", "\xc0\x80", "\xed\xa0\x80",
+                "a\xe2\x80\xae"
+                "b",
+                "a\xe2\x80\x8b",
+                "\xef\xbb\xbf"
+                "a",
+                "a\xe2\x81\xa6", "a\xc2\xad"};
         struct house h;
         struct access_change change;
         char long_login[ACCESS_LOGIN_SIZE_MAX + 2];
@@ -155,7 +163,8 @@ TEST(user, logins_are_bytes_that_people_can_see)
         for (unsigned i = 0; i < COUNT_OF(fine); i++)
                 assert_int_equal(house_try(&h, fine[i], "correct horse"), 0);
         for (unsigned i = 0; i < COUNT_OF(wrong); i++)
-                if (house_user(&h, ACCESS_CREATE, wrong[i], NULL, "correct horse") != ACCESS_INVALID || !*h.problem)
+                if (house_user(&h, ACCESS_CREATE, wrong[i], NULL, "correct horse") != ACCESS_INVALID ||
+                        !*h.problem)
                         fail_msg("\"%s\" may be a login", wrong[i]);
         change = change_of(ACCESS_CREATE, "", NULL, "correct horse");
         change.login = bytes_of("a\0b", 3);
@@ -231,7 +240,8 @@ TEST(user, lists_are_in_order_and_go_on_behind_a_login)
         house_begin(&h, true);
         for (unsigned i = 0; i < USERS; i++) { /* as another node writes them: without hashing */
                 snprintf(stream, sizeof stream, "$user-u%03u", i);
-                snprintf(body, sizeof body, "{\"loginName\":\"u%03u\",\"fullName\":\"\",\"groups\":[],\"hash\":\"\"}", i);
+                snprintf(body, sizeof body,
+                        "{\"loginName\":\"u%03u\",\"fullName\":\"\",\"groups\":[],\"hash\":\"\"}", i);
                 house_append(&h, stream, "$UserCreated", body);
         }
         house_user(&h, ACCESS_REMOVE, "u100", NULL, NULL);
@@ -244,11 +254,13 @@ TEST(user, lists_are_in_order_and_go_on_behind_a_login)
 /* What a body that is none leaves is a user whom nobody can be, and who can be removed. */
 TEST(user, a_body_that_cannot_be_read_is_nobody)
 {
-        static const char *const bodies[] = {"", "{", "[]", "{}", "{\"loginName\":\"bob\",\"groups\":[],\"hash\":\"x\"}",
+        static const char *const bodies[] = {"", "{", "[]", "{}",
+                "{\"loginName\":\"bob\",\"groups\":[],\"hash\":\"x\"}",
                 "{\"loginName\":\"ann\",\"groups\":[\"$admins\\u0000x\"],\"hash\":\"x\"}",
                 "{\"loginName\":\"ann\",\"groups\":[],\"groups\":[\"$admins\"],\"groups\":[\"x\"]}",
-                "{\"loginName\":\"ann\",\"groups\":\"$admins\"}", "{\"loginName\":\"ann\",\"disabled\":\"no\"}",
-                "{\"loginName\":\"ann\",\"hash\":7}", "{\"loginName\":\"ann\",\"generation\":99}"};
+                "{\"loginName\":\"ann\",\"groups\":\"$admins\"}",
+                "{\"loginName\":\"ann\",\"disabled\":\"no\"}", "{\"loginName\":\"ann\",\"hash\":7}",
+                "{\"loginName\":\"ann\",\"generation\":99}"};
         struct house h;
         struct access_user user;
 
@@ -295,7 +307,8 @@ static void on_facts(struct control_watcher *watcher)
 TEST(user, facts_say_who_and_no_secret)
 {
         struct house h;
-        struct told told = {.watcher = {.on_facts = on_facts, .arg = &told, .categories = ~0u, .level = LEVEL_TRACE}};
+        struct told told = {
+                .watcher = {.on_facts = on_facts, .arg = &told, .categories = ~0u, .level = LEVEL_TRACE}};
         struct principal *root;
         struct access_change change = change_of(ACCESS_CREATE, "ann", "readers", "canary-password");
         struct store_read_options options = {.stream = BYTES_LITERAL("$user-ann"), .limit = 1};
@@ -335,7 +348,8 @@ TEST(user, facts_say_who_and_no_secret)
         assert_int_equal(store_reader_next(reader, &item), 0);
         assert_true(bytes_equal_string(item.event.type, "$UserCreated"));
         assert_true(bytes_equal_string(item.event.metadata, "{\"by\":\"admin\",\"change\":\"create\"}"));
-        assert_non_null(memmem(item.event.data.data, item.event.data.size, "$argon2id$v=19$m=19456,t=2,p=1$", 31));
+        assert_non_null(
+                memmem(item.event.data.data, item.event.data.size, "$argon2id$v=19$m=19456,t=2,p=1$", 31));
         assert_null(memmem(item.event.data.data, item.event.data.size, "canary", 6));
         store_reader_close(&reader);
         principal_release(&root);
