@@ -47,24 +47,24 @@ static void give_up(void *arg)
 
 int server_users_serve(struct server_users *u, struct store *store, struct notification *notification)
 {
-        int r;
+        int r = access_serve(u->access, store, notification);
 
-        if (!access_is_enforced(u->access))
-                return 0;
-        r = access_serve(u->access, store, notification);
         if (r)
                 return fault_fold(r);
+        u->is_served = true;
+        /* Where nobody is asked for his name users can be made, for the day when they are. */
+        if (!access_is_enforced(u->access))
+                return 0;
         u->duty = (struct notification_duty){.load = load, .start = start, .give_up = give_up, .arg = u};
         notification_add_duty(notification, &u->duty);
-        u->has_duty = true;
         return 0;
 }
 
 void server_users_stop(struct server_users *u)
 {
-        if (!u->has_duty)
+        if (!u->is_served)
                 return;
-        u->has_duty = false;
+        u->is_served = false;
         notification_remove_duty(&u->duty);
         access_stop(u->access);
 }

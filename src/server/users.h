@@ -9,7 +9,7 @@ struct server_users {
         struct access *access;
         struct notification_duty duty;
         bool is_compatible; /* the first users have the password that test suites of clients expect */
-        bool has_duty;
+        bool is_served;
         /* The first users are there, or were: `password` is that of "admin" if it was made now, else NULL. */
         void (*on_first)(void *arg, const char *password);
         void *arg;
