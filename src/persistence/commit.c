@@ -407,8 +407,8 @@ void persistence_on_sealed(struct persistence *p,
         p->on_sealed_arg = arg;
 }
 
-int persistence_find_id(struct persistence *p, const struct event_id *id, uint64_t stream_hash,
-        struct persistence_id *ret)
+int persistence_find_id(
+        struct persistence *p, const struct event_id *id, uint64_t stream_hash, struct persistence_id *ret)
 {
         return ids_find(&p->ids, id, stream_hash, ret) ? 0 : PERSISTENCE_NOT_FOUND;
 }
