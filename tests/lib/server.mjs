@@ -43,6 +43,7 @@ export async function startServer({ data = temporaryDirectory(), port = 0, args 
   });
   running.add(child);
   let stderr = '';
+  let stdout = '';
   child.stderr.setEncoding('utf8').on('data', (text) => {
     stderr = (stderr + text).slice(-STDERR_KEPT_MAX);
   });
@@ -60,6 +61,7 @@ export async function startServer({ data = temporaryDirectory(), port = 0, args 
   const line = new Promise((done) => {
     let text = '';
     child.stdout.setEncoding('utf8').on('data', (more) => {
+      stdout = (stdout + more).slice(-STDERR_KEPT_MAX);
       if (text === null) return; // read on, so that the server never waits for us
       text += more;
       const end = text.indexOf('\n');
@@ -108,6 +110,7 @@ export async function startServer({ data = temporaryDirectory(), port = 0, args 
     startedInMs: performance.now() - began,
     exited,
     stderr: () => stderr,
+    stdout: () => stdout,
     /** Asks it to stop in order; fails unless it ends with exit code 0. */
     async stop(withinMs = 15_000) {
       const { code, signal } = await end('SIGTERM', withinMs);
