@@ -107,7 +107,7 @@ static const struct {
 
 /* ---- bash ---- */
 
-static void bash_flags(const struct cli_flag *flags, size_t count, bool with_values, struct buffer *out)
+static void flag_words(const struct cli_flag *flags, size_t count, bool with_values, struct buffer *out)
 {
         for (size_t i = 0; i < count && flags[i].name; i++)
                 if (!with_values || flags[i].value)
@@ -132,9 +132,9 @@ static void bash_command(const struct cli_command *c, struct buffer *out)
         buffer_add_string(out, "    '");
         command_name(c, out);
         buffer_add_string(out, "')\n      flags='");
-        bash_flags(c->flags, CLI_FLAGS_MAX, false, out);
+        flag_words(c->flags, CLI_FLAGS_MAX, false, out);
         buffer_add_string(out, "'\n      valued='");
-        bash_flags(c->flags, CLI_FLAGS_MAX, true, out);
+        flag_words(c->flags, CLI_FLAGS_MAX, true, out);
         buffer_add_string(out, "'\n      kinds='");
         bash_files(c->flags, CLI_FLAGS_MAX, out);
         buffer_add_string(out, "'\n      arguments=(");
@@ -200,9 +200,9 @@ static void write_bash(struct buffer *out)
         for (size_t i = 0; i < count; i++)
                 bash_command(&commands[i], out);
         buffer_add_string(out, "    *) return ;;\n  esac\n  flags+='");
-        bash_flags(common, common_count, false, out);
+        flag_words(common, common_count, false, out);
         buffer_add_string(out, "'\n  valued+='");
-        bash_flags(common, common_count, true, out);
+        flag_words(common, common_count, true, out);
         buffer_add_string(out, " '\n  kinds+='");
         bash_files(common, common_count, out);
         buffer_add_string(out,
@@ -430,8 +430,19 @@ static void write_fish(struct buffer *out)
                 "function __nilo_argument\n"
                 "    set -l n $argv[1]\n    set -e argv[1]\n    __nilo_at $argv; or return 1\n"
                 "    set -l words (commandline -opc)\n"
-                "    test (count $words) -eq (math (count $argv) + $n)\nend\n"
-                "complete -c nilo -f\n");
+                "    set -e words[1..(math (count $argv) + 1)]\n"
+                "    set -l at 1\n    set -l is_value no\n"
+                "    for word in $words\n"
+                "        if test $is_value = yes\n            set is_value no\n"
+                "        else if contains -- $word $__nilo_valued\n            set is_value yes\n"
+                "        else if not string match -q -- '-*' $word\n            set at (math $at + 1)\n"
+                "        end\n    end\n"
+                "    test $at -eq $n\nend\n"
+                "complete -c nilo -f\nset -g __nilo_valued");
+        for (size_t i = 0; i < count; i++)
+                flag_words(commands[i].flags, CLI_FLAGS_MAX, true, out);
+        flag_words(common, common_count, true, out);
+        buffer_add_u8(out, '\n');
         for (size_t i = 0; i < count; i++) {
                 struct buffer text = {0};
 

@@ -12,7 +12,13 @@
 #include "base/json_out.h"
 #include "base/memory.h"
 
-enum { SERVER_TIMEOUT_MS = 5000, TEXT_SIZE_MAX = 1024, CHECK_WIDTH = 19, VERDICT_WIDTH = 6 };
+enum {
+        SERVER_TIMEOUT_MS = 5000,
+        TEXT_SIZE_MAX = 1024,
+        HOST_SIZE_MAX = 256,
+        CHECK_WIDTH = 19,
+        VERDICT_WIDTH = 6
+};
 
 static const char *const verdict_names[DOCTOR_VERDICTS] = {"ok", "warn", "fail"};
 
@@ -63,9 +69,12 @@ void doctor_say(struct doctor *d, const char *check, enum doctor_verdict verdict
                 say_text(d->line, check, verdict, advice, found);
 }
 
-static void say_failed(struct doctor *d, const char *check, struct nilo_client *client)
+/* What may not be looked at may be well. */
+static void say_failed(
+        struct doctor *d, const char *check, struct nilo_client *client, enum nilo_result result)
 {
-        doctor_say(d, check, DOCTOR_FAIL, nilo_client_next_step(client), "%s", nilo_client_problem(client));
+        doctor_say(d, check, result == NILO_DENIED ? DOCTOR_WARN : DOCTOR_FAIL, nilo_client_next_step(client),
+                "%s", nilo_client_problem(client));
 }
 
 /* ---- the server ---- */
@@ -123,9 +132,17 @@ static void take_settings(struct doctor *d, const json_t *info)
                 take_data(d, text_at(json_object_get(options, "data"), "value"));
 }
 
-static bool is_loopback(const char *base)
+static bool is_this_machine(const char *base)
 {
-        return strstr(base, "://127.") || strstr(base, "://localhost") || strstr(base, "://[::1]");
+        static const char *const loopback[] = {"127.", "localhost:", "[::1]"};
+        const char *host = strstr(base, "://") + 3;
+        char name[HOST_SIZE_MAX];
+
+        for (size_t i = 0; i < COUNT_OF(loopback); i++)
+                if (strncmp(host, loopback[i], strlen(loopback[i])) == 0)
+                        return true;
+        return gethostname(name, sizeof name) == 0 && strncmp(host, name, strlen(name)) == 0 &&
+               strchr(":/", host[strlen(name)]);
 }
 
 static void look_at_health(struct doctor *d, struct nilo_client *client)
@@ -136,7 +153,7 @@ static void look_at_health(struct doctor *d, struct nilo_client *client)
         size_t i;
 
         if (result) {
-                say_failed(d, "server health", client);
+                say_failed(d, "server health", client, result);
                 return;
         }
         json_array_foreach(json_object_get(health, "checks"), i, check)
@@ -166,7 +183,7 @@ static void look_at_cluster(struct doctor *d, struct nilo_client *client)
         const char *advice = "";
 
         if (result) {
-                say_failed(d, "cluster", client);
+                say_failed(d, "cluster", client, result);
                 return;
         }
         if (!json_is_true(json_object_get(quorum, "has_quorum"))) {
@@ -202,14 +219,14 @@ static void look_at_server(struct doctor *d, struct nilo_client *client, char **
 
         if (result == NILO_DENIED) /* what everybody may see */
                 info = get(client, "/info", &result);
-        d->is_here = is_loopback(nilo_client_url(client));
+        d->is_here = is_this_machine(nilo_client_url(client));
         d->is_running = result != NILO_UNAVAILABLE;
         if (result == NILO_UNAVAILABLE && !is_named(d->line)) {
                 doctor_say(d, "server", DOCTOR_OK, "", "none runs at %s", nilo_client_url(client));
                 return;
         }
         if (result) {
-                say_failed(d, "server", client);
+                say_failed(d, "server", client, NILO_UNAVAILABLE);
                 return;
         }
         doctor_say(d, "server", DOCTOR_OK, "", "%s answers: version %s, %s", nilo_client_url(client),

@@ -294,8 +294,20 @@ static void read_flags(struct config *c, int count, char **arguments, struct buf
         }
 }
 
-/* Others may use names that begin with ours (NILO_URL is the command line's), so only what is nearly an
- * option is taken for a slip of the pen. */
+/* The command line's own: who uses it and starts a server from one shell has made no slip. */
+static bool is_of_command_line(const char *name)
+{
+        static const char *const names[] = {"NILO_URL", "NILO_CONTEXT", "NILO_LOGIN", "NILO_PASSWORD",
+                "NILO_NEW_PASSWORD", "NILO_CA_FILE", "NILO_CERT_FILE", "NILO_KEY_FILE"};
+
+        for (size_t i = 0; i < COUNT_OF(names); i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
+/* Others may use names that begin with ours, so only what is nearly an option is taken for a slip of the pen.
+ */
 static void read_variable(struct config *c, const char *variable, const char *equals, struct buffer *problems)
 {
         char given[NAME_SIZE_MAX];
@@ -312,7 +324,7 @@ static void read_variable(struct config *c, const char *variable, const char *eq
                 if (distance(given, name) <= SLIP_DISTANCE_MAX)
                         nearest = options[i].name;
         }
-        if (!nearest)
+        if (!nearest || is_of_command_line(given))
                 return;
         environment_name(option_by_name(nearest), name);
         buffer_format(problems, "%s: unknown variable; nearest is %s\n", given, name);

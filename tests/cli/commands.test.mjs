@@ -339,7 +339,7 @@ test('4, not found: stream, file', async () => {
 });
 
 test('5, denied; 6, unavailable; 7, corrupt; 1, what nobody expects', async () => {
-  for (const [status, type, code] of [[403, 'denied', 5], [401, 'denied', 5], [503, 'not-ready', 6], [507, 'disk-full', 6],
+  for (const [status, type, code] of [[403, 'denied', 5], [503, 'not-ready', 6], [507, 'disk-full', 6],
     [500, 'corrupt', 7], [500, 'fault', 1], [418, 'teapot', 1]]) {
     const other = await stub(status, { type: `urn:nilo:${type}`, title: 'T', detail: 'the detail', next: 'The next step' });
     const answer = await cli(['stream', 'show', 'a'], { url: other.url });
@@ -347,6 +347,11 @@ test('5, denied; 6, unavailable; 7, corrupt; 1, what nobody expects', async () =
     assert.equal(answer.code, code, `${status} ${type}`);
     assert.match(answer.stderr, /the detail\n +The next step/);
   }
+  const other = await stub(401, { type: 'urn:nilo:denied', title: 'T', detail: 'the detail', next: 'send a header' });
+  const answer = await cli(['stream', 'show', 'a'], { url: other.url });
+  other.close();
+  assert.equal(answer.code, 5);
+  assert.match(answer.stderr, /the detail\n +Log in: --login NAME/); // how here, not by hand
 });
 
 test('6: a server that is not there is said at once, with the next step', async () => {
