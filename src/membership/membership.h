@@ -56,6 +56,7 @@ struct membership_options {
         const char *discover_secret;   /* that all of them know, of at least 32 bytes; never shown */
         const char *client_host;       /* where clients reach this node */
         uint16_t client_port;
+        bool client_speaks_tls;        /* there, and so on all nodes */
         /* Once: the store may be opened now (0), or why this node cannot run. May run from inside membership_open. */
         void (*on_ready)(void *arg, int result, const char *problem);
         /* Once: the cluster has a version that this node does not support, so it must stop. Runs from a timer, or from inside

@@ -210,15 +210,15 @@ static void add_quorum(const struct membership_summary *s, struct json_out *j)
         json_object_end(j);
 }
 
-static void add_url(const char *key, const struct membership_node *n, struct json_out *j)
+static void add_url(const struct membership *m, const char *key, const struct membership_node *n, struct json_out *j)
 {
         char text[PEERS_ADDRESS_SIZE];
-        char url[PEERS_ADDRESS_SIZE + 8];
+        char url[PEERS_ADDRESS_SIZE + 16];
 
         if (!*n->host || !n->port)
                 return;
         address_format(n->host, n->port, text);
-        snprintf(url, sizeof url, "http://%s", text);
+        snprintf(url, sizeof url, "%s://%s", m->options.client_speaks_tls ? "https" : "http", text);
         json_field_string(j, key, url);
 }
 
@@ -256,7 +256,7 @@ static void add_node(struct membership *m, const struct membership_node *n, bool
         json_field_bool(j, "self", n->is_self);
         json_field_bool(j, "alive", n->is_alive);
         json_field_string(j, "address", n->address);
-        add_url("url", n, j);
+        add_url(m, "url", n, j);
         json_field_string(j, "version", n->version);
         json_field_u64(j, "cluster_version_min", n->version_min);
         json_field_u64(j, "cluster_version_max", n->version_max);
@@ -356,7 +356,7 @@ void membership_status_to_json(struct membership *m, struct json_out *j)
         add_self(m, &status, j);
         for (unsigned i = 0; i < count; i++)
                 if (nodes[i].is_leader)
-                        add_url("leader_url", &nodes[i], j);
+                        add_url(m, "leader_url", &nodes[i], j);
         add_quorum(&summary, j);
         json_key(j, "members");
         json_array_begin(j);

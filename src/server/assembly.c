@@ -419,6 +419,7 @@ static void join_others(void *arg)
                 .discover_secret = c->discover_secret,
                 .client_host = s->tls.host,
                 .client_port = gateway_port(s->gateway),
+                .client_speaks_tls = gateway_speaks_tls(s->gateway),
                 .on_ready = on_membership_ready,
                 .on_unfit = on_unfit,
                 .arg = s,
