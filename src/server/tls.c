@@ -9,7 +9,8 @@
 
 #include "base/memory.h"
 
-#define LOOK_US ((uint64_t)3600 * 1000 * 1000)
+#define LOOK_US  ((uint64_t)3600 * 1000 * 1000)
+#define RETRY_US ((uint64_t)60 * 1000 * 1000) /* where the CA's key is not here, or something failed */
 
 static const char alpn[] = "h2,http/1.1";
 
@@ -212,7 +213,7 @@ static void on_look(struct os_timer *timer)
                 fact_set_text(&payload, "%s", r > 0 ? problem.text : fault_last());
                 control_publish(t->control, FACT_certificate_problem, &payload);
         }
-        os_timer_start(t->os, timer, LOOK_US);
+        os_timer_start(t->os, timer, r ? RETRY_US : LOOK_US);
 }
 
 static int look_at_authority(struct server_tls *t, struct tls_problem *problem)
@@ -256,7 +257,7 @@ int server_tls_open_own(
         if (r)
                 return r > 0 ? SERVER_TLS_INVALID : r;
         t->timer = (struct os_timer){.fn = on_look, .arg = t};
-        os_timer_start(t->os, &t->timer, LOOK_US);
+        os_timer_start(t->os, &t->timer, RETRY_US);
         return 0;
 }
 
