@@ -22,7 +22,7 @@ int access_open(const struct access_options *options, struct access **ret)
         a->control = options->control;
         a->is_enforced = options->is_enforced;
         a->generation = 1;
-        os_random(a->os, a->secret, sizeof a->secret);
+        secret_init(a);
         memo_init(&a->users, USERS_REMEMBERED_MAX, 0, user_entry_free);
         memo_init(&a->credentials, CREDENTIALS_REMEMBERED_MAX, 0, credential_free);
         memo_init(&a->rights, RIGHTS_REMEMBERED_MAX, RIGHTS_SIZE_MAX, rights_entry_free);
@@ -65,7 +65,7 @@ static void access_free(struct access *a)
         first_free(a);
         free(a->shown_groups);
         free(a->shown_strings);
-        explicit_bzero(a->secret, sizeof a->secret);
+        secret_fini(a);
         explicit_bzero(&a->key, sizeof a->key);
         free(a);
 }

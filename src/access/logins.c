@@ -48,17 +48,6 @@ void credential_free(struct memo_entry *entry)
 
 /* ---- what is remembered ---- */
 
-static void key_of(struct access *a, char kind, struct bytes text, uint8_t ret[TLS_HMAC_SIZE])
-{
-        uint8_t whole[1 + AUTHORIZATION_SIZE_MAX];
-
-        assert(text.size <= AUTHORIZATION_SIZE_MAX);
-        whole[0] = (uint8_t)kind;
-        memcpy(whole + 1, text.data, text.size);
-        tls_hmac(bytes_of(a->secret, SECRET_SIZE), bytes_of(whole, 1 + text.size), ret);
-        explicit_bzero(whole, 1 + text.size);
-}
-
 static void remember(struct access *a, const uint8_t key[TLS_HMAC_SIZE], struct principal *p)
 {
         struct credential *c = MEMORY_NEW(struct credential);
@@ -227,7 +216,7 @@ static int check_password(struct access *a, struct bytes name, struct bytes pass
         struct attempt *t;
         int r;
 
-        key_of(a, 'B', text, key);
+        secret_hash(a, 'B', &text, 1, key);
         *ret = remembered(a, key);
         if (*ret)
                 return 0;
@@ -280,7 +269,7 @@ static int authenticate_bearer(struct access *a, struct bytes token, struct prin
 
         if (token.size > ACCESS_TOKEN_SIZE_MAX)
                 return ACCESS_DENIED;
-        key_of(a, 'T', token, key);
+        secret_hash(a, 'T', &token, 1, key);
         *ret = remembered(a, key);
         if (*ret)
                 return 0;

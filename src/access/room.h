@@ -8,6 +8,7 @@
  * follow.c      changes of the log, which drop what is remembered of it
  * hashes.c      passwords, hashed and compared on a lane
  * logins.c      Authorization headers, certificates, and who is remembered
+ * secret.c      hashes keyed by a secret of this process
  * slowing.c     who has tried too often
  * tokens.c      bearer tokens and their key
  * rights.c      rights to streams
@@ -188,6 +189,13 @@ extern const char hash_of_nobody[];
 /* One that may be compared with here, at a bounded price. */
 bool hash_is_usable(const char *phc);
 
+/* ---- keyed hashes (secret.c) ---- */
+
+void secret_init(struct access *a);
+void secret_fini(struct access *a);
+/* Of the pieces one behind the other; different kinds never agree. */
+void secret_hash(struct access *a, char kind, const struct bytes *pieces, unsigned count, uint8_t ret[TLS_HMAC_SIZE]);
+
 /* ---- slowing (slowing.c) ---- */
 
 /* May somebody try now? Counts as a try. */
@@ -262,7 +270,7 @@ struct access {
         unsigned jobs;       /* hashes that are computed, appends without an answer */
         bool is_following;   /* what is remembered is true */
         uint64_t generation;
-        uint8_t secret[SECRET_SIZE]; /* of this process: keys of what is remembered */
+        struct hmac_ctx_st *secret; /* of this process: what is remembered is found by it */
         struct access_stats stats;
         /* follow.c */
         struct subscription *subscription;

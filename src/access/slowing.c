@@ -59,14 +59,9 @@ bool slowing_is_same_address(const char *peer, const char *other)
 static void key_of(struct access *a, struct bytes login, const char *peer, uint8_t ret[TLS_HMAC_SIZE])
 {
         char address[ADDRESS_SIZE_MAX];
-        struct bytes at = address_of(peer, address);
-        uint8_t text[ACCESS_LOGIN_SIZE_MAX + 1 + ADDRESS_SIZE_MAX];
+        struct bytes pieces[] = {login, BYTES_LITERAL(":"), address_of(peer, address)};
 
-        assert(login.size <= ACCESS_LOGIN_SIZE_MAX);
-        memcpy(text, login.data, login.size);
-        text[login.size] = ':';
-        memcpy(text + login.size + 1, at.data, at.size);
-        tls_hmac(bytes_of(a->secret, SECRET_SIZE), bytes_of(text, login.size + 1 + at.size), ret);
+        secret_hash(a, 'S', pieces, COUNT_OF(pieces), ret);
 }
 
 static uint64_t wait_after(unsigned tries)
