@@ -206,6 +206,11 @@ void top_take(struct top_node *node, const struct top_sample *sample)
 
 void top_lost(struct top_node *node, const char *why)
 {
+        size_t size = strlen(node->url);
+
+        /* Which one it is stands beside it. */
+        if (size && strncmp(why, node->url, size) == 0 && strncmp(why + size, ": ", 2) == 0)
+                why += size + 2;
         snprintf(node->problem, sizeof node->problem, "%s", *why ? why : "no answer");
 }
 

@@ -132,6 +132,9 @@ TEST(leader, is_the_one_that_leads_and_answers)
         assert_int_equal(top_leader(nodes, 3), 1);
         top_lost(&nodes[1], "gone");
         assert_int_equal(top_leader(nodes, 3), 0);
+        snprintf(nodes[0].url, sizeof nodes[0].url, "http://h:1");
+        top_lost(&nodes[0], "http://h:1: refused");
+        assert_string_equal(nodes[0].problem, "refused");
         top_lost(&nodes[0], "");
         assert_string_equal(nodes[0].problem, "no answer");
         assert_int_equal(top_leader(nodes, 3), 0);
