@@ -323,9 +323,9 @@ static void show_group(struct frame *f, const struct top_group *g, int name_widt
         cell_number(f, 10, g->lag_events);
         format_age(g->lag_seconds, text);
         frame_text(f, g->lag_seconds >= 5 ? FRAME_WARNING : FRAME_PLAIN, -9, text);
-        cell_number(f, 10, g->in_flight);
+        cell_number(f, 11, g->in_flight);
         format_number(g->parked, text);
-        frame_text(f, g->parked > 0 ? FRAME_WARNING : FRAME_PLAIN, -7, text);
+        frame_text(f, g->parked > 0 ? FRAME_WARNING : FRAME_PLAIN, -8, text);
         cell_number(f, 10, g->rate);
         frame_next_row(f);
 }
@@ -334,14 +334,14 @@ static void show_groups(struct frame *f, struct top_node *node, const struct top
 {
         struct top_sample *s = &node->last;
         enum top_sort sort = view->sort;
-        int numbers_width = 10 + 9 + 10 + 7 + 10;
+        int numbers_width = 10 + 9 + 11 + 8 + 10;
         int name_width = MAX(((int)f->width - numbers_width) / 2, 12);
 
         if (!s->group_count || frame_rows_left(f) < GROUP_ROWS_MIN)
                 return;
         qsort_r(s->groups, s->group_count, sizeof s->groups[0], compare, &sort);
         frame_next_row(f);
-        frame_format(f, FRAME_STRONG, 0, "%-*s%-*s%10s%9s%10s%7s%10s", name_width, "GROUP", name_width,
+        frame_format(f, FRAME_STRONG, 0, "%-*s%-*s%10s%9s%11s%8s%10s", name_width, "GROUP", name_width,
                 "STREAM", "LAG", "AGE", "IN FLIGHT", "PARKED", "EVENTS/S");
         frame_next_row(f);
         for (unsigned i = 0; i < s->group_count && frame_rows_left(f); i++)
