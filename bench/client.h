@@ -4,12 +4,14 @@
 #define BENCH_CLIENT_H
 
 #include <nghttp2/nghttp2.h>
+#include <openssl/ssl.h>
 
 #include "load.h"
 
 /* A connection. */
 struct client {
         int fd;
+        SSL *tls; /* NULL: in the clear */
         nghttp2_session *session;
         unsigned open_calls;
 };

@@ -80,7 +80,7 @@ static int usage(void)
                 "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
                 "[--size N] [--seconds S]\n"
                 "                 [--stream NAME] [--file PATH] [--other NAME] [--count N]\n"
-                "                 [--streams N] [--window N] [--rate N] [--json 1] [--ordered 1]\nverbs:");
+                "                 [--streams N] [--window N] [--rate N] [--json 1] [--ordered 1] [--tls 1]\nverbs:");
         for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
                 fprintf(stderr, " %s", verbs[i].name);
         fprintf(stderr, "\n");
@@ -121,6 +121,8 @@ static int parse(int argc, char **argv, struct load_options *o)
                         o->rate = strtoull(value, NULL, 10);
                 else if (strcmp(flag, "--json") == 0)
                         o->is_json = atoi(value);
+                else if (strcmp(flag, "--tls") == 0)
+                        o->is_tls = atoi(value);
                 else if (strcmp(flag, "--ordered") == 0)
                         o->is_ordered = atoi(value);
                 else

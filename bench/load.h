@@ -23,6 +23,7 @@ struct load_options {
         unsigned window;    /* of a consumer of a group: events that it holds and has not acknowledged */
         uint64_t rate;      /* appends per second; 0: each writer's next one as soon as it has its answer */
         bool is_json;       /* the data of appended events */
+        bool is_tls;        /* whoever answers is believed */
         bool is_ordered;    /* events out of their stream's order are an error */
 };
 
