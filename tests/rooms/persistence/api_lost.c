@@ -296,7 +296,7 @@ static void check_cut(struct fixture *f, uint64_t index)
 
 TEST(a_cut_that_was_ordered, is_made_once_wherever_it_falls_G12_G22)
 {
-        for (uint64_t index = 1; index <= ENTRIES; index++) {
+        for (uint64_t index = 1; index <= ENTRIES; index += index + 4 < ENTRIES ? 3 : 1) {
                 struct gate gate = {.may = true};
                 char store_path[256];
                 struct names kept;

@@ -218,7 +218,7 @@ TEST(damage, of_every_kind_is_found_without_a_read_G22)
 /* Each byte of a sealed segment and of its index file: a pass finds the flipped bit. */
 TEST(a_flipped_bit, anywhere_in_a_sealed_segment_or_its_index_is_found_G14_G22)
 {
-        for (unsigned round = 0; round < 60; round++) {
+        for (unsigned round = 0; round < 30; round++) {
                 const char *extension = round % 2 ? "idx" : "seg";
                 struct buffer bytes = {0};
                 struct fixture f;
