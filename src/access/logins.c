@@ -207,30 +207,6 @@ static int attempt_begin(struct access *a, const uint8_t key[TLS_HMAC_SIZE], str
         return 0;
 }
 
-static int check_password(struct access *a, struct bytes name, struct bytes password, const char *peer,
-        struct access_login *login, struct principal **ret)
-{
-        /* One piece of memory, with what is between them. */
-        struct bytes text = bytes_of(name.data, name.size + 1 + password.size);
-        uint8_t key[TLS_HMAC_SIZE];
-        struct attempt *t;
-        int r;
-
-        secret_hash(a, 'B', &text, 1, key);
-        *ret = remembered(a, key);
-        if (*ret)
-                return 0;
-        t = attempt_find(a, key);
-        if (!t) {
-                r = attempt_begin(a, key, name, password, peer, &t);
-                if (r)
-                        return r;
-        }
-        login->attempt = t;
-        list_add_last(&t->logins, &login->link);
-        return ACCESS_WAIT;
-}
-
 bool basic_parse(
         struct bytes value, struct buffer *memory, struct bytes *ret_login, struct bytes *ret_password)
 {
@@ -249,17 +225,41 @@ bool basic_parse(
         return !login_problem(*ret_login) && !password_problem(*ret_password, true);
 }
 
-static int authenticate_basic(struct access *a, struct bytes value, const char *peer,
-        struct access_login *login, struct principal **ret)
+/* Credentials that are not known yet: 0 and an attempt to wait for, or an outcome. */
+static int check_password(struct access *a, const uint8_t key[TLS_HMAC_SIZE], struct bytes value,
+        const char *peer, struct attempt **ret)
 {
         struct buffer memory = {0};
         struct bytes name, password;
         int r = ACCESS_DENIED;
 
         if (basic_parse(value, &memory, &name, &password))
-                r = check_password(a, name, password, peer, login, ret);
+                r = attempt_begin(a, key, name, password, peer, ret);
         buffer_wipe(&memory);
         return r;
+}
+
+/* What was sent is looked up as it stands: it is only read when it is new. */
+static int authenticate_basic(struct access *a, struct bytes value, const char *peer,
+        struct access_login *login, struct principal **ret)
+{
+        uint8_t key[TLS_HMAC_SIZE];
+        struct attempt *t;
+        int r;
+
+        secret_hash(a, 'B', &value, 1, key);
+        *ret = remembered(a, key);
+        if (*ret)
+                return 0;
+        t = attempt_find(a, key);
+        if (!t) {
+                r = check_password(a, key, value, peer, &t);
+                if (r)
+                        return r;
+        }
+        login->attempt = t;
+        list_add_last(&t->logins, &login->link);
+        return ACCESS_WAIT;
 }
 
 static int authenticate_bearer(struct access *a, struct bytes token, struct principal **ret)
