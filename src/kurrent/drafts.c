@@ -157,7 +157,7 @@ static bool refuse_event(const struct event_draft *e, unsigned seen, struct refu
         return true;
 }
 
-static bool has_place(const struct drafts *d, struct refusal *ret_refusal)
+static inline bool has_place(const struct drafts *d, struct refusal *ret_refusal)
 {
         if (d->count < LIMIT_APPEND_EVENTS_MAX)
                 return true;
@@ -167,7 +167,8 @@ static bool has_place(const struct drafts *d, struct refusal *ret_refusal)
 }
 
 /* The event behind the last one is complete. */
-static bool take_place(struct drafts *d, const struct store_append_event *event, struct refusal *ret_refusal)
+static inline bool take_place(
+        struct drafts *d, const struct store_append_event *event, struct refusal *ret_refusal)
 {
         d->events->size += sizeof(*event);
         d->count++;

@@ -92,7 +92,7 @@ static bool flatten_group(struct flattening *f, unsigned depth)
 
 /* ---- the call ---- */
 
-static void send(struct monitor *m)
+static void tell(struct monitor *m)
 {
         struct kurrent *k = m->kurrent;
         struct buffer text = {0};
@@ -117,7 +117,7 @@ static void on_timer(struct os_timer *timer)
         struct monitor *m = timer->arg;
 
         if (gateway_stream_room(m->call))
-                send(m);
+                tell(m);
         os_timer_start(m->kurrent->os, timer, m->period_us);
 }
 
@@ -144,7 +144,7 @@ static void on_message(void *arg, struct gateway_request *call, struct bytes mes
                                       (uint64_t)PERIOD_MIN_MS);
         gateway_call_set_state(call, m);
         k->monitor_count++;
-        send(m);
+        tell(m);
         os_timer_start(k->os, &m->timer, m->period_us);
 }
 
