@@ -131,6 +131,14 @@ static int measure(struct bench *b, uint64_t count, void *(*run)(void *worker), 
         return code;
 }
 
+static void stop_followers(struct bench *b)
+{
+        b->stops = true;
+        for (uint64_t i = 0; i < b->readers; i++)
+                nilo_client_interrupt(b->workers[b->writers + i].client);
+        join(b->workers + b->writers, b->readers);
+}
+
 /* Until each follower has seen the first event: their connections are made before the time runs. */
 static int start_followers(struct bench *b)
 {
@@ -151,10 +159,11 @@ static int start_followers(struct bench *b)
                 return cli_failed(b->client, result);
         while (b->ready_followers < b->readers && bench_now_us() < until_us && !cli_is_interrupted())
                 wait_a_moment();
-        if (b->ready_followers < b->readers)
-                return cli_problem(CLI_UNAVAILABLE, "%u of %" PRIu64 " followers saw the first event: %s",
-                        b->ready_followers, b->readers, b->workers[b->writers].problem);
-        return CLI_OK;
+        if (b->ready_followers == b->readers)
+                return CLI_OK;
+        stop_followers(b);
+        return cli_problem(CLI_UNAVAILABLE, "%u of %" PRIu64 " followers saw the first event: %s",
+                b->ready_followers, b->readers, b->workers[b->writers].problem);
 }
 
 static int run_follow(struct bench *b)
@@ -172,10 +181,7 @@ static int run_follow(struct bench *b)
         while (b->done_delivered < expected && bench_now_us() < until_us && !cli_is_interrupted())
                 wait_a_moment();
         b->missing = expected - MIN((uint64_t)b->done_delivered, expected);
-        b->stops = true;
-        for (uint64_t i = 0; i < b->readers; i++)
-                nilo_client_interrupt(b->workers[b->writers + i].client);
-        join(b->workers + b->writers, b->readers);
+        stop_followers(b);
         return CLI_OK;
 }
 

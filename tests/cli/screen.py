@@ -11,7 +11,7 @@ A step is one of
     {"resize": [COLUMNS, ROWS]}
     {"shot": NAME}                 keeps what the screen shows
 and at the end the program is waited for (10 s). Prints one JSON object:
-    shots: {name: {rows: [...], cursor: [row, column], is_alternate, has_cursor, has_styles, style}}; "end" is what is left at the end
+    shots: {name: {rows: [...], cursor: [row, column], is_alternate, has_cursor, has_styles, style, wraps}}; "end" is what is left at the end
     code: exit code, or "signal N"; is_restored: the terminal's modes are as they were; problems: [...]
 
 The terminal is a small one, and a strict one: a sequence that it does not know, text behind the last column or rows that
@@ -48,6 +48,7 @@ class Screen:
         self.is_alternate = False
         self.has_cursor = True
         self.has_styles = False
+        self.wraps = 0
         self.saved = (0, 0)
         self.style = ""
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -116,6 +117,7 @@ class Screen:
         if self.column + width > self.columns:
             if self.is_alternate:
                 self.problems.append("text behind the last column of row %d: %r" % (self.row, "".join(self.cells[self.row])))
+            self.wraps += 1
             self.column = 0
             self.line_feed()
         self.cells[self.row][self.column] = character
@@ -170,7 +172,7 @@ class Screen:
     def shot(self):
         return {"rows": ["".join(row).rstrip() for row in self.cells], "cursor": [self.row, self.column],
                 "is_alternate": self.is_alternate, "has_cursor": self.has_cursor, "has_styles": self.has_styles,
-                "style": self.style}
+                "style": self.style, "wraps": self.wraps}
 
 
 class Session:

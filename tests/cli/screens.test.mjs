@@ -143,6 +143,7 @@ test('top without colours, without UTF-8, in a pipe, once, and where there is no
   assert.ok(coloured.shots.coloured.has_styles);
   const once = await onScreen(['top', '--once', '--interval', '0.3'], [], { url: server.url });
   assert.equal(once.code, 0);
+  assert.equal(once.shots.end.wraps, 0);
   assert.match(textOf(once.shots.end), /^ nilo top .*\nappends /);
   const piped = lines(await run(['top', '--limit', '2', '--interval', '0.2'], { url: server.url }));
   assert.equal(piped.length, 2);
@@ -213,6 +214,7 @@ test('trace shows the tree of an event however it is named', async () => {
   for (const which of ['order-42@0', idOf(6), idOf(6).toUpperCase(), CORRELATION, '1']) {
     const { shots, code } = await onScreen(['event', 'trace', which], [], { url: server.url });
     assert.equal(code, 0);
+    assert.equal(shots.end.wraps, 0);
     pages.push(textOf(shots.end));
   }
   const expected = `7 events of 5 streams within TIME
@@ -348,12 +350,28 @@ test('bench stopped by Ctrl-C reports what there was', async () => {
   await server.stop();
 });
 
+// ---- doctor ----
+
+test('what doctor says fits the terminal, in colours and without', async () => {
+  const server = await startServer();
+  const { shots } = await onScreen(['doctor'], [], { url: server.url, rows: 60 });
+  const page = textOf(shots.end);
+  assert.equal(shots.end.wraps, 0, page);
+  assert.ok(!shots.end.has_styles);
+  assert.match(page, /^memory +ok /m);
+  assert.match(page, /\d+ ok, /);
+  const ascii = await onScreen(['doctor'], [], { url: server.url, rows: 60, env: ASCII });
+  assert.ok(isAscii(textOf(ascii.shots.end)), textOf(ascii.shots.end));
+  await server.stop();
+});
+
 // ---- progress of long work ----
 
 test('progress never wraps, on a narrow terminal either', async () => {
   const server = await startServer();
   for (const columns of [80, 40, 24]) {
     const { shots } = await onScreen(['bench', 'append', '--seconds', '2', '--writers', '1', '--keep'], [{ until: 'append  *[[0-9]' }, { wait: 0.4 }, { shot: 'during' }], { url: server.url, columns });
+    if (columns >= 80) assert.equal(shots.end.wraps, 0, textOf(shots.end));
     assert.equal(shots.during.rows.filter((row) => /^append /.test(row)).length, 1, textOf(shots.during));
   }
   await server.stop();
