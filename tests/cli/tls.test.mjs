@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { startServer, temporaryDirectory } from '../lib/server.mjs';
-import { run, until } from './helpers.mjs';
+import { lines, run, until } from './helpers.mjs';
 
 const CONFIGURATION = 64;
 const CURL_UNTRUSTED = 60;
@@ -33,11 +33,10 @@ const handshake = (port, args, said = '') => program('openssl', ['s_client', '-c
 
 /** The lines that the server printed: where it listens, and what it says once. */
 async function said(server) {
-  const lines = await until(() => {
-    const all = server.stdout().split('\n').filter(Boolean);
+  return until(() => {
+    const all = lines({ stdout: server.stdout() });
     return all.length > 1 && all;
   }, 'what is said once');
-  return lines.map((line) => JSON.parse(line));
 }
 const caOf = (server) => join(server.data, 'certs', 'ca.pem');
 
@@ -97,7 +96,7 @@ test('a first start makes a CA, says so once, and serves HTTP/2 and HTTP/1.1', a
 });
 
 test('only TLS 1.3 and 1.2 with AEAD, no second negotiation, and an end for whoever says nothing sensible', async () => {
-  const server = await startServer({ args: ['--tls', 'on'] });
+  const server = await startServer({ args: ['--tls', 'on', '--insecure'] });
   const trust = ['-CAfile', caOf(server), '-verify_return_error'];
   assert.match((await handshake(server.port, [...trust, '-tls1_3'])).out, /TLSv1\.3, Cipher is TLS_AES_/);
   assert.match((await handshake(server.port, [...trust, '-tls1_2'])).out, /Verify return code: 0/);
@@ -119,8 +118,11 @@ test('only TLS 1.3 and 1.2 with AEAD, no second negotiation, and an end for whoe
     socket.on('close', () => done(got));
   });
   assert.ok(garbage < 100, 'an alert at most');
-  const fine = await curl('--cacert', caOf(server), `https://localhost:${server.port}/ping`);
-  assert.equal(fine.code, 0, fine.out);
+  const metrics = await curl('--cacert', caOf(server), `https://localhost:${server.port}/metrics`);
+  const metric = (name) => Number(metrics.out.match(new RegExp(`^${name} ([0-9]+)$`, 'm'))?.[1]);
+  assert.equal(metric('nilo_tls_handshakes'), 0);
+  assert.ok(metric('nilo_tls_handshakes_total') >= 10); // one of these is that of the metrics
+  assert.ok(metric('nilo_tls_handshakes_failed_total') >= 6); // five refused, and the garbage
   await server.stop();
 });
 
@@ -186,6 +188,7 @@ test('files of the operator are used, and read again on SIGHUP and when they cha
   const isShown = async (name) => (await curl('--cacert', at('corporate.pem'), '--resolve', `${name}.example:${server.port}:127.0.0.1`,
     `https://${name}.example:${server.port}/ping`)).code === 0;
   assert.ok(await isShown('one'));
+  await until(() => /tls_expires.* on 20\d\d-/.test(server.stderr()), 'ten days are few');
   assert.equal(existsSync(join(server.data, 'certs')), false, 'no CA of its own');
   use('two');
   process.kill(server.pid, 'SIGHUP');
@@ -221,7 +224,7 @@ test('a client certificate is its user', async () => {
   await server.stop();
 });
 
-test('a cluster that is made later uses the same CA, and the certificate keeps its names', async () => {
+test('a cluster that is made later uses the same CA, the certificate keeps its names, and who joins is certified by it', async () => {
   const server = await startServer({ args: ['--tls', 'on', '--tls-names', 'db.example'] });
   const [, once] = await said(server);
   const before = readFileSync(caOf(server), 'utf8');
@@ -234,5 +237,14 @@ test('a cluster that is made later uses the same CA, and the certificate keeps i
   await until(() => /tls_reloaded/.test(server.stderr()), 'the certificate is read again');
   const named = await curl('--cacert', caOf(server), '--resolve', `db.example:${server.port}:127.0.0.1`, `https://db.example:${server.port}/ping`);
   assert.equal(named.code, 0, named.out);
+
+  const [{ token }] = lines(await run(['cluster', 'token', '--json', '--url', url]));
+  const second = await startServer({
+    args: ['--tls', 'on', '--join', `127.0.0.1:${peerPort}`, '--token', token, '--peer-port', String(peerPort + 1)],
+  });
+  assert.equal(second.said.ca_fingerprint, server.said.ca_fingerprint);
+  const joined = await curl('--cacert', caOf(server), '-u', `admin:${once.password}`, `https://localhost:${second.port}/v1/whoami`);
+  assert.match(joined.out, /"admin"/);
+  await second.stop();
   await server.stop();
 });

@@ -78,7 +78,7 @@ PYTHON
 scan_testssl() {
         timeout 240 testssl --quiet --color 0 --warnings off --nodns none --ip 127.0.0.1 --add-ca "$work/data/certs/ca.pem" \
                 --jsonfile "$work/testssl.json" \
-                --protocols --std --pfs --server-preference --server-defaults --headers --vulnerable \
+                -p -s -f -P -S -h -U \
                 "localhost:$port" >"$work/testssl.txt" 2>&1
         if findings; then
                 ok "testssl.sh: no finding above LOW"
