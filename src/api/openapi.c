@@ -259,6 +259,73 @@ static void add_operation(struct json_out *j, const struct gateway_route *route)
         json_object_end(j);
 }
 
+/* ---- what operations refer to ---- */
+
+static void add_schema(struct json_out *j, const struct openapi_member *first, unsigned count)
+{
+        json_key(j, first->of);
+        if (!first->name) {
+                json_raw(j, bytes_of_string(first->schema));
+                return;
+        }
+        json_object_begin(j);
+        json_field_string(j, "type", "object");
+        json_key(j, "required");
+        json_array_begin(j);
+        for (unsigned i = 0; i < count; i++)
+                if (first[i].is_required)
+                        json_text(j, first[i].name);
+        json_array_end(j);
+        json_key(j, "properties");
+        json_object_begin(j);
+        for (unsigned i = 0; i < count; i++) {
+                json_key(j, first[i].name);
+                json_raw(j, bytes_of_string(first[i].schema));
+        }
+        json_object_end(j);
+        json_object_end(j);
+}
+
+static void add_schemas(struct json_out *j)
+{
+        json_key(j, "schemas");
+        json_object_begin(j);
+        for (unsigned i = 0, count; i < openapi_member_count; i += count) {
+                const struct openapi_member *first = &openapi_members[i];
+
+                count = 1;
+                while (i + count < openapi_member_count && strcmp(first[count].of, first->of) == 0)
+                        count++;
+                add_schema(j, first, count);
+        }
+        json_object_end(j);
+}
+
+static void add_components(struct json_out *j)
+{
+        json_key(j, "components");
+        json_object_begin(j);
+        json_key(j, "parameters");
+        json_object_begin(j);
+        for (unsigned i = 0; i < openapi_header_count; i++) {
+                const struct openapi_header *h = &openapi_headers[i];
+                struct openapi_parameter p = {h->name, "{\"type\":\"string\"}", h->text};
+
+                json_key(j, h->name);
+                add_parameter(j, bytes_of_string(h->name), "header", &p);
+        }
+        json_object_end(j);
+        json_key(j, "responses");
+        json_raw(j, BYTES_LITERAL("{\"Problem\":{\"description\":\"It was refused (RFC 9457)\",\"content\":{"
+                                  "\"application/problem+json\":{\"schema\":{\"$ref\":"
+                                  "\"#/components/schemas/Problem\"}}}}}"));
+        add_schemas(j);
+        json_key(j, "securitySchemes");
+        json_raw(j, BYTES_LITERAL("{\"basic\":{\"type\":\"http\",\"scheme\":\"basic\"},"
+                                  "\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"}}"));
+        json_object_end(j);
+}
+
 /* ---- the whole ---- */
 
 static void add_paths(struct json_out *j, const struct routes *r)
@@ -306,8 +373,7 @@ static void get_openapi(void *arg, struct gateway_request *request)
         json_key(&j, "servers");
         json_raw(&j, BYTES_LITERAL("[{\"url\":\"/\"}]"));
         add_paths(&j, &routes);
-        json_key(&j, "components");
-        json_raw(&j, bytes_of_string(openapi_components));
+        add_components(&j);
         json_object_end(&j);
         buffer_add_u8(&body, '\n');
         free(routes.all);

@@ -18,7 +18,8 @@ const struct openapi_parameter *openapi_path_parameter(struct bytes name);
 struct openapi_header {
         const char *query;
         const char *method; /* NULL: any */
-        const char *name;   /* in components/parameters */
+        const char *name;
+        const char *text;
 };
 extern const struct openapi_header openapi_headers[];
 extern const unsigned openapi_header_count;
@@ -35,6 +36,14 @@ struct openapi_operation {
 /* Never NULL. */
 const struct openapi_operation *openapi_operation_of(const char *method, const char *path);
 
-extern const char openapi_components[]; /* JSON */
+/* The shapes of bodies: members, those of one shape together. Without a name: the schema of the whole. */
+struct openapi_member {
+        const char *of;
+        const char *name;
+        const char *schema; /* JSON */
+        bool is_required;
+};
+extern const struct openapi_member openapi_members[];
+extern const unsigned openapi_member_count;
 
 #endif

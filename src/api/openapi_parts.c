@@ -84,46 +84,56 @@ const struct openapi_parameter *openapi_path_parameter(struct bytes name)
 }
 
 const struct openapi_header openapi_headers[] = {
-        {"expect", NULL, "Nilo-Expect"},
-        {"expect", NULL, "If-Match"},
-        {"expect", "POST", "Nilo-Event-Type"},
-        {"expect", NULL, "Nilo-Event-Id"},
-        {"consistency", NULL, "Nilo-After"},
-        {"consistency", NULL, "Requires-Leader"},
-        {"last-event-id", NULL, "Last-Event-ID"},
-        {"last-event-id", NULL, "Prefer"},
+        {"expect", NULL, "Nilo-Expect", "As the parameter expect"},
+        {"expect", NULL, "If-Match",
+                "The entity tag of the stream, or of its metadata: its revision is expected; 412 if it is "
+                "another"},
+        {"expect", "POST", "Nilo-Event-Type", "The body is the data of one event of this type"},
+        {"expect", NULL, "Nilo-Event-Id", "The id of the event, which makes a retry safe"},
+        {"consistency", NULL, "Nilo-After", "The read waits until the event at this position is visible"},
+        {"consistency", NULL, "Requires-Leader", "true: other nodes send to the leader (307)"},
+        {"last-event-id", NULL, "Last-Event-ID", "A follow goes on behind this event"},
+        {"last-event-id", NULL, "Prefer", "wait=SECONDS: a read at the end waits for its first event"},
 };
 const unsigned openapi_header_count = COUNT_OF(openapi_headers);
 
 /* ---- operations ---- */
 
 #define CONTENT(media, schema) "\"" media "\":{\"schema\":{\"$ref\":\"#/components/schemas/" schema "\"}}"
+#define JSON(schema)           CONTENT("application/json", schema)
 #define LINES(schema)          CONTENT("application/x-ndjson", schema)
 
 static const struct openapi_operation operations[] = {
         {"POST", "/v1/streams/{stream}/events", "201",
-                "{" CONTENT("application/json", "NewEvents") "," LINES("NewEvent") ",\"*/*\":{}}",
-                .schema = "Appended"},
-        {"POST", "/v1/append", "201", "{" CONTENT("application/json", "NewAppend") "," LINES("NewLine") "}",
+                "{" JSON("NewEvents") "," LINES("NewEvent") ",\"*/*\":{}}", .schema = "Appended"},
+        {"POST", "/v1/append", "201", "{" JSON("NewAppend") "," LINES("NewLine") "}",
                 .schema = "AppendedToAll"},
         {"GET", "/v1/streams/{stream}/events", .schema = "Page", .forms = FORMS_READ},
         {"GET", "/v1/all/events", .schema = "Page", .forms = FORMS_READ},
         {"GET", "/v1/streams/{stream}/events/{revision}", .schema = "Event"},
         {"GET", "/v1/all/events/{position}", .schema = "Event"},
         {"GET", "/v1/streams/{stream}", .schema = "StreamState"},
-        {"PUT", "/v1/streams/{stream}/metadata", .takes = "{" CONTENT("application/json", "Metadata") "}"},
+        {"DELETE", "/v1/streams/{stream}", .schema = "StreamDeleted"},
+        {"POST", "/v1/streams/{stream}/truncate", .schema = "MetadataWritten"},
+        {"PUT", "/v1/streams/{stream}/metadata", .takes = "{" JSON("Metadata") "}",
+                .schema = "MetadataWritten"},
         {"GET", "/v1/streams/{stream}/metadata", .schema = "Metadata"},
         {"GET", "/v1/streams", .schema = "Streams", .forms = FORMS_LISTS},
         {"GET", "/v1/categories", .schema = "Categories", .forms = FORMS_LISTS},
         {"GET", "/v1/types", .schema = "Types", .forms = FORMS_LISTS},
         {"GET", "/v1/readers", .forms = FORMS_LISTS},
         {"GET", "/v1/subscriptions", .forms = FORMS_LISTS},
-        {"PUT", "/v1/subscriptions/{stream}/{group}", .status = "201"},
+        {"PUT", "/v1/subscriptions/{stream}/{group}", .status = "201",
+                .takes = "{" JSON("NewSubscription") "}"},
         {"GET", "/v1/subscriptions/{stream}/{group}/events", .forms = FORMS_FEED},
-        {"POST", "/v1/subscriptions/{stream}/{group}/ack",
-                .takes = "{" CONTENT("application/json", "Acknowledgement") "}"},
-        {"POST", "/v1/subscriptions/{stream}/{group}/nack",
-                .takes = "{" CONTENT("application/json", "Refusal") "}"},
+        {"POST", "/v1/subscriptions/{stream}/{group}/ack", .takes = "{" JSON("Acknowledgement") "}"},
+        {"POST", "/v1/subscriptions/{stream}/{group}/nack", .takes = "{" JSON("Refusal") "}"},
+        {"GET", "/v1/users", .schema = "Users"},
+        {"GET", "/v1/users/{login}", .schema = "User"},
+        {"POST", "/v1/users", .status = "201", .takes = "{" JSON("NewUser") "}"},
+        {"PUT", "/v1/users/{login}", .takes = "{" JSON("ChangedUser") "}"},
+        {"POST", "/v1/users/{login}/password", .takes = "{" JSON("NewPassword") "}"},
+        {"POST", "/v1/token", .takes = "{" JSON("NewToken") "}", .schema = "Token"},
         {"GET", "/v1/facts", .forms = FORMS_FEED},
         {"GET", "/metrics", .forms = FORMS_TEXT},
         {"GET", "/ping", .forms = FORMS_TEXT},
@@ -140,394 +150,150 @@ const struct openapi_operation *openapi_operation_of(const char *method, const c
         return &plain;
 }
 
-/* ---- components ---- */
+/* ---- shapes ---- */
 
-#define HEADER(key, text)                                                                                    \
-        "\"" key "\":{\"name\":\"" key "\",\"in\":\"header\",\"description\":\"" text                        \
-        "\",\"schema\":" STRING "}"
-#define NAMES(key, item)                                                                                     \
-        "\"" key "\":{\"type\":\"object\",\"properties\":{\"" item                                           \
-        "\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"name\":" STRING             \
-        ",\"events\":" NUMBER "}}},\"at_end\":{\"type\":\"boolean\"},\"after\":" STRING ",\"next\":" STRING  \
-        "}}"
-#define PLACE "\"stream\":" STRING ",\"revision\":" NUMBER ",\"position\":" NUMBER
-/* clang-format off: one member, one line */
-const char openapi_components[] = "{\"parameters\":{" HEADER(
-        "Nilo-Expect", "As the parameter expect") "," HEADER("If-Match",
-        "The entity tag of the stream or of its metadata: the same as to expect its revision; 412 if it does "
-        "not hold") "," HEADER("Nilo-Event-Type",
-        "The body is the data of one event of this type") "," HEADER("Nilo-Event-Id",
-        "The id of the event, which makes a retry safe") "," HEADER("Nilo-After",
-        "The read waits until the event at this position is visible") "," HEADER("Requires-Leader",
-        "true: other nodes send to the leader (307)") "," HEADER("Last-Event-ID",
-        "A follow goes on behind this event") "," HEADER("Prefer",
-        "wait=SECONDS: a read at the end waits for its first event") "},\"responses\":{\"Problem\":{"
-                                                                     "\"description\":\"It was refused (RFC "
-                                                                     "9457)\",\"content\":{" CONTENT("applica"
-                                                                                                     "tion/"
-                                                                                                     "problem"
-                                                                                                     "+json",
-                                                                             "Problem") "}}},\"schemas\":{"
-                                                                                        "\"Problem\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"required\":["
-                                                                                        "\"type\",\"title\","
-                                                                                        "\"status\","
-                                                                                        "\"detail\"],"
-                                                                                        "\"properties\":{"
-                                                                                        "\"type\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"examples\":[\"urn:"
-                                                                                        "nilo:conflict\"]},"
-                                                                                        "\"title\":" STRING
-                                                                                        ",\"status\":" NUMBER
-                                                                                        ",\"detail\":" STRING
-                                                                                        ",\"next\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"description\":"
-                                                                                        "\"What to do\"}}},"
-                                                                                        "\"Event\":{\"type\":"
-                                                                                        "\"object\","
-                                                                                        "\"properties\":"
-                                                                                        "{" PLACE
-                                                                                        ",\"id\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"format\":\"uuid\"}"
-                                                                                        ",\"type\":" STRING
-                                                                                        ",\"time\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"format\":\"date-"
-                                                                                        "time\"},\"content_"
-                                                                                        "type\":" STRING
-                                                                                        ",\"data\":{},\"data_"
-                                                                                        "base64\":" STRING
-                                                                                        ",\"metadata\":{},"
-                                                                                        "\"metadata_"
-                                                                                        "base64\":" STRING
-                                                                                        ",\"tags\":" STRINGS
-                                                                                        ",\"link\":{\"type\":"
-                                                                                        "\"object\","
-                                                                                        "\"properties\":"
-                                                                                        "{" PLACE
-                                                                                        "}},\"resolved\":{"
-                                                                                        "\"type\":"
-                                                                                        "\"boolean\"}}},"
-                                                                                        "\"Page\":{\"type\":"
-                                                                                        "\"object\","
-                                                                                        "\"properties\":{"
-                                                                                        "\"stream\":" STRING
-                                                                                        ",\"direction\""
-                                                                                        ":" STRING
-                                                                                        ",\"events\":{"
-                                                                                        "\"type\":\"array\","
-                                                                                        "\"items\":{\"$ref\":"
-                                                                                        "\"#/components/"
-                                                                                        "schemas/Event\"}}"
-                                                                                        ",\"at_end\":{"
-                                                                                        "\"type\":"
-                                                                                        "\"boolean\"},"
-                                                                                        "\"next\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"description\":"
-                                                                                        "\"The path of the "
-                                                                                        "next page\"}}},"
-                                                                                        "\"NewEvent\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"required\":["
-                                                                                        "\"type\"],"
-                                                                                        "\"properties\":{"
-                                                                                        "\"type\":" STRING
-                                                                                        ",\"id\":{\"type\":"
-                                                                                        "\"string\","
-                                                                                        "\"format\":\"uuid\"}"
-                                                                                        ",\"data\":{},\"data_"
-                                                                                        "base64\":" STRING
-                                                                                        ",\"metadata\":{},"
-                                                                                        "\"metadata_"
-                                                                                        "base64\":" STRING
-                                                                                        ",\"tags\":" STRINGS
-                                                                                        ",\"content_"
-                                                                                        "type\":" STRING "}},"
-                                                                                        "\"NewEvents\":{"
-                                                                                        "\"oneOf\":[{\"$"
-                                                                                        "ref\":\"#/"
-                                                                                        "components/schemas/"
-                                                                                        "NewEvent\"},"
-                                                                                        "{\"type\":\"array\","
-                                                                                        "\"items\":{\"$ref\":"
-                                                                                        "\"#/components/"
-                                                                                        "schemas/"
-                                                                                        "NewEvent\"}}]},"
-                                                                                        "\"NewLine\":{"
-                                                                                        "\"allOf\":[{\"$"
-                                                                                        "ref\":\"#/"
-                                                                                        "components/schemas/"
-                                                                                        "NewEvent\"},{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"required\":["
-                                                                                        "\"stream\"],"
-                                                                                        "\"properties\":{"
-                                                                                        "\"stream\":" STRING
-                                                                                        ",\"expect\":{"
-                                                                                        "\"type\":["
-                                                                                        "\"string\","
-                                                                                        "\"integer\"]}}}]},"
-                                                                                        "\"NewAppend\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"required\":["
-                                                                                        "\"streams\"],"
-                                                                                        "\"properties\":{"
-                                                                                        "\"streams\":{"
-                                                                                        "\"type\":\"array\","
-                                                                                        "\"items\":"
-                                                                                        "{\"type\":"
-                                                                                        "\"object\","
-                                                                                        "\"required\":["
-                                                                                        "\"stream\"],"
-                                                                                        "\"properties\":{"
-                                                                                        "\"stream\":" STRING
-                                                                                        ",\"expect\":{"
-                                                                                        "\"type\":["
-                                                                                        "\"string\","
-                                                                                        "\"integer\"]},"
-                                                                                        "\"events\":{"
-                                                                                        "\"type\":\"array\","
-                                                                                        "\"items\":"
-                                                                                        "{\"$ref\":\"#/"
-                                                                                        "components/schemas/"
-                                                                                        "NewEvent\"}}}}}}},"
-                                                                                        "\"Appended\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"properties\":{"
-                                                                                        "\"stream\":" STRING
-                                                                                        ",\"first_"
-                                                                                        "revision\":" NUMBER
-                                                                                        ",\"last_"
-                                                                                        "revision\":" NUMBER
-                                                                                        ",\"first_"
-                                                                                        "position\":" NUMBER
-                                                                                        ",\"position\""
-                                                                                        ":" NUMBER
-                                                                                        ",\"duplicate\":{"
-                                                                                        "\"type\":"
-                                                                                        "\"boolean\"},"
-                                                                                        "\"ids\":" STRINGS
-                                                                                        "}},"
-                                                                                        "\"AppendedToAll\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"properties\":{"
-                                                                                        "\"streams\":{"
-                                                                                        "\"type\":\"array\","
-                                                                                        "\"items\":"
-                                                                                        "{\"$ref\":\"#/"
-                                                                                        "components/schemas/"
-                                                                                        "Appended\"}},"
-                                                                                        "\"first_"
-                                                                                        "position\":" NUMBER
-                                                                                        ",\"position\""
-                                                                                        ":" NUMBER
-                                                                                        ",\"duplicate\":{"
-                                                                                        "\"type\":"
-                                                                                        "\"boolean\"},"
-                                                                                        "\"ids\":" STRINGS
-                                                                                        "}},"
-                                                                                        "\"StreamState\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"properties\":{"
-                                                                                        "\"stream\":" STRING
-                                                                                        ",\"state\":" STRING
-                                                                                        ",\"first_"
-                                                                                        "revision\":" NUMBER
-                                                                                        ",\"last_"
-                                                                                        "revision\":" NUMBER
-                                                                                        ",\"last_"
-                                                                                        "position\":" NUMBER
-                                                                                        ",\"metadata_"
-                                                                                        "revision\":" NUMBER
-                                                                                        ",\"max_"
-                                                                                        "count\":" NUMBER
-                                                                                        ",\"max_age_"
-                                                                                        "seconds\":" NUMBER
-                                                                                        ",\"truncate_"
-                                                                                        "before\":" NUMBER
-                                                                                        "}},"
-                                                                                        "\"Metadata\":{"
-                                                                                        "\"type\":\"object\","
-                                                                                        "\"properties\":{\"$"
-                                                                                        "maxCount\":" COUNT
-                                                                                        ",\"$maxAge\":" COUNT
-                                                                                        ",\"$tb\":" NUMBER
-                                                                                        ",\"$"
-                                                                                        "cacheControl\""
-                                                                                        ":" COUNT
-                                                                                        ",\"$acl\":{\"type\":"
-                                                                                        "\"object\","
-                                                                                        "\"description\":\"$"
-                                                                                        "r, $w, $d, $mr, "
-                                                                                        "$mw: logins and "
-                                                                                        "groups\"}}}," NAMES(
-                                                                                                "Streams",
-                                                                                                "streams") "," NAMES("Categories",
-                                                                                                "categories") "," NAMES("Types",
-                                                                                                "types") ","
-                                                                                                         "\"A"
-                                                                                                         "ckn"
-                                                                                                         "owl"
-                                                                                                         "edg"
-                                                                                                         "eme"
-                                                                                                         "nt"
-                                                                                                         "\":"
-                                                                                                         "{\""
-                                                                                                         "typ"
-                                                                                                         "e\""
-                                                                                                         ":\""
-                                                                                                         "obj"
-                                                                                                         "ect"
-                                                                                                         "\","
-                                                                                                         "\"r"
-                                                                                                         "equ"
-                                                                                                         "ire"
-                                                                                                         "d\""
-                                                                                                         ":["
-                                                                                                         "\"c"
-                                                                                                         "ons"
-                                                                                                         "ume"
-                                                                                                         "r\""
-                                                                                                         ",\""
-                                                                                                         "ids"
-                                                                                                         "\"]"
-                                                                                                         ",\""
-                                                                                                         "pro"
-                                                                                                         "per"
-                                                                                                         "tie"
-                                                                                                         "s\""
-                                                                                                         ":{"
-                                                                                                         "\"c"
-                                                                                                         "ons"
-                                                                                                         "ume"
-                                                                                                         "r\""
-                                                                                                         ":" STRING
-                                                                                                         ",\""
-                                                                                                         "ids"
-                                                                                                         "\""
-                                                                                                         ":" STRINGS
-                                                                                                         "}},"
-                                                                                                         "\"R"
-                                                                                                         "efu"
-                                                                                                         "sal"
-                                                                                                         "\":"
-                                                                                                         "{\""
-                                                                                                         "typ"
-                                                                                                         "e\""
-                                                                                                         ":\""
-                                                                                                         "obj"
-                                                                                                         "ect"
-                                                                                                         "\","
-                                                                                                         "\"r"
-                                                                                                         "equ"
-                                                                                                         "ire"
-                                                                                                         "d\""
-                                                                                                         ":["
-                                                                                                         "\"c"
-                                                                                                         "ons"
-                                                                                                         "ume"
-                                                                                                         "r\""
-                                                                                                         ",\""
-                                                                                                         "ids"
-                                                                                                         "\"]"
-                                                                                                         ",\""
-                                                                                                         "pro"
-                                                                                                         "per"
-                                                                                                         "tie"
-                                                                                                         "s\""
-                                                                                                         ":{"
-                                                                                                         "\"c"
-                                                                                                         "ons"
-                                                                                                         "ume"
-                                                                                                         "r\""
-                                                                                                         ":" STRING
-                                                                                                         ",\""
-                                                                                                         "ids"
-                                                                                                         "\""
-                                                                                                         ":" STRINGS
-                                                                                                         ",\""
-                                                                                                         "act"
-                                                                                                         "ion"
-                                                                                                         "\":"
-                                                                                                         "{\""
-                                                                                                         "typ"
-                                                                                                         "e\""
-                                                                                                         ":\""
-                                                                                                         "str"
-                                                                                                         "ing"
-                                                                                                         "\","
-                                                                                                         "\"e"
-                                                                                                         "num"
-                                                                                                         "\":"
-                                                                                                         "[\""
-                                                                                                         "ret"
-                                                                                                         "ry"
-                                                                                                         "\","
-                                                                                                         "\"p"
-                                                                                                         "ark"
-                                                                                                         "\","
-                                                                                                         "\"s"
-                                                                                                         "kip"
-                                                                                                         "\","
-                                                                                                         "\"s"
-                                                                                                         "top"
-                                                                                                         "\"]"
-                                                                                                         "},"
-                                                                                                         "\"r"
-                                                                                                         "eas"
-                                                                                                         "on"
-                                                                                                         "\""
-                                                                                                         ":" STRING
-                                                                                                         "}}"
-                                                                                                         "},"
-                                                                                                         "\"s"
-                                                                                                         "ecu"
-                                                                                                         "rit"
-                                                                                                         "ySc"
-                                                                                                         "hem"
-                                                                                                         "es"
-                                                                                                         "\":"
-                                                                                                         "{"
-                                                                                                         "\"b"
-                                                                                                         "asi"
-                                                                                                         "c\""
-                                                                                                         ":{"
-                                                                                                         "\"t"
-                                                                                                         "ype"
-                                                                                                         "\":"
-                                                                                                         "\"h"
-                                                                                                         "ttp"
-                                                                                                         "\","
-                                                                                                         "\"s"
-                                                                                                         "che"
-                                                                                                         "me"
-                                                                                                         "\":"
-                                                                                                         "\"b"
-                                                                                                         "asi"
-                                                                                                         "c\""
-                                                                                                         "},"
-                                                                                                         "\"b"
-                                                                                                         "ear"
-                                                                                                         "er"
-                                                                                                         "\":"
-                                                                                                         "{\""
-                                                                                                         "typ"
-                                                                                                         "e\""
-                                                                                                         ":\""
-                                                                                                         "htt"
-                                                                                                         "p\""
-                                                                                                         ",\""
-                                                                                                         "sch"
-                                                                                                         "eme"
-                                                                                                         "\":"
-                                                                                                         "\"b"
-                                                                                                         "ear"
-                                                                                                         "er"
-                                                                                                         "\"}"
-                                                                                                         "}}";
-/* clang-format on */
+#define REF(schema) "{\"$ref\":\"#/components/schemas/" schema "\"}"
+#define ARRAY(of)   "{\"type\":\"array\",\"items\":" of "}"
+#define ENUM(words) "{\"type\":\"string\",\"enum\":[" words "]}"
+#define BOOLEAN     "{\"type\":\"boolean\"}"
+#define UUID        "{\"type\":\"string\",\"format\":\"uuid\"}"
+#define TIME        "{\"type\":\"string\",\"format\":\"date-time\"}"
+#define OBJECT      "{\"type\":\"object\"}"
+#define ANYTHING    "{}"
+#define EXPECTATION "{\"type\":[\"string\",\"integer\"]}"
+
+const struct openapi_member openapi_members[] = {
+        {"Problem", "type", STRING, true},
+        {"Problem", "title", STRING, true},
+        {"Problem", "status", NUMBER, true},
+        {"Problem", "detail", STRING, true},
+        {"Problem", "next", STRING, false},
+        {"Event", "stream", STRING, false},
+        {"Event", "revision", NUMBER, false},
+        {"Event", "position", NUMBER, false},
+        {"Event", "id", UUID, false},
+        {"Event", "type", STRING, false},
+        {"Event", "time", TIME, false},
+        {"Event", "content_type", STRING, false},
+        {"Event", "data", ANYTHING, false},
+        {"Event", "data_base64", STRING, false},
+        {"Event", "metadata", ANYTHING, false},
+        {"Event", "metadata_base64", STRING, false},
+        {"Event", "tags", STRINGS, false},
+        {"Event", "link", REF("Place"), false},
+        {"Event", "resolved", BOOLEAN, false},
+        {"Place", "stream", STRING, false},
+        {"Place", "revision", NUMBER, false},
+        {"Place", "position", NUMBER, false},
+        {"Place", "id", UUID, false},
+        {"Page", "stream", STRING, false},
+        {"Page", "direction", STRING, false},
+        {"Page", "events", ARRAY(REF("Event")), false},
+        {"Page", "at_end", BOOLEAN, false},
+        {"Page", "next", STRING, false},
+        {"NewEvent", "type", STRING, true},
+        {"NewEvent", "id", UUID, false},
+        {"NewEvent", "data", ANYTHING, false},
+        {"NewEvent", "data_base64", STRING, false},
+        {"NewEvent", "metadata", ANYTHING, false},
+        {"NewEvent", "metadata_base64", STRING, false},
+        {"NewEvent", "tags", STRINGS, false},
+        {"NewEvent", "content_type", STRING, false},
+        {"NewEvents", NULL, "{\"oneOf\":[" REF("NewEvent") "," ARRAY(REF("NewEvent")) "]}", false},
+        {"NewLine", "stream", STRING, true},
+        {"NewLine", "expect", EXPECTATION, false},
+        {"NewLine", "type", STRING, true},
+        {"NewLine", "id", UUID, false},
+        {"NewLine", "data", ANYTHING, false},
+        {"NewLine", "data_base64", STRING, false},
+        {"NewLine", "metadata", ANYTHING, false},
+        {"NewLine", "metadata_base64", STRING, false},
+        {"NewLine", "tags", STRINGS, false},
+        {"NewLine", "content_type", STRING, false},
+        {"NewPart", "stream", STRING, true},
+        {"NewPart", "expect", EXPECTATION, false},
+        {"NewPart", "events", ARRAY(REF("NewEvent")), false},
+        {"NewAppend", "streams", ARRAY(REF("NewPart")), true},
+        {"Appended", "stream", STRING, false},
+        {"Appended", "first_revision", NUMBER, false},
+        {"Appended", "last_revision", NUMBER, false},
+        {"Appended", "first_position", NUMBER, false},
+        {"Appended", "position", NUMBER, false},
+        {"Appended", "duplicate", BOOLEAN, false},
+        {"Appended", "ids", STRINGS, false},
+        {"AppendedToAll", "streams", ARRAY(REF("Appended")), false},
+        {"AppendedToAll", "first_position", NUMBER, false},
+        {"AppendedToAll", "position", NUMBER, false},
+        {"AppendedToAll", "duplicate", BOOLEAN, false},
+        {"AppendedToAll", "ids", STRINGS, false},
+        {"StreamState", "stream", STRING, false},
+        {"StreamState", "state", STRING, false},
+        {"StreamState", "first_revision", NUMBER, false},
+        {"StreamState", "last_revision", NUMBER, false},
+        {"StreamState", "last_position", NUMBER, false},
+        {"StreamState", "metadata_revision", NUMBER, false},
+        {"StreamState", "max_count", NUMBER, false},
+        {"StreamState", "max_age_seconds", NUMBER, false},
+        {"StreamState", "truncate_before", NUMBER, false},
+        {"StreamDeleted", "stream", STRING, false},
+        {"StreamDeleted", "state", STRING, false},
+        {"StreamDeleted", "position", NUMBER, false},
+        {"MetadataWritten", "stream", STRING, false},
+        {"MetadataWritten", "metadata_revision", NUMBER, false},
+        {"MetadataWritten", "truncate_before", NUMBER, false},
+        {"MetadataWritten", "first_revision", NUMBER, false},
+        {"MetadataWritten", "position", NUMBER, false},
+        {"MetadataWritten", "duplicate", BOOLEAN, false},
+        {"Metadata", "$maxCount", COUNT, false},
+        {"Metadata", "$maxAge", COUNT, false},
+        {"Metadata", "$tb", NUMBER, false},
+        {"Metadata", "$cacheControl", COUNT, false},
+        {"Metadata", "$acl", OBJECT, false},
+        {"Name", "name", STRING, false},
+        {"Name", "events", NUMBER, false},
+        {"Streams", "streams", ARRAY(REF("Name")), false},
+        {"Streams", "at_end", BOOLEAN, false},
+        {"Streams", "after", STRING, false},
+        {"Streams", "next", STRING, false},
+        {"Categories", "categories", ARRAY(REF("Name")), false},
+        {"Categories", "at_end", BOOLEAN, false},
+        {"Categories", "after", STRING, false},
+        {"Categories", "next", STRING, false},
+        {"Types", "types", ARRAY(REF("Name")), false},
+        {"Types", "at_end", BOOLEAN, false},
+        {"Types", "after", STRING, false},
+        {"Types", "next", STRING, false},
+        {"NewSubscription", "selector", OBJECT, false},
+        {"NewSubscription", "from", EXPECTATION, false},
+        {"NewSubscription", "target", ENUM("\"client\",\"topic\",\"webhook\""), false},
+        {"NewSubscription", "url", STRING, false},
+        {"NewSubscription", "secret", STRING, false},
+        {"NewSubscription", "transient", BOOLEAN, false},
+        {"NewSubscription", "settings", OBJECT, false},
+        {"Acknowledgement", "consumer", STRING, true},
+        {"Acknowledgement", "ids", STRINGS, true},
+        {"Refusal", "consumer", STRING, true},
+        {"Refusal", "ids", STRINGS, true},
+        {"Refusal", "action", ENUM("\"retry\",\"park\",\"skip\",\"stop\""), false},
+        {"Refusal", "reason", STRING, false},
+        {"User", "login", STRING, false},
+        {"User", "fullName", STRING, false},
+        {"User", "groups", STRINGS, false},
+        {"User", "disabled", BOOLEAN, false},
+        {"User", "updated", TIME, false},
+        {"Users", "users", ARRAY(REF("User")), false},
+        {"Users", "at_end", BOOLEAN, false},
+        {"Users", "after", STRING, false},
+        {"NewUser", "login", STRING, true},
+        {"NewUser", "fullName", STRING, false},
+        {"NewUser", "groups", STRINGS, false},
+        {"NewUser", "password", STRING, true},
+        {"ChangedUser", "fullName", STRING, false},
+        {"ChangedUser", "groups", STRINGS, true},
+        {"NewPassword", "password", STRING, true},
+        {"NewPassword", "current", STRING, false},
+        {"NewToken", "seconds", COUNT, false},
+        {"Token", "token", STRING, false},
+        {"Token", "expiresAt", TIME, false},
+};
+const unsigned openapi_member_count = COUNT_OF(openapi_members);

@@ -217,6 +217,65 @@ TEST(openapi, what_it_refers_to_is_there)
         assert_true(follow_all(document) > 100);
 }
 
+/* Every member of what is really answered is in the shape that is said to be. */
+static void check_shape(const json_t *answer, const char *schema)
+{
+        const json_t *shapes = json_object_get(json_object_get(document, "components"), "schemas");
+        const json_t *members = json_object_get(json_object_get(shapes, schema), "properties");
+        const char *key;
+        json_t *value;
+
+        assert_non_null(members);
+        json_object_foreach((json_t *)answer, key, value)
+        {
+                if (!json_object_get(members, key))
+                        fprintf(stderr, "%s has no '%s'\n", schema, key);
+                assert_non_null(json_object_get(members, key));
+        }
+}
+
+static void check_answer(int status, const char *line, const char *headers, const char *body,
+        const char *schema, const char *list, const char *element)
+{
+        /* admin:changeit */
+        static const char admin[] = "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n";
+        char all[512];
+        json_t *json;
+
+        snprintf(all, sizeof all, "%s%s", admin, headers);
+        json = call(server, status, line, all, body);
+        check_shape(json, schema);
+        if (list) {
+                assert_true(json_array_size(json_object_get(json, list)) > 0);
+                check_shape(json_array_get(json_object_get(json, list), 0), element);
+        }
+        json_decref(json);
+}
+
+#define EVENT "{\"type\":\"T\",\"data\":1,\"metadata\":{},\"tags\":[\"a\"]}"
+
+TEST(openapi, describes_what_is_answered)
+{
+        check_answer(201, "POST /v1/streams/s/events", JSON_BODY, EVENT, "Appended", NULL, NULL);
+        check_answer(201, "POST /v1/append", JSON_BODY,
+                "{\"streams\":[{\"stream\":\"s\",\"events\":[" EVENT "]}]}", "AppendedToAll", "streams",
+                "Appended");
+        check_answer(200, "PUT /v1/streams/s/metadata", JSON_BODY,
+                "{\"$maxCount\":9,\"$maxAge\":99,\"$tb\":1}", "MetadataWritten", NULL, NULL);
+        check_answer(200, "GET /v1/streams/s/metadata", "", NULL, "Metadata", NULL, NULL);
+        check_answer(200, "GET /v1/streams/s", "", NULL, "StreamState", NULL, NULL);
+        check_answer(200, "GET /v1/streams/s/events", "", NULL, "Page", "events", "Event");
+        check_answer(200, "GET /v1/streams/s/events/1", "", NULL, "Event", NULL, NULL);
+        check_answer(200, "GET /v1/streams?limit=1&system=true", "", NULL, "Streams", "streams", "Name");
+        check_answer(200, "GET /v1/categories?system=true", "", NULL, "Categories", "categories", "Name");
+        check_answer(200, "GET /v1/types", "", NULL, "Types", "types", "Name");
+        check_answer(200, "GET /v1/users", "", NULL, "Users", "users", "User");
+        check_answer(200, "POST /v1/token", JSON_BODY, "{}", "Token", NULL, NULL);
+        check_answer(200, "POST /v1/streams/s/truncate?before=2", "", "", "MetadataWritten", NULL, NULL);
+        check_answer(200, "DELETE /v1/streams/s", "", NULL, "StreamDeleted", NULL, NULL);
+        check_answer(404, "GET /v1/all/events/99999", "", NULL, "Problem", NULL, NULL);
+}
+
 /* One that nothing refers to was forgotten. */
 TEST(openapi, has_no_shape_without_a_use)
 {
@@ -263,6 +322,7 @@ int main(void)
                 TEST_ROW(openapi, says_who_may),
                 TEST_ROW(options, tells_the_methods_of_a_path),
                 TEST_ROW(openapi, what_it_refers_to_is_there),
+                TEST_ROW(openapi, describes_what_is_answered),
                 TEST_ROW(openapi, has_no_shape_without_a_use),
                 TEST_ROW(openapi, names_each_operation_once),
         };
