@@ -3,8 +3,9 @@
  *
  * Oracles: a token that is taken is the only text of its claims, and none of another key; credentials that
  * are taken encode to the same text again; a user who is read is written and read again as the same; an ACL
- * is one exactly when a tree of it says so. Links: base os model control tls persistence cluster store
- * notification access */
+ * is one exactly when a tree of it says so.
+ *
+ * Links: base os model control tls persistence cluster store notification access */
 #include <stdlib.h>
 
 #include <jansson.h>
@@ -149,22 +150,23 @@ static void compare_acl(const json_t *body, int outcome, const struct acl *acl)
         require(is_fine == (outcome == 0));
 }
 
-static bool is_nested_deeply(struct bytes text)
+static bool is_comparable(struct bytes text)
 {
         unsigned opened = 0;
 
+        if (text.size >= ACL_SIZE_MAX || memchr(text.data, 0, text.size))
+                return false;
         for (size_t i = 0; i < text.size; i++)
                 opened += text.data[i] == '[' || text.data[i] == '{';
-        return opened > 200;
+        return opened <= 200;
 }
 
 static void check_acl(struct bytes body)
 {
         struct acl *acl = NULL, *user = NULL, *system = NULL;
-        json_t *tree = body.size < ACL_SIZE_MAX && !is_nested_deeply(body)
-                               ? json_loadb((const char *)body.data, body.size,
-                                         JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
-                               : NULL;
+        json_t *tree = is_comparable(body) ? json_loadb((const char *)body.data, body.size,
+                                                     JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
+                                           : NULL;
         int outcome = acl_of_metadata(body, &acl);
 
         require(outcome == 0 || (outcome == ACL_UNREADABLE && !acl));
