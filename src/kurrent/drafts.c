@@ -113,26 +113,27 @@ void drafts_fini(struct drafts *d)
 
 /* ---- events ---- */
 
-static bool book_message(struct drafts *d, struct bytes message, struct refusal *ret_refusal)
+bool drafts_book(struct drafts *d, size_t size, struct refusal *ret_refusal)
 {
-        if (d->held + message.size > DRAFTS_SIZE_MAX) {
-                *ret_refusal =
-                        (struct refusal){.kind = REFUSAL_APPEND_TOO_LARGE, .limit = LIMIT_APPEND_SIZE_MAX};
+        if (d->held + size > DRAFTS_SIZE_MAX) {
+                *ret_refusal = (struct refusal){.kind = REFUSAL_APPEND_TOO_LARGE,
+                        .size = d->held + size,
+                        .limit = LIMIT_APPEND_SIZE_MAX};
                 return false;
         }
-        if (d->kurrent->unfinished_size + message.size > d->kurrent->unfinished_size_max) {
+        if (d->kurrent->unfinished_size + size > d->kurrent->unfinished_size_max) {
                 *ret_refusal = (struct refusal){.kind = REFUSAL_EXHAUSTED,
                         .problem = "too many unfinished appends of all clients; try again"};
                 return false;
         }
-        book(d, message.size);
+        book(d, size);
         touch(d);
         return true;
 }
 
 bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal)
 {
-        if (!book_message(d, message, ret_refusal))
+        if (!drafts_book(d, message.size, ret_refusal))
                 return false;
         *ret = arena_copy(&d->arena, message);
         return true;
@@ -239,7 +240,7 @@ bool drafts_add_copy(struct drafts *d, struct bytes proposed, struct refusal *re
         bool has_own_type;
         uint8_t *at;
 
-        if (!book_message(d, proposed, ret_refusal) || !drafts_add(d, proposed, ret_refusal))
+        if (!drafts_book(d, proposed.size, ret_refusal) || !drafts_add(d, proposed, ret_refusal))
                 return false;
         e = &((struct store_append_event *)(void *)d->events->data)[d->count - 1].draft;
         has_own_type = e->type.data >= proposed.data && e->type.data < proposed.data + proposed.size;

@@ -119,6 +119,8 @@ void kurrent_close(struct kurrent **kurrent)
         *kurrent = NULL;
         drafts_unwatch(k);
         buffer_fini(&k->scratch);
+        buffer_fini(&k->record_metadata);
+        arena_fini(&k->record_scratch);
         free(k->host);
         free(k);
 }

@@ -11,7 +11,7 @@
 #include "kurrent/records.pb-c.h"
 
 /* Twice the streams of an append, and a power of two. */
-enum { SLOTS = 2048, BUILT_KEPT_MAX = 64 * 1024, NAME_SIZE_MAX = LIMIT_STREAM_NAME_SIZE_MAX + 2 };
+enum { SLOTS = 2048, SCRATCH_KEPT_MAX = 64 * 1024, NAME_SIZE_MAX = LIMIT_STREAM_NAME_SIZE_MAX + 2 };
 static_assert(SLOTS >= 2 * LIMIT_APPEND_STREAMS_MAX && (SLOTS & (SLOTS - 1)) == 0, "names are found fast");
 static_assert(LIMIT_APPEND_STREAMS_MAX < UINT16_MAX, "a slot holds an ordinal");
 static_assert(LIMIT_APPEND_STREAMS_MAX == 1000 && LIMIT_APPEND_EVENTS_MAX == 100000, "as the texts say");
@@ -41,8 +41,6 @@ void records_fini(struct records *r)
         r->has_drafts = false;
         drafts_fini(&r->drafts);
         buffer_fini(&r->streams);
-        buffer_fini(&r->built);
-        arena_fini(&r->scratch);
 }
 
 void records_refuse(struct records *r, const struct rich_error *error)
@@ -115,16 +113,29 @@ static bool is_same(const struct records *r, struct bytes a, struct bytes b)
 /* The slot of the stream, or the free one where it belongs. */
 static uint16_t *slot_of(struct records *r, struct bytes name)
 {
-        unsigned slot;
+        unsigned slot = (unsigned)hash_of(r, name) & (SLOTS - 1);
 
-        if (!r->names) {
-                r->names = arena_get(gateway_arena(r->call), sizeof(*r->names));
-                memset(r->names, 0, sizeof(*r->names));
-        }
-        slot = (unsigned)hash_of(r, name) & (SLOTS - 1);
         while (r->names->slots[slot] && !is_same(r, streams_of(r)[r->names->slots[slot] - 1].stream, name))
                 slot = (slot + 1) & (SLOTS - 1);
         return &r->names->slots[slot];
+}
+
+/* Where names are kept, and room for one more. What a session keeps counts, so that many do not take all
+ * memory. */
+static bool make_room(struct records *r)
+{
+        size_t size = sizeof(struct store_append_stream) + (r->names ? 0 : sizeof(*r->names));
+        struct refusal refusal;
+
+        if (r->is_session && !drafts_book(&r->drafts, size, &refusal)) {
+                records_refuse_drafts(r, &refusal);
+                return false;
+        }
+        if (!r->names) {
+                r->names = arena_get(&r->drafts.arena, sizeof(*r->names));
+                memset(r->names, 0, sizeof(*r->names));
+        }
+        return true;
 }
 
 static bool may(struct records *r, bool is_written, struct bytes name)
@@ -146,6 +157,8 @@ bool records_name(struct records *r, struct bytes name, struct expected expected
         uint16_t *slot = NULL;
         bool is_new;
 
+        if (!r->names && !make_room(r))
+                return false;
         if (!name.size)
                 problem = "is missing";
         else if (name.size > NAME_SIZE_MAX)
@@ -162,6 +175,8 @@ bool records_name(struct records *r, struct bytes name, struct expected expected
                 return false;
         }
         if ((is_new || (is_written && !r->names->is_written[*slot - 1])) && !may(r, is_written, name))
+                return false;
+        if (is_new && r->stream_count && !make_room(r))
                 return false;
         if (is_new) {
                 buffer_add(&r->streams, &stream, sizeof(stream));
@@ -262,10 +277,19 @@ static bool has_same_metadata(const struct records *r, const struct wire_record 
                bytes_equal(r->last.type, record->type) && bytes_equal(r->last.schema_id, record->schema_id);
 }
 
+static void leave_scratch(struct kurrent *k)
+{
+        if (k->record_scratch.used > SCRATCH_KEPT_MAX)
+                arena_fini(&k->record_scratch);
+        else
+                arena_reset(&k->record_scratch);
+}
+
 /* What older readers see beside the data; false: refused. */
 static bool make_metadata(struct records *r, struct bytes message, const struct wire_record *record,
         struct place at, struct bytes *ret)
 {
+        struct kurrent *k = r->kurrent;
         struct rich_error error = {0};
         const char *problem;
 
@@ -273,17 +297,17 @@ static bool make_metadata(struct records *r, struct bytes message, const struct 
                 *ret = r->last_metadata;
                 return true;
         }
-        buffer_clear(&r->built);
-        arena_reset(&r->scratch);
-        problem = record_metadata(message, record, &r->scratch, &r->built);
+        buffer_clear(&k->record_metadata);
+        problem = record_metadata(message, record, &k->record_scratch, &k->record_metadata);
+        leave_scratch(k);
         if (problem) {
                 add_field(&error, at, "properties", problem);
                 records_refuse(r, &error);
                 return false;
         }
-        *ret = arena_copy(&r->drafts.arena, buffer_bytes(&r->built));
-        if (r->built.capacity > BUILT_KEPT_MAX)
-                buffer_fini(&r->built);
+        *ret = arena_copy(&r->drafts.arena, buffer_bytes(&k->record_metadata));
+        if (k->record_metadata.capacity > SCRATCH_KEPT_MAX)
+                buffer_fini(&k->record_metadata);
         if (!record->property_count) {
                 r->last = *record;
                 r->last_metadata = *ret;
@@ -397,7 +421,7 @@ static void answer_records(struct records *r, const struct store_append_result *
         for (unsigned i = 0; i < r->stream_count; i++) {
                 Kurrentdb__Protocol__V2__Streams__StreamRevision *revision = &revisions[i];
 
-                if (!r->names->is_written[i])
+                if (!r->is_written[i])
                         continue;
                 kurrentdb__protocol__v2__streams__stream_revision__init(revision);
                 revision->stream = message_bytes(r->asked[i].stream);
@@ -517,6 +541,8 @@ static void keep_streams(struct records *r)
                 streams[i].stream = arena_copy(arena, streams[i].stream);
         }
         r->asked = streams;
+        r->is_written = arena_get(arena, r->stream_count * sizeof(*r->is_written));
+        memcpy(r->is_written, r->names->is_written, r->stream_count * sizeof(*r->is_written));
 }
 
 void records_append(struct records *r)

@@ -83,12 +83,12 @@ struct records {
         struct drafts drafts;
         struct buffer streams; /* of struct store_append_stream; those of checks first, in their order */
         unsigned stream_count;
-        struct names *names;     /* which streams there are, in the call's arena */
-        struct arena scratch;    /* of one record */
-        struct buffer built;     /* the metadata of one record */
+        struct names *names;     /* which streams there are; with the drafts */
         struct wire_record last; /* without properties: another of its schema has the same metadata */
         struct bytes last_metadata;
-        const struct store_append_stream *asked; /* for the answer; in the call's arena */
+        /* for the answer; in the call's arena */
+        const struct store_append_stream *asked;
+        bool *is_written; /* by stream */
 };
 void records_init(struct records *r, struct kurrent *k, struct gateway_request *call, bool is_session);
 /* Gives back what an append holds that was not handed to the store. Harmless when it was. */

@@ -47,6 +47,8 @@ struct kurrent {
         struct buffer scratch;    /* drafts of an append that came in one message */
         struct arena spare_arena; /* of the drafts that were given up last, for the next ones: warm memory */
         struct buffer spare_events;
+        struct buffer record_metadata; /* of the record at hand */
+        struct arena record_scratch;
         struct list unfinished;   /* drafts whose end has not come, longest silent first */
         uint64_t unfinished_size; /* bytes that they hold */
         uint64_t unfinished_size_max;
@@ -157,6 +159,8 @@ void drafts_init(struct drafts *d, struct kurrent *k, void (*on_idle)(struct dra
 /* For one that is wholly in the message at hand; one at a time. */
 void drafts_init_borrowing(struct drafts *d, struct kurrent *k);
 void drafts_fini(struct drafts *d);
+/* Counts memory of an append that comes in several messages, beside what it holds. False: refused. */
+MUST_CHECK bool drafts_book(struct drafts *d, size_t size, struct refusal *ret_refusal);
 /* Keeps a copy of the message: *ret lives as long as the drafts. False: refused. */
 MUST_CHECK bool drafts_hold(struct drafts *d, struct bytes message, struct bytes *ret, struct refusal *ret_refusal);
 /* Adds the event of a proposed message, which must live as long as the drafts. False: refused. */
