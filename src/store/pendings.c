@@ -476,11 +476,16 @@ static uint64_t term_at(const struct store *s, uint64_t index)
         return 0;
 }
 
-/* The entry at its index is of the term in which it was submitted, or it is another's. */
+/* The entry at its index is of the term in which it was submitted, or it is another's: another leader's, or
+ * this node's own of a later term, in the place of what another leader had cut off. In the term that is still
+ * on nobody else writes. */
 static bool is_committed(const struct store *s, const struct pending *p)
 {
-        return store_is_mutant(s, STORE_MUTANT_FOREIGN_UNSEEN) || p->index > s->foreign_through ||
-               term_at(s, p->index) == p->term;
+        if (store_is_mutant(s, STORE_MUTANT_FOREIGN_UNSEEN))
+                return true;
+        if (p->term == cluster_raft_term(s->raft) && p->index > s->foreign_through)
+                return true;
+        return term_at(s, p->index) == p->term;
 }
 
 /* An entry of a later term was committed before its index: whoever leads from now on has that one, and behind
