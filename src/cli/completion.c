@@ -578,6 +578,7 @@ static void print_subsystems(struct nilo_client *client, struct names *n)
 
 int command_completion_names(const struct cli_line *line)
 {
+        static const char *const kinds[] = {"streams", "groups", "users", "contexts", "subsystems"};
         struct names n = {.prefix = line->argument_count > 1 ? line->arguments[1] : ""};
         const char *kind = line->arguments[0];
         struct nilo_client *client;
@@ -586,6 +587,9 @@ int command_completion_names(const struct cli_line *line)
                 context_each(print_name, &n);
                 return CLI_OK;
         }
+        if (strcmp(cli_nearest(kind, kinds, COUNT_OF(kinds)), kind) != 0)
+                return cli_problem(CLI_USAGE, "no names of kind \"%s\"; nearest is \"%s\"", kind,
+                        cli_nearest(kind, kinds, COUNT_OF(kinds)));
         client = cli_client_within(line, NAMES_MS_MAX, false);
         if (!client)
                 return CLI_USAGE;

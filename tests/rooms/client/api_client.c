@@ -117,6 +117,74 @@ TEST(client, takes_urls_only)
         nilo_client_close(&client);
 }
 
+static void opens_as(const struct nilo_client_options *options, const char *url, const char *user)
+{
+        char problem[NILO_CLIENT_PROBLEM_SIZE];
+        struct nilo_client *client = NULL;
+
+        assert_int_equal(nilo_client_open_with(options, &client, problem), NILO_OK);
+        assert_string_equal(nilo_client_url(client), url);
+        assert_string_equal(nilo_client_user(client), user);
+        nilo_client_close(&client);
+}
+
+TEST(client, what_is_said_apart_wins_over_the_url)
+{
+        opens_as(&(struct nilo_client_options){.url = "https://ada:x@host:1/"}, "https://host:1", "ada");
+        opens_as(&(struct nilo_client_options){.url = "https://ada:x@host", .user = "bob"}, "https://host",
+                "bob");
+        opens_as(
+                &(struct nilo_client_options){.url = "https://ada:x@host", .token = "t"}, "https://host", "");
+        opens_as(&(struct nilo_client_options){.url = "kurrentdb://host"}, "https://host:2113", "");
+}
+
+TEST(client, options_that_make_no_sense_are_refused_with_a_reason)
+{
+        static const struct nilo_client_options rows[] = {
+                {.url = "host:2113"},
+                {.url = "https://host", .certificate_file = "c.pem"},
+                {.url = "https://host", .key_file = "k.pem"},
+                {.url = "kurrentdb://host?userCertFile=c.pem"},
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+                char problem[NILO_CLIENT_PROBLEM_SIZE] = "";
+                struct nilo_client *client = NULL;
+
+                assert_int_equal(nilo_client_open_with(&rows[i], &client, problem), NILO_INVALID);
+                assert_true(strlen(problem) > 10);
+                assert_int_equal(nilo_client_open_with(&rows[i], &client, NULL), NILO_INVALID);
+                assert_null(client);
+        }
+}
+
+TEST(client, a_server_without_tls_has_no_certificates)
+{
+        struct nilo_client *client;
+        char *pem = NULL;
+
+        assert_int_equal(nilo_client_open("http://127.0.0.1:1", &client), NILO_OK);
+        assert_int_equal(nilo_client_certificates(client, &pem), NILO_NOT_FOUND);
+        nilo_client_close(&client);
+        assert_int_equal(nilo_client_open("https://127.0.0.1:1", &client), NILO_OK);
+        assert_int_equal(nilo_client_certificates(client, &pem), NILO_UNAVAILABLE);
+        assert_null(pem);
+        nilo_client_close(&client);
+}
+
+TEST(client, every_host_is_tried_and_the_last_one_is_told)
+{
+        struct nilo_client *client;
+
+        assert_int_equal(
+                nilo_client_open("kurrentdb://127.0.0.1:1,127.0.0.2:1,127.0.0.3:1?tls=false", &client),
+                NILO_OK);
+        assert_string_equal(nilo_client_url(client), "http://127.0.0.1:1");
+        assert_int_equal(nilo_client_send(client, "GET", "/ping", NULL, NULL, 0, NULL), NILO_UNAVAILABLE);
+        assert_non_null(strstr(nilo_client_problem(client), "http://127.0.0.3:1"));
+        nilo_client_close(&client);
+}
+
 TEST(client, a_server_that_is_not_there_is_unavailable_not_unknown)
 {
         const struct nilo_event event = {.type = "A", .data = "{}", .data_size = 2};
@@ -180,6 +248,10 @@ int main(void)
                 TEST_ROW(json, reads_no_byte_behind_the_text),
                 TEST_ROW(json, fields_are_found_as_they_are_written),
                 TEST_ROW(client, takes_urls_only),
+                TEST_ROW(client, what_is_said_apart_wins_over_the_url),
+                TEST_ROW(client, options_that_make_no_sense_are_refused_with_a_reason),
+                TEST_ROW(client, a_server_without_tls_has_no_certificates),
+                TEST_ROW(client, every_host_is_tried_and_the_last_one_is_told),
                 TEST_ROW(client, a_server_that_is_not_there_is_unavailable_not_unknown),
                 TEST_ROW(client, data_that_is_no_json_is_not_sent),
                 TEST_ROW(client, a_follower_tells_before_each_new_attempt_and_may_give_up),
