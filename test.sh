@@ -64,7 +64,7 @@ suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
 suite sim            300 env SIM_BUILD=build tests/sim/run.sh
 suite raft           500 env SIM_BUILD=build tests/raft/run.sh
 suite nodes          600 env SIM_BUILD=build tests/nodes/run.sh
-suite tls-scan       360 tests/security/tls.sh build/nilo
+suite tls-scan       420 tests/security/tls.sh build/nilo
 suite interop        400 tests/interop/run.sh
 suite service       60 tests/security/service.py build/nilo
 suite cli            240 tests/cli/run.sh

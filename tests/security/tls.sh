@@ -76,7 +76,7 @@ PYTHON
 }
 
 scan_testssl() {
-        timeout 240 testssl --quiet --color 0 --warnings off --nodns none --ip 127.0.0.1 --add-ca "$work/data/certs/ca.pem" \
+        timeout 300 testssl --quiet --color 0 --warnings off --nodns none --ip 127.0.0.1 --add-ca "$work/data/certs/ca.pem" \
                 --jsonfile "$work/testssl.json" \
                 -p -s -f -P -S -h -U \
                 "localhost:$port" >"$work/testssl.txt" 2>&1
