@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { KurrentDBClient, jsonEvent, persistentSubscriptionToStreamSettingsFromDefaults } from '@kurrent/kurrentdb-client';
 import { Cluster, status } from '../lib/cluster.mjs';
-import { collect, connect, event, fresh, numbers } from './helpers.mjs';
+import { collect, connect, event, fresh, numbers, patiently, settle } from './helpers.mjs';
 
 let cluster;
 before(async () => {
@@ -16,18 +16,6 @@ after(() => cluster?.stop());
 const hosts = () => cluster.nodes.map((node) => `127.0.0.1:${node.port}`).join(',');
 const discover = (options = '') => KurrentDBClient.connectionString(`kurrentdb://${hosts()}?tls=false${options}`);
 const follower = () => cluster.running().find((node) => node.name !== cluster.leaderName);
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-
-/** Works until it does: what a client does whose node does not lead, or was lost. */
-async function patiently(work, withinMs = 15_000) {
-  for (const began = Date.now(); ; await sleep(50)) {
-    try {
-      return await work();
-    } catch (error) {
-      if (Date.now() - began > withinMs) throw error;
-    }
-  }
-}
 
 for (const preference of ['leader', 'follower', 'random']) {
   test(`with ${preference} preferred it finds a node, writes, and reads what it wrote`, async () => {
@@ -84,7 +72,7 @@ test('the loss of the leader, under writes: nothing acknowledged is lost, nothin
   const acknowledged = [];
   let killed = false;
   const killing = (async () => {
-    await sleep(500);
+    await settle(500);
     await cluster.kill(cluster.leader());
     killed = true;
   })();

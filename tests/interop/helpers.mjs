@@ -104,3 +104,14 @@ export function follow(subscription) {
 }
 
 export const settle = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Works until it does: what a client does whose node does not lead, or was lost. */
+export async function patiently(work, withinMs = 15_000) {
+  for (const began = Date.now(); ; await settle(50)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (Date.now() - began > withinMs) throw error;
+    }
+  }
+}
