@@ -111,9 +111,7 @@ static void conclude(const struct finding *f, const struct cli_line *line)
                 cli_remark(line, "%s events were looked at: %s", looked,
                         f->scan.found ? "that is all" : "nothing was found");
         else
-                cli_remark(line,
-                        "%s%s events were looked at, newest first; --from %" PRIu64
-                        " goes on, --scan 0 looks at all",
+                cli_remark(line, "%s%s events were looked at, newest first; --from %" PRIu64 " goes on",
                         cli_is_interrupted() ? "stopped: " : "", looked, next - 1);
 }
 
@@ -174,7 +172,9 @@ int command_event_find(const struct cli_line *line)
                 code = cli_failed(f.scan.client, result);
         else if (!cli_is_reader_gone())
                 conclude(&f, line);
-        if (!code && !f.scan.found)
+        if (!code && cli_is_interrupted())
+                code = CLI_UNEXPECTED;
+        else if (!code && !f.scan.found)
                 code = CLI_NOT_FOUND;
         cli_catch_interrupt(NULL);
         nilo_client_close(&f.scan.client);

@@ -80,7 +80,7 @@ int command_verify(const struct cli_line *line)
         enum nilo_result result;
 
         table_begin(&v.table, line, columns, COUNT_OF(columns));
-        progress_begin(&v.progress, line, directory, "MiB", 0);
+        progress_begin(&v.progress, line, "verify", "MiB", 0);
         result = nilo_verify(directory, on_finding, on_progress, &v);
         progress_end(&v.progress);
         if (v.findings && !line->is_json)
