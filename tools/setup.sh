@@ -8,7 +8,7 @@ raft_version=0.22.1
 build_packages="build-essential meson ninja-build pkg-config protobuf-compiler protobuf-c-compiler
         libuv1-dev libnghttp2-dev libprotobuf-c-dev libhttp-parser-dev libjansson-dev libyaml-dev
         libcmocka-dev libpcre2-dev libxxhash-dev libssl-dev libcurl4-openssl-dev libargon2-dev"
-test_packages="python3 clang clang-format libclang-rt-dev curl strace nghttp2-client procps iproute2 ca-certificates systemd"
+test_packages="python3 python3-venv clang clang-format libclang-rt-dev curl strace nghttp2-client procps iproute2 ca-certificates systemd"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
