@@ -1,5 +1,7 @@
 /* The events of appends while they come in: bounded alone and together (G17, G18), and given up when their
  * end does not come. On the simulated machine, since that takes half a minute. */
+#include <stdlib.h>
+
 #include "kurrent/room.h"
 #include "kurrent/streams.pb-c.h"
 #include "os/os_sim.h"
@@ -214,6 +216,41 @@ static uint64_t held_by_all(uint64_t memory_size)
         return size;
 }
 
+/* What a session of records keeps beside its messages counts like them, alone and together (G18). */
+TEST(drafts, count_what_they_keep_beside_messages)
+{
+        enum { MANY = 40000, EACH = 8 * 1024 };
+        struct store_append_event event = {
+                .draft = {.type = BYTES_LITERAL("T"), .metadata = BYTES_LITERAL("{\"a\":1}")}};
+        struct drafts *all = memory_new(MANY * sizeof(*all));
+        struct fixture f;
+        struct refusal refusal = {0};
+        unsigned count = 0;
+
+        begin(&f);
+        drafts_init(&all[0], &f.kurrent, give_up);
+        assert_true(drafts_add_event(&all[0], &event, &refusal));
+        assert_int_equal(f.kurrent.unfinished_size, sizeof(event) + event.draft.metadata.size);
+        assert_int_equal(all[0].size, event_draft_size(&event.draft));
+        while (drafts_book(&all[count], EACH, &refusal)) {
+                assert_true(++count < MANY);
+                drafts_init(&all[count], &f.kurrent, give_up);
+        }
+        assert_int_equal(refusal.kind, REFUSAL_EXHAUSTED);
+        assert_true(f.kurrent.unfinished_size <= f.kurrent.unfinished_size_max);
+        assert_true(f.kurrent.unfinished_size + EACH > f.kurrent.unfinished_size_max);
+        for (unsigned i = 0; i <= count; i++)
+                drafts_fini(&all[i]);
+        /* One alone is told that it is too large, and how large. */
+        drafts_init(&all[0], &f.kurrent, give_up);
+        assert_false(drafts_book(&all[0], DRAFTS_SIZE_MAX + 1, &refusal));
+        assert_int_equal(refusal.kind, REFUSAL_APPEND_TOO_LARGE);
+        assert_int_equal(refusal.size, DRAFTS_SIZE_MAX + 1);
+        drafts_fini(&all[0]);
+        free(all);
+        end(&f);
+}
+
 TEST(drafts, together_follow_the_memory_of_the_server_but_one_append_fits_always)
 {
         uint64_t smallest = held_by_all(1), larger = held_by_all(200 * MIB);
@@ -254,6 +291,7 @@ int main(void)
                 TEST_ROW(drafts, keep_copies_of_events_after_their_messages_are_gone),
                 TEST_ROW(drafts, an_append_over_its_limit_is_refused_before_its_end),
                 TEST_ROW(drafts, unfinished_ones_are_bounded_alone_and_together),
+                TEST_ROW(drafts, count_what_they_keep_beside_messages),
                 TEST_ROW(drafts, together_follow_the_memory_of_the_server_but_one_append_fits_always),
                 TEST_ROW(drafts, are_given_up_when_nothing_comes_for_half_a_minute),
         };
