@@ -51,6 +51,7 @@ struct server {
         struct buffer problem; /* why it does not run, for people */
         int exit_code;
         bool is_stopping;
+        bool had_terminal; /* at the start */
         bool is_started;
         bool has_first_users;
         char password[64]; /* of "admin", until it was shown; "": it was not made now */
@@ -161,12 +162,14 @@ static void stop(struct server *s, const char *why)
                 on_handed_over(s);
 }
 
-/* Programs that renew certificates send it. */
+/* Programs that renew certificates send it, and so does a terminal that closes. */
 static void on_reload_signal(void *arg)
 {
         struct server *s = arg;
 
-        if (!s->is_stopping)
+        if (s->had_terminal && !isatty(STDERR_FILENO))
+                stop(s, "its terminal was closed");
+        else if (!s->is_stopping)
                 gateway_reload_tls(s->gateway);
 }
 
@@ -653,8 +656,8 @@ static void run(struct server *s)
         };
         control_watch(s->control, &s->watcher, false);
         os_on_stop_signal(s->os, on_stop_signal, s);
-        if (gateway_speaks_tls(s->gateway))
-                os_on_reload_signal(s->os, on_reload_signal, s);
+        s->had_terminal = isatty(STDERR_FILENO);
+        os_on_reload_signal(s->os, on_reload_signal, s);
         s->memory_timer = (struct os_timer){.fn = on_memory_look, .arg = s};
         os_timer_start(s->os, &s->memory_timer, MEMORY_LOOK_US);
         control_start(s->control, subsystems, COUNT_OF(subsystems), on_started, s);

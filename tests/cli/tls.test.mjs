@@ -8,7 +8,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { startServer, temporaryDirectory } from '../lib/server.mjs';
+import { nilo, startServer, temporaryDirectory } from '../lib/server.mjs';
 import { lines, run, until } from './helpers.mjs';
 
 const CONFIGURATION = 64;
@@ -171,7 +171,27 @@ test('what is not safe is refused with the next step, unless it was said', async
   const info = JSON.parse((await curl(`http://127.0.0.1:${server.port}/info`)).out);
   assert.equal(info.nilo.options.insecure.value, true);
   await until(() => /INSECURE: no TLS/.test(server.stderr()), 'the fact says so');
+  process.kill(server.pid, 'SIGHUP'); // nothing to read again, and no reason to end
+  assert.match((await curl(`http://127.0.0.1:${server.port}/ping`)).out, /Ping/);
   await server.stop();
+});
+
+const CLOSED_TERMINAL = `
+import os, pty, sys
+pid, master = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+while b"is ready" not in said:
+    said += os.read(master, 65536)
+os.close(master)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`;
+test('a server ends in order with its terminal', async () => {
+  for (const args of [[], ['--tls', 'on']]) {
+    const { code, out } = await program('python3', ['-c', CLOSED_TERMINAL, nilo, '--data', temporaryDirectory(), '--port', '0', ...args]);
+    assert.equal(code, 0, out);
+  }
 });
 
 test('files of the operator are used, and read again on SIGHUP and when they change', async () => {
