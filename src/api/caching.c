@@ -10,6 +10,8 @@
 
 #define FOR_GOOD "public, max-age=31536000, immutable"
 
+const struct gateway_header_field lines_headers[2] = {{"cache-control", "no-store"}, {"vary", "accept"}};
+
 /* Does a list of entity tags have this one? By weak comparison. */
 static bool has_tag(struct bytes list, const char *tag)
 {

@@ -10,10 +10,6 @@ struct lines {
         bool has_begun; /* to answer */
 };
 
-/* Lines have no end that could be known before they begin, and so no tag. */
-static const struct gateway_header_field lines_headers[] = {
-        {"cache-control", "no-store"}, {"vary", "accept"}};
-
 static void begin(struct lines *l);
 
 static void lines_wake(void *arg)

@@ -137,7 +137,7 @@ static void finish_page(struct names *n)
         os_timer_stop(&n->again);
         buffer_fini(&n->after);
         buffer_fini(&n->shown);
-        call_reply_json(c, 200, &n->out, NULL, 0);
+        call_reply_read(c, &n->out, &(struct read_answer){0});
 }
 
 static void fill_page(struct names *n)
@@ -243,9 +243,11 @@ static void list(struct call *c, enum persistence_names what, const char *key)
                 reply_page(n, key);
         } else if (call_is_head(c)) {
                 dispose(n);
-                gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, NULL, 0);
+                gateway_reply(c->request, 200, "application/x-ndjson", BYTES_EMPTY, lines_headers,
+                        COUNT_OF(lines_headers));
         } else {
-                gateway_stream_begin(c->request, 200, "application/x-ndjson", NULL, 0, &handler, n);
+                gateway_stream_begin(c->request, 200, "application/x-ndjson", lines_headers,
+                        COUNT_OF(lines_headers), &handler, n);
         }
 }
 

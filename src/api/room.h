@@ -314,6 +314,8 @@ struct read_answer {
         const struct gateway_header_field *headers;
         unsigned header_count;
 };
+/* Of NDJSON, whose end is not known when it begins: it has no tag. */
+extern const struct gateway_header_field lines_headers[2];
 /* Answers with JSON that was read; frees `body`. */
 void call_reply_read(struct call *c, struct buffer *body, const struct read_answer *answer);
 

@@ -105,6 +105,8 @@ TEST(kept, who_has_it_already_is_told_so)
         expect_unchanged("GET /v1/streams/order-1/events/2");
         expect_unchanged("GET /v1/streams/order-1");
         expect_unchanged("GET /v1/streams/order-1/metadata");
+        expect_unchanged("GET /v1/streams?prefix=order-");
+        expect_unchanged("GET /v1/types");
 }
 
 TEST(kept, a_tag_changes_with_what_it_is_of)

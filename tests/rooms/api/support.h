@@ -361,7 +361,17 @@ static inline void unchunk(struct buffer *raw, struct buffer *to)
         }
 }
 
-/* Reads to the end of the connection. */
+/* All of an answer whose length was said. One that came before its request was read is followed by a connection that
+ * lingers, so its end is not waited for. */
+static inline bool has_all(const struct buffer *all)
+{
+        const uint8_t *end = all->size ? memmem(all->data, all->size, "\r\n\r\n", 4) : NULL;
+        const char *length = end ? memmem(all->data, (size_t)(end - all->data), "\r\ncontent-length: ", 18) : NULL;
+
+        return length && all->size - (size_t)(end + 4 - all->data) >= strtoul(length + 18, NULL, 10);
+}
+
+/* Reads to the end of the answer. */
 static inline void client_receive(int fd, struct reply *ret)
 {
         struct buffer all = {0};
@@ -377,6 +387,8 @@ static inline void client_receive(int fd, struct reply *ret)
                 if (n <= 0)
                         break;
                 all.size += (size_t)n;
+                if (has_all(&all))
+                        break;
         }
         end = memmem(all.data, all.size, "\r\n\r\n", 4);
         assert_non_null(end);
