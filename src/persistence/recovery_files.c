@@ -130,6 +130,19 @@ int recovery_corrupt(struct persistence *p, uint64_t first_index, uint64_t offse
                 path, (unsigned long long)offset, what);
 }
 
+/* What begins with that segment cannot be used. Whether the log may be cut there is decided when it is known
+ * up to there. */
+static int recovery_lose_from(struct recovery *rec, size_t number, int refusal)
+{
+        if (!rec->p->may_cut_damage || number == 0)
+                return refusal;
+        rec->has_lost_end = true;
+        rec->has_bad_header = true;
+        rec->lost_through = rec->first_indexes[rec->segment_count - 1] - 1;
+        rec->segment_count = number;
+        return 0;
+}
+
 /* A damaged header is no trace of a crash. But when nothing stands behind it nothing can be lost with it. */
 static int recovery_bad_header(struct recovery *rec, size_t number, struct os_file *file)
 {
@@ -143,17 +156,8 @@ static int recovery_bad_header(struct recovery *rec, size_t number, struct os_fi
                 r = segment_is_zero(file, SEGMENT_HEADER_SIZE, size, &is_empty);
         if (r)
                 return fault_fold(r);
-        if (number + 1 < rec->segment_count || !is_empty || (number == 0 && p->vote.term > 0)) {
-                r = recovery_corrupt(p, first_index, 0, "its header");
-                if (!p->may_cut_damage || number == 0)
-                        return r;
-                /* Whether the log may be cut there is decided when it is known up to there. */
-                rec->has_lost_end = true;
-                rec->has_bad_header = true;
-                rec->lost_through = rec->first_indexes[rec->segment_count - 1] - 1;
-                rec->segment_count = number;
-                return 0;
-        }
+        if (number + 1 < rec->segment_count || !is_empty || (number == 0 && p->vote.term > 0))
+                return recovery_lose_from(rec, number, recovery_corrupt(p, first_index, 0, "its header"));
         rec->segment_count--;
         rec->has_bad_header = true;
         /* The segment before is the last one again; with its index file it would be missed
@@ -198,7 +202,8 @@ static int recovery_load_header(struct recovery *rec, size_t number)
         if (!r)
                 r = os_file_read(file, raw, sizeof raw, 0, &got);
         if (r == -EIO)
-                r = recovery_corrupt(p, rec->first_indexes[number], 0, "its header cannot be read");
+                r = recovery_lose_from(rec, number,
+                        recovery_corrupt(p, rec->first_indexes[number], 0, "its header cannot be read"));
         else if (r)
                 r = fault_fold(r);
         else {
