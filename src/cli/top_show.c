@@ -39,13 +39,17 @@ static void format_bytes(double n, char ret[TEXT_SIZE])
         snprintf(ret, TEXT_SIZE, "%s", isnan(n) ? "-" : size);
 }
 
+/* Of syncs: none took no time. */
 static void format_ms(double ms, char ret[TEXT_SIZE])
 {
-        snprintf(ret, TEXT_SIZE,
-                ms < 10     ? "%.2f ms"
-                : ms < 1000 ? "%.0f ms"
-                            : "%.1f s",
-                ms < 1000 ? ms : ms / 1000);
+        if (!(ms > 0))
+                snprintf(ret, TEXT_SIZE, "-");
+        else
+                snprintf(ret, TEXT_SIZE,
+                        ms < 10     ? "%.2f ms"
+                        : ms < 1000 ? "%.0f ms"
+                                    : "%.1f s",
+                        ms < 1000 ? ms : ms / 1000);
 }
 
 /* "0.4 s", "12 s", "3 min": ages are read at a glance. */
