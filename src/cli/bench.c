@@ -185,6 +185,17 @@ static int run_follow(struct bench *b)
         return CLI_OK;
 }
 
+/* The first that failed, if nothing succeeded. */
+static const struct bench_worker *find_hopeless(const struct bench *b)
+{
+        const struct bench_worker *failed = NULL;
+
+        for (unsigned i = 0; i < b->worker_count && !b->done_events; i++)
+                if (!failed && b->workers[i].failed)
+                        failed = &b->workers[i];
+        return failed;
+}
+
 static int run(struct bench *b)
 {
         int code = add_workers(b);
@@ -194,10 +205,8 @@ static int run(struct bench *b)
         cli_remark(b->line, "writes into %" PRIu64 " streams %s*, and nowhere else", b->streams, b->prefix);
         if (b->kind == BENCH_FOLLOW)
                 return run_follow(b);
-        if (b->kind == BENCH_APPEND) {
-                b->has_written = true;
+        if (b->kind == BENCH_APPEND)
                 return measure(b, b->writers, bench_write, "append");
-        }
         code = bench_prepare(b);
         return code ? code : measure(b, b->readers, bench_read, "read");
 }
@@ -248,12 +257,32 @@ static int tidy(struct bench *b)
         return CLI_OK;
 }
 
+static bool has_written(const struct bench *b)
+{
+        bool may_have = b->has_written || (b->kind != BENCH_READ && b->done_events);
+
+        for (unsigned i = 0; i < b->worker_count; i++)
+                may_have |= b->workers[i].result == NILO_UNKNOWN;
+        return may_have;
+}
+
 static int first_failure(const struct bench *b)
 {
         for (unsigned i = 0; i < b->worker_count; i++)
                 if (b->workers[i].failed)
                         return cli_exit_of(b->workers[i].result);
         return CLI_OK;
+}
+
+static int conclude(const struct bench *b)
+{
+        const struct bench_worker *hopeless = find_hopeless(b);
+
+        if (hopeless)
+                return cli_problem(cli_exit_of(hopeless->result), "%s\n      %s", hopeless->problem,
+                        hopeless->next_step);
+        bench_report(b);
+        return first_failure(b);
 }
 
 /* ---- the commands ---- */
@@ -333,11 +362,9 @@ static int command_bench(const struct cli_line *line, enum bench_kind kind)
         if (!code) {
                 cli_catch_interrupt(NULL);
                 code = run(b);
-                if (!code) {
-                        bench_report(b);
-                        code = first_failure(b);
-                }
-                if (b->has_written) {
+                if (!code)
+                        code = conclude(b);
+                if (has_written(b)) {
                         int tidied = tidy(b);
 
                         code = code ? code : tidied;

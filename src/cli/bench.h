@@ -29,6 +29,7 @@ struct bench_worker {
         uint64_t unsent; /* open loop: due, and never sent */
         enum nilo_result result; /* of the first that failed */
         char problem[BENCH_PROBLEM_SIZE];
+        char next_step[BENCH_PROBLEM_SIZE];
 };
 
 struct bench {

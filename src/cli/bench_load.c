@@ -21,7 +21,11 @@ static void note_failure(struct bench_worker *w, enum nilo_result result)
         if (!w->failed++) {
                 w->result = result;
                 snprintf(w->problem, sizeof w->problem, "%s", nilo_client_problem(w->client));
+                snprintf(w->next_step, sizeof w->next_step, "%s", nilo_client_next_step(w->client));
         }
+        /* What is not allowed will not be. */
+        if (result == NILO_DENIED || result == NILO_INVALID || result == NILO_TOO_LARGE)
+                w->bench->stops = true;
         /* What is refused at once must not become a storm. */
         nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
 }
