@@ -66,8 +66,8 @@ suite raft           500 env SIM_BUILD=build tests/raft/run.sh
 suite nodes          600 env SIM_BUILD=build tests/nodes/run.sh
 suite tls-scan       420 tests/security/tls.sh build/nilo
 suite interop        400 tests/interop/run.sh
-suite clients      400 tests/clients/run.py build/nilo
-suite service       60 tests/security/service.py build/nilo
+suite clients        400 tests/clients/run.py build/nilo
+suite service         60 tests/security/service.py build/nilo
 suite cli            240 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240

@@ -6,11 +6,14 @@
 Each language's program says "ok ..." for what has passed; how many that must be stands below. A language whose tools are not on this
 machine, or whose packages cannot be had now, is skipped, and that is said. What is installed goes below build/clients.
 
+Beside that the example of the language in docs/clients.md is run as it stands there, against a server on loopback without either.
+
 Its last line is `N passed, N failed, N skipped`."""
 
 import base64
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -94,10 +97,87 @@ LANGUAGES = {"python": python, "java": java, "go": go}
 DEFAULT = ["python", "java"]
 
 
+# ---- the examples of the documentation ----
+
+
+def example(kind, port):
+    with open(os.path.join(TREE, "docs", "clients.md"), encoding="utf-8") as file:
+        blocks = re.findall(rf"^```{kind}\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
+    if len(blocks) != 1:
+        raise AssertionError(f"docs/clients.md has {len(blocks)} examples in {kind}")
+    if "localhost:2113" not in blocks[0]:
+        raise AssertionError("the example has no connection string")
+    return blocks[0].replace("localhost:2113", f"localhost:{port}")
+
+
+def written(directory, name, text):
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def node_example(port):
+    modules = os.path.join(TREE, "tests", "interop", "node_modules")
+    if not os.path.isdir(modules):
+        raise Skip("the suite interop, which installs the client, has not run")
+    directory = os.path.join(BUILD, "node")
+    program = written(directory, "example.mjs", example("js", port))
+    if not os.path.lexists(os.path.join(directory, "node_modules")):
+        os.symlink(modules, os.path.join(directory, "node_modules"))
+    return [tool("node"), program]
+
+
+def python_example(port):
+    program, _ = python()[0]
+    return [program, written(os.path.join(BUILD, "python-example"), "example.py", example("python", port))]
+
+
+def go_example(port):
+    go()
+    source = os.path.join(BUILD, "go-example")
+    written(source, "main.go", example("go", port))
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(os.path.join(BUILD, "go", name), source)
+    prepare([tool("go"), "mod", "tidy"], cwd=source)
+    return [tool("go"), "run", "-C", source, "."]
+
+
+def java_example(port):
+    _, _, classpath, _ = java()[0]
+    source = os.path.join(BUILD, "java-example")
+    path = written(source, "Invoices.java", example("java", port))
+    done = run([tool("javac"), "-cp", classpath, "-d", source, path], PREPARE_SECONDS)
+    if done.returncode:
+        raise AssertionError("it does not build: " + done.stdout[-2000:])
+    return [tool("java"), "-cp", f"{source}:{classpath}", "Invoices"]
+
+
+EXAMPLES = {"node": node_example, "python": python_example, "go": go_example, "java": java_example}
+
+
+def try_example(name, port):
+    try:
+        done = run(EXAMPLES[name](port), RUN_SECONDS)
+        if done.returncode or "InvoiceSent" not in done.stdout:
+            raise AssertionError(f"exit code {done.returncode}\n{done.stdout[-4000:]}")
+    except Skip as why:
+        counts["skipped"] += 1
+        print(f"SKIP: {name}, example: {why}")
+        return
+    except (AssertionError, subprocess.TimeoutExpired) as problem:
+        counts["failed"] += 1
+        print(f"FAILED: {name}, example: {problem}")
+        return
+    counts["passed"] += 1
+    print(f"ok: {name}: the example of the documentation")
+
+
 class Server:
-    def __init__(self, directory):
-        self.process = subprocess.Popen([NILO, "--data", os.path.join(directory, "data"), "--port", "0", "--json", "--tls", "on",
-                                         "--compat-default-password"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, directory, *flags):
+        self.process = subprocess.Popen([NILO, "--data", os.path.join(directory, "data"), "--port", "0", "--json", *flags],
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         said = json.loads(self.process.stdout.readline())
         self.port = said["port"]
         self.ca = os.path.join(directory, "data", "certs", "ca.pem")
@@ -158,13 +238,17 @@ def main():
     wanted = [a for a in sys.argv[1:] if a in LANGUAGES] or DEFAULT
     os.makedirs(BUILD, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nilo-clients-") as directory:
-        server = Server(directory)
+        server = Server(os.path.join(directory, "secure"), "--tls", "on", "--compat-default-password")
+        plain = Server(os.path.join(directory, "plain"))
         try:
             server.make_ann()
             for name in wanted:
                 try_language(name, server)
+            for name in ["node"] * (wanted == DEFAULT) + wanted:
+                try_example(name, plain.port)
         finally:
             server.stop()
+            plain.stop()
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0
 
