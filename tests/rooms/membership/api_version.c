@@ -57,6 +57,9 @@ static json_t *status_of(struct node *n)
         membership_status_to_json(n->membership, &j);
         status = json_loadb((const char *)text.data, text.size, 0, NULL);
         assert_non_null(status);
+        /* Always there: what the node gets back from others, and whether all have one history (G13, G22). */
+        assert_true(json_is_boolean(json_object_get(status, "mending")));
+        assert_int_equal(number_at(json_object_get(status, "history"), "differing"), 0);
         buffer_fini(&text);
         return status;
 }

@@ -370,6 +370,36 @@ TEST(two_histories, wait_for_the_third_node_to_be_decided_G22)
         trio_end(&t);
 }
 
+/* What makes no sense, or was never asked for, is dropped. */
+TEST(questions_and_answers, of_any_size_and_content_do_no_harm_G17)
+{
+        enum { MARK_ASK = 9, MARK = 10, SIZE_MAX_SENT = 64 };
+        uint8_t bytes[SIZE_MAX_SENT];
+        struct trio t;
+
+        compare_trio(&t, 45, 3, 0);
+        put_some(&t, 1, 10);
+        for (unsigned round = 0; round < 50; round++) {
+                for (unsigned i = 0; i < sizeof bytes; i++)
+                        bytes[i] = (uint8_t)(round % 3 ? os_sim_choose(t.os, 256) : i % 8 ? 0 : 5);
+                for (size_t size = 0; size <= sizeof bytes; size++) {
+                        struct member *m = &t.members[round % 3];
+
+                        store_receive(
+                                m->store, 1 + round % 5, STORE_LINK_CONTROL, MARK_ASK, bytes_of(bytes, size));
+                        store_receive(
+                                m->store, 1 + round % 5, STORE_LINK_CONTROL, MARK, bytes_of(bytes, size));
+                }
+                trio_run(&t, 10 * 1000);
+        }
+        trio_run(&t, 5 * COMPARE_US);
+        assert_int_equal(stopped, 0);
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(status_of(&t.members[i]).comparison.differing, 0);
+        check_same_logs(&t);
+        trio_end(&t);
+}
+
 /* While it fetches, it says so, and how far it is. */
 TEST(a_node_that_mends_its_end, says_how_far_it_is_G13)
 {
@@ -464,6 +494,7 @@ int main(void)
                 TEST_ROW(the_leader, is_found_as_well_and_leads_no_more_G22),
                 TEST_ROW(three_histories, are_reported_and_nothing_is_changed_G22),
                 TEST_ROW(two_histories, wait_for_the_third_node_to_be_decided_G22),
+                TEST_ROW(questions_and_answers, of_any_size_and_content_do_no_harm_G17),
                 TEST_ROW(a_node_that_mends_its_end, says_how_far_it_is_G13),
                 TEST_ROW(
                         damage_that_nobody_reads, is_found_by_the_scrub_and_mended_from_another_node_G13_G22),
