@@ -51,14 +51,14 @@ static void add_json(const struct greeting *g, struct buffer *out)
         add_url(g, &text);
         json_field_bytes(&j, "url", buffer_bytes(&text));
         json_field_u64(&j, "port", g->port);
-        buffer_clear(&text);
-        add_connection(g, "", &text);
-        json_field_bytes(&j, "connection", buffer_bytes(&text));
+        json_field_bool(&j, "insecure", g->config->insecure);
         if (g->ca_file) {
                 json_field_string(&j, "ca_file", g->ca_file);
                 json_field_string(&j, "ca_fingerprint", g->fingerprint);
         }
-        json_field_bool(&j, "insecure", g->config->insecure);
+        buffer_clear(&text);
+        add_connection(g, "", &text);
+        json_field_bytes(&j, "connection", buffer_bytes(&text));
         if (g->config->memory_only) {
                 json_key(&j, "data");
                 json_out_null(&j);
