@@ -22,7 +22,7 @@ function blocks(path) {
 // Blocks that install or build, or start a server themselves.
 const IS_SETUP = /^\s*(\.\/(run|test)\.sh|nilo( --[a-z-]+( \S+)?)*\s*(#.*)?$|nilo serve|apt-get|git clone|meson|docker)/m;
 
-for (const path of ['README.md', 'docs/cli.md', 'docs/http.md', 'docs/subscriptions.md']) {
+for (const path of ['README.md', 'docs/cli.md', 'docs/http.md', 'docs/subscriptions.md', 'docs/clients.md', 'docs/coming-from.md']) {
   test(`${path}: every command works as it is written`, { skip: existsSync(join(root, path)) ? false : 'not written yet' }, async () => {
     const here = temporaryDirectory('nilo-docs');
     const bin = join(here, 'bin');
