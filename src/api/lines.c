@@ -133,6 +133,7 @@ static void begin(struct lines *l)
                 gateway_on_gone(c->request, on_close, l);
                 return;
         }
+        gateway_on_gone(c->request, NULL, NULL); /* a body that goes on tells by itself that it is closed */
         if (r == STORE_READ_END && c->poll_until_us) {
                 wait_for_first(l);
                 return;
