@@ -68,7 +68,7 @@ suite tls-scan       420 tests/security/tls.sh build/nilo
 suite interop        400 tests/interop/run.sh
 suite clients        400 tests/clients/run.py build/nilo
 suite service         60 tests/security/service.py build/nilo
-suite cli            240 tests/cli/run.sh
+suite cli            480 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240
 suite cluster        400 tests/cluster/run.sh

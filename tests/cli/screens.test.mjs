@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { freePort } from '../lib/cluster.mjs';
 import { nilo, startServer, temporaryDirectory } from '../lib/server.mjs';
@@ -44,6 +44,8 @@ function load(url) {
   };
 }
 
+// Mostly waiting, so several at a time.
+describe('screens', { concurrency: 4 }, () => {
 // ---- top ----
 
 test('top shows a server live, pauses, sorts, changes its size, and leaves the terminal as it was', async () => {
@@ -160,11 +162,18 @@ test('top without colours, without UTF-8, in a pipe, once, and where there is no
   assert.match(nobody.stderr, /Start a server with `nilo`/);
 });
 
+/** Three nodes; it needs six ports, of which another test may have one. */
+async function startDemo() {
+  for (let tries = 1; ; tries++) {
+    const demo = start(['cluster', 'demo', '--data', join(temporaryDirectory(), 'demo'), '--port', String(await freePort())]);
+    await until(() => demo.stdout().includes('\n') || demo.child.exitCode !== null, 'it says where they are');
+    if (demo.stdout().includes('\n')) return { demo, ...JSON.parse(demo.stdout().split('\n')[0]) };
+    assert.ok(tries < 5, demo.stderr());
+  }
+}
+
 test('top of a cluster shows every node, and the loss of one', async () => {
-  const port = await freePort();
-  const demo = start(['cluster', 'demo', '--data', join(temporaryDirectory(), 'demo'), '--port', String(port)]);
-  await until(() => demo.stdout().includes('\n') || demo.child.exitCode !== null, 'it says where they are');
-  const { nodes } = JSON.parse(demo.stdout().split('\n')[0]);
+  const { demo, nodes } = await startDemo();
   await append(nodes[0].url, 'a', [{ type: 'A', data: {} }]);
   const { shots, code } = await onScreen(['top', '--interval', '0.3'], [
     { until: '3 nodes, leader node \\d, term \\d' },
@@ -375,4 +384,5 @@ test('progress never wraps, on a narrow terminal either', async () => {
     assert.equal(shots.during.rows.filter((row) => /^append /.test(row)).length, 1, textOf(shots.during));
   }
   await server.stop();
+});
 });
