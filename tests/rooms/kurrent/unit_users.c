@@ -301,6 +301,48 @@ TEST(rights, are_asked_for_every_stream_that_records_name)
         world_close(&w);
 }
 
+/* Who is let in no more loses what is open at once: numbers that go on, and a session that has not ended, of
+ * which nothing is written. */
+TEST(rights, that_are_taken_away_end_what_goes_on)
+{
+        struct world w = {0};
+        struct client c;
+        const char *admin = basic("admin", "changeit");
+        const char *anna = basic("anna", "secret-of-anna");
+        struct rpc *stats = MEMORY_NEW(struct rpc);
+        struct rpc *session = MEMORY_NEW(struct rpc);
+        uint64_t began;
+        struct rpc r;
+
+        open_with_users(&w, &c);
+        assert_int_equal(status_of(&c, admin, "Create", create_of("anna", "secret-of-anna", NULL)), 0);
+        rpc_open_with(stats, &c, "/event_store.client.monitoring.Monitoring/Stats", "authorization", anna);
+        rpc_send(stats, BYTES_EMPTY);
+        rpc_half_close(stats);
+        rpc_open_with(session, &c, RECORDS "AppendSession", "authorization", anna);
+        send_message(session, with_records(session_of("s", -2), 1, 3));
+        rpc_wait(stats, 1);
+        assert_int_equal(stats->count, 1);
+        began = client_now_ms();
+        assert_int_equal(status_of(&c, admin, "Disable", login_of("anna")), 0);
+        rpc_wait_end(stats);
+        rpc_wait_end(session);
+        assert_true(client_now_ms() - began < 1000);
+        assert_int_equal(stats->status, GRPC_UNAUTHENTICATED);
+        assert_int_equal(session->status, GRPC_UNAUTHENTICATED);
+        /* Its stream is as it was; and the timer of the numbers is no more. */
+        assert_int_equal(append_records_as(&c, admin, NULL, "s", &r), 0);
+        rpc_close(&r);
+        while (client_now_ms() - began < 700)
+                client_step(&c, 50);
+        rpc_close(stats);
+        rpc_close(session);
+        free(stats);
+        free(session);
+        client_close(&c);
+        world_close(&w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -309,6 +351,7 @@ int main(void)
                 ROW(users, what_is_wrong_is_said_with_the_trailers_that_clients_look_for),
                 ROW(users, are_none_of_a_server_that_asks_nobody),
                 ROW(rights, are_asked_for_every_stream_that_records_name),
+                ROW(rights, that_are_taken_away_end_what_goes_on),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
