@@ -210,7 +210,8 @@ static void add_quorum(const struct membership_summary *s, struct json_out *j)
         json_object_end(j);
 }
 
-static void add_url(const struct membership *m, const char *key, const struct membership_node *n, struct json_out *j)
+static void add_url(
+        const struct membership *m, const char *key, const struct membership_node *n, struct json_out *j)
 {
         char text[PEERS_ADDRESS_SIZE];
         char url[PEERS_ADDRESS_SIZE + 16];
