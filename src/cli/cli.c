@@ -82,7 +82,7 @@ static const struct cli_command commands[] = {
                 {"dry-run", NULL, "say what would go, do nothing"},
                 {"yes", NULL, "do not ask"}}},
         {"event", "show", "POSITION|STREAM@REVISION", "one event", command_event_show, {{0}}},
-        {"event", "find", "[KEY=VALUE [KEY=VALUE [KEY=VALUE [KEY=VALUE]]]]", "the newest events with such fields in their data", command_event_find, {
+        {"event", "find", "[KEY=VALUE [MORE [MORE [MORE]]]]", "the newest events with such fields in their data", command_event_find, {
                 {"type", "TYPE", "of this event type"},
                 {"stream-prefix", "TEXT", "of streams that begin so"},
                 {"data", "KEY=VALUE", "a field of the data, as the arguments are (total=5, customer.id=7)"},
