@@ -114,6 +114,7 @@ void connection_begin(struct connection *c, const char *alpn)
 
 void connection_receive(struct connection *c, struct bytes data)
 {
+        c->received_us = now_us(c);
         if (c->state == CONNECTION_SNIFFING) {
                 buffer_add_bytes(&c->in, data);
                 if (!sniff(c))
@@ -140,7 +141,6 @@ static void on_data(void *arg, struct bytes data)
         struct connection *c = arg;
 
         c->gateway->stats.received_bytes += data.size;
-        c->received_us = now_us(c);
         if (c->state == CONNECTION_CLOSING || c->is_doomed || c->linger_by_us)
                 return;
         if (c->gateway->speaks_tls)

@@ -209,7 +209,7 @@ struct connection {
         struct list hello;       /* of those that have said something */
         bool has_said_hello;     /* its first byte has come */
         bool must_be_h2;         /* ALPN: no other is taken */
-        uint64_t received_us; /* newest byte */
+        uint64_t received_us; /* newest byte; what TLS says for itself is none */
         uint64_t began_us;    /* of the connection, then of each request head */
         uint64_t progress_us; /* when the socket last took output, or had none to take */
         size_t queued_seen;   /* at the last tick */
