@@ -52,10 +52,10 @@ static void add_json(const struct greeting *g, struct buffer *out)
         json_field_bytes(&j, "url", buffer_bytes(&text));
         json_field_u64(&j, "port", g->port);
         json_field_bool(&j, "insecure", g->config->insecure);
-        if (g->ca_file) {
+        if (g->ca_file && !g->config->memory_only)
                 json_field_string(&j, "ca_file", g->ca_file);
+        if (g->ca_file)
                 json_field_string(&j, "ca_fingerprint", g->fingerprint);
-        }
         buffer_clear(&text);
         add_connection(g, "", &text);
         json_field_bytes(&j, "connection", buffer_bytes(&text));
