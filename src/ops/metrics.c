@@ -5,6 +5,7 @@
 
 struct look {
         struct gateway_stats gateway;
+        struct access_stats access; /* all zero where nobody is asked for his name */
         struct control_stats control;
         struct store_stats store;
         struct notification_stats notification;
@@ -47,6 +48,8 @@ static void look_around(struct ops *ops, struct look *l)
         };
         l->ready_since = l->is_ready ? (double)(ops->ready_wall_us / 1000000) : 0;
         gateway_stats(ops->gateway, &l->gateway);
+        if (gateway_access(ops->gateway))
+                access_stats(gateway_access(ops->gateway), &l->access);
         control_stats(ops->control, &l->control);
         ops->process(ops->arg, &l->process);
         if (l->has_emitter)

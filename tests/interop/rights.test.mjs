@@ -359,6 +359,16 @@ test('every method, by every kind of user, for every kind of stream', async (t) 
   t.diagnostic(`${listed.length} methods, ${asked} calls`);
 });
 
+test('what was refused and proved is counted', async () => {
+  const { body } = await must('ops', 'GET', '/metrics');
+  const value = (name) => Number(body.match(new RegExp(`^${name.replace(/[{}"]/g, '\\$&')} (\\d+)$`, 'm'))?.[1] ?? assert.fail(`no ${name}`));
+  assert.ok(value('nilo_logins_total{result="proved"}') >= 4);
+  assert.ok(value('nilo_logins_total{result="denied"}') > 0);
+  assert.ok(value('nilo_logins_total{result="slowed"}') > 0, 'wrong passwords were not slowed');
+  assert.ok(value('nilo_password_hashes_total') >= 5);
+  assert.ok(value('nilo_rights_refused_total') > 500);
+});
+
 // ---- taken away ----
 
 function followed(user, path) {
