@@ -60,8 +60,7 @@ TEST(read, knows_every_spelling)
                 "{\"correlation_id\":\"c\",\"causation_id\":\"a\"}",
                 "{\"correlationId\":\"c\",\"causationId\":\"a\"}",
                 /* KurrentDB's goes first. */
-                "{\"correlation_id\":\"x\",\"$correlationId\":\"c\",\"causationId\":\"x\",\"$causationId\":"
-                "\"a\"}"};
+                "{\"correlationId\":\"x\",\"$correlationId\":\"c\",\"$causationId\":\"a\"}"};
 
         for (size_t i = 0; i < COUNT_OF(metadata); i++) {
                 char json[512];
