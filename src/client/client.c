@@ -290,11 +290,11 @@ static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_o
         return r->client->is_interrupted || !idle(r);
 }
 
-static bool is_tls_problem(CURLcode code)
+/* One side does not trust the other: no use in trying again. */
+static bool is_distrust(CURLcode code)
 {
-        return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR ||
-               code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM ||
-               code == CURLE_SSL_CIPHER || code == CURLE_SSL_ISSUER_ERROR;
+        return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+               code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_ISSUER_ERROR;
 }
 
 static const char *step_of(const struct nilo_client *c, CURLcode code, bool may_have_written)
@@ -334,7 +334,7 @@ static enum nilo_result unreachable(struct nilo_client *c, CURLcode code, bool m
         problem_text(&c->next_step, "%s", step_of(c, code, may_have_written));
         if (may_have_written)
                 return NILO_UNKNOWN;
-        return is_tls_problem(code) ? NILO_DENIED : NILO_UNAVAILABLE;
+        return is_distrust(code) ? NILO_DENIED : NILO_UNAVAILABLE;
 }
 
 /* Only a request that was never sent was certainly not carried out. */
@@ -342,7 +342,7 @@ static bool was_sent(struct nilo_client *c, CURLcode code)
 {
         curl_off_t before_request_us = 0;
 
-        if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || is_tls_problem(code))
+        if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || is_distrust(code))
                 return false;
         curl_easy_getinfo(c->curl, CURLINFO_PRETRANSFER_TIME_T, &before_request_us);
         return before_request_us > 0;

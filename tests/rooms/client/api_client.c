@@ -1,8 +1,13 @@
 /* What needs no server: names in URLs, JSON where it stands, and a server that is not there. */
 #include "nilo/client.h"
 
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -172,6 +177,58 @@ TEST(client, a_server_without_tls_has_no_certificates)
         nilo_client_close(&client);
 }
 
+/* Something listens, and says nothing in TLS: `hangs_up`: it closes what it accepts. */
+struct deaf {
+        pthread_t thread;
+        int fd;
+        bool hangs_up;
+        char url[64];
+};
+
+static void *listen_deaf(void *arg)
+{
+        struct deaf *d = arg;
+        int conn = accept(d->fd, NULL, NULL);
+
+        if (d->hangs_up)
+                shutdown(conn, SHUT_RDWR);
+        else
+                usleep(600 * 1000);
+        close(conn);
+        return NULL;
+}
+
+static void deaf_start(struct deaf *d, bool hangs_up)
+{
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof address;
+
+        d->hangs_up = hangs_up;
+        d->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(d->fd, (struct sockaddr *)&address, sizeof address), 0);
+        assert_int_equal(listen(d->fd, 1), 0);
+        assert_int_equal(getsockname(d->fd, (struct sockaddr *)&address, &size), 0);
+        snprintf(d->url, sizeof d->url, "https://127.0.0.1:%u", ntohs(address.sin_port));
+        assert_int_equal(pthread_create(&d->thread, NULL, listen_deaf, d), 0);
+}
+
+TEST(client, what_was_not_sent_for_want_of_a_handshake_is_not_unknown)
+{
+        for (int hangs_up = 0; hangs_up < 2; hangs_up++) {
+                struct nilo_client *client;
+                struct deaf deaf;
+                struct nilo_client_options options = {.timeout_ms = 300, .url = deaf.url};
+
+                deaf_start(&deaf, hangs_up);
+                assert_int_equal(nilo_client_open_with(&options, &client, NULL), NILO_OK);
+                assert_int_equal(nilo_client_send(client, "POST", "/v1/append", NULL, "{}", 2, NULL),
+                        NILO_UNAVAILABLE);
+                nilo_client_close(&client);
+                pthread_join(deaf.thread, NULL);
+                close(deaf.fd);
+        }
+}
+
 TEST(client, every_host_is_tried_and_the_last_one_is_told)
 {
         struct nilo_client *client;
@@ -251,6 +308,7 @@ int main(void)
                 TEST_ROW(client, what_is_said_apart_wins_over_the_url),
                 TEST_ROW(client, options_that_make_no_sense_are_refused_with_a_reason),
                 TEST_ROW(client, a_server_without_tls_has_no_certificates),
+                TEST_ROW(client, what_was_not_sent_for_want_of_a_handshake_is_not_unknown),
                 TEST_ROW(client, every_host_is_tried_and_the_last_one_is_told),
                 TEST_ROW(client, a_server_that_is_not_there_is_unavailable_not_unknown),
                 TEST_ROW(client, data_that_is_no_json_is_not_sent),
