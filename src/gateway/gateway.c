@@ -10,6 +10,13 @@ static void on_turn_end(struct os_turn_hook *hook);
 static void on_tick(struct os_timer *timer);
 static void on_deadline(struct os_timer *timer);
 
+static uint32_t handshakes_for(uint64_t memory_size)
+{
+        uint64_t fit = memory_size / 4 / HANDSHAKE_COST;
+
+        return (uint32_t)MIN(MAX(fit, (uint64_t)HANDSHAKES_MIN), (uint64_t)HANDSHAKES_DEFAULT);
+}
+
 int gateway_open(const struct gateway_options *options, struct gateway **ret, const char **ret_why)
 {
         struct gateway *g = MEMORY_NEW(struct gateway);
@@ -25,7 +32,7 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->is_insecure = options->is_insecure;
         g->speaks_tls = options->speaks_tls;
         g->tls = options->tls;
-        g->handshakes_max = options->handshakes_max ? options->handshakes_max : HANDSHAKES_DEFAULT;
+        g->handshakes_max = options->handshakes_max ? options->handshakes_max : handshakes_for(g->memory_size);
         list_init(&g->handshaking);
         list_init(&g->hellos);
         list_init(&g->connections);

@@ -32,7 +32,7 @@ struct gateway_options {
         /* TLS on the whole port: by `tls` (borrowed), or NULL and who connects waits for gateway_set_tls. */
         bool speaks_tls;
         struct tls_context *tls;
-        uint32_t handshakes_max;        /* under way at one time; 0: 256 */
+        uint32_t handshakes_max;        /* under way at one time; 0: 256, or fewer where memory is small */
         bool is_insecure;               /* was said: other addresses than loopback need neither TLS nor users */
         struct access *access;          /* who asks, and what they may do; borrowed. NULL: everybody may do everything */
 };

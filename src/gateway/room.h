@@ -40,7 +40,9 @@ enum {
         ENCRYPT_SIZE = 256 * 1024,       /* at once */
         PLAIN_KEPT_MAX = 256 * 1024,     /* memory for what was decrypted, of all connections together */
         UNASKED_OUT_MAX = 64 * 1024,     /* of TLS's own words that wait: answers to key updates */
-        HANDSHAKES_DEFAULT = 256,        /* under way at one time */
+        HANDSHAKES_DEFAULT = 256,        /* under way at one time; fewer, down to these, where memory is small: */
+        HANDSHAKES_MIN = 16,
+        HANDSHAKE_COST = 64 * 1024,      /* memory of one, at most; together they have a quarter */
         REQUEST_COST = 5 * 1024,         /* memory that a request takes beside its head and body */
         BUFFER_KEPT_MAX = 64 * 1024,     /* a larger buffer is given back rather than kept for reuse */
 };
@@ -53,7 +55,8 @@ static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's byt
 #define SECOND_US              ((uint64_t)1000000)
 #define HEAD_TIMEOUT_US        (10 * SECOND_US)
 #define HANDSHAKE_TIMEOUT_US   (10 * SECOND_US)
-#define HANDSHAKE_DAWDLE_US    SECOND_US /* it may be ended to make room for another */
+/* It may be ended to make room for another: who is far away and means well needs as long for two round trips. */
+#define HANDSHAKE_DAWDLE_US    (SECOND_US / 4)
 #define BODY_TIMEOUT_US        (30 * SECOND_US) /* without a byte of a request under way */
 #define IDLE_TIMEOUT_US        (300 * SECOND_US)
 #define LINGER_TIMEOUT_US      (2 * SECOND_US)

@@ -76,7 +76,7 @@ bool secure_has_room(struct gateway *g)
         if (!g->speaks_tls || g->stats.tls_handshakes < g->handshakes_max)
                 return true;
         oldest = CONTAINER_OF(g->handshaking.next, struct connection, handshake);
-        if (now_us(g) - oldest->began_us < HANDSHAKE_DAWDLE_US)
+        if (now_us(g) < oldest->began_us + HANDSHAKE_DAWDLE_US)
                 return false;
         g->stats.tls_handshakes_failed++;
         connection_close(oldest, "its TLS handshake was slow, and others wait");
