@@ -2,23 +2,31 @@
  * under names that begin with "$schema.", its schema. The schema wins over a property of the same name. Of
  * properties with one name the last counts, as everywhere in protobuf.
  *
- * What a stranger can make of this is bounded: the depth of values, their number, and the size of the text.
- */
+ * What a stranger can make of this is bounded: the depth of values, their number in a record and in an
+ * append, and the size of the text. Numbers that are no integers have a bound of their own, since to find
+ * their digits takes as long as many short texts: one message must not hold up the loop. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "kurrent/records.h"
 
-enum { DEPTH_MAX = JSON_OUT_DEPTH_MAX - 2, VALUES_MAX = 10000 };
-static_assert(
-        DEPTH_MAX == 30 && VALUES_MAX == 10000 && LIMIT_METADATA_SIZE_MAX == 1048576, "as the texts say");
+enum {
+        DEPTH_MAX = JSON_OUT_DEPTH_MAX - 2,
+        VALUES_MAX = 10000,
+        APPEND_VALUES_MAX = 500000,
+        APPEND_FRACTIONS_MAX = 100000,
+};
+static_assert(DEPTH_MAX == 30 && VALUES_MAX == 10000 && LIMIT_METADATA_SIZE_MAX == 1048576 &&
+                      APPEND_VALUES_MAX == 500000 && APPEND_FRACTIONS_MAX == 100000,
+        "as the texts say");
 
 struct writer {
         struct arena *scratch;
         struct json_out json;
         size_t size_max; /* of the buffer */
         unsigned value_count;
+        struct record_budget *spent;
         const char *problem;
 };
 
@@ -112,6 +120,9 @@ static bool take_values(struct writer *w, unsigned count)
         if (count > VALUES_MAX - w->value_count)
                 return fail(w, "properties hold more than 10000 values");
         w->value_count += count;
+        if (count > APPEND_VALUES_MAX - w->spent->values)
+                return fail(w, "properties of one append hold more than 500000 values");
+        w->spent->values += count;
         return true;
 }
 
@@ -155,18 +166,31 @@ static bool write_list(struct writer *w, struct bytes message, unsigned depth)
         return true;
 }
 
-/* As few digits as say which number it is. */
+/* What a double holds without a gap. */
+static bool is_integer(double number)
+{
+        return fabs(number) < 9007199254740992.0 && number == trunc(number) &&
+               (number != 0 || !signbit(number));
+}
+
+/* With fifteen digits if these say which number it is, as they do for what people write, else with seventeen.
+ */
 static bool write_number(struct writer *w, double number)
 {
         char text[32];
 
+        if (is_integer(number)) {
+                json_i64(&w->json, (int64_t)number);
+                return true;
+        }
         if (!isfinite(number))
                 return fail(w, "a property is a number that JSON does not have");
-        for (int digits = 15; digits <= 17; digits++) {
-                snprintf(text, sizeof(text), "%.*g", digits, number);
-                if (strtod(text, NULL) == number)
-                        break;
-        }
+        if (w->spent->fractions == APPEND_FRACTIONS_MAX)
+                return fail(w, "properties of one append hold more than 100000 numbers that are no integers");
+        w->spent->fractions++;
+        snprintf(text, sizeof(text), "%.15g", number);
+        if (strtod(text, NULL) != number)
+                snprintf(text, sizeof(text), "%.17g", number);
         json_raw(&w->json, bytes_of_string(text));
         return true;
 }
@@ -239,11 +263,12 @@ static bool write_properties(struct writer *w, struct bytes message, const struc
         return write_entries(w, entries, kept, 1);
 }
 
-const char *record_metadata(
-        struct bytes message, const struct wire_record *record, struct arena *scratch, struct buffer *out)
+const char *record_metadata(struct bytes message, const struct wire_record *record,
+        struct record_budget *spent, struct arena *scratch, struct buffer *out)
 {
         struct writer w = {
                 .scratch = scratch,
+                .spent = spent,
                 .json = {.out = out},
                 .size_max = out->size + LIMIT_METADATA_SIZE_MAX,
         };

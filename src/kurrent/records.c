@@ -298,7 +298,7 @@ static bool make_metadata(struct records *r, struct bytes message, const struct 
                 return true;
         }
         buffer_clear(&k->record_metadata);
-        problem = record_metadata(message, record, &k->record_scratch, &k->record_metadata);
+        problem = record_metadata(message, record, &r->spent, &k->record_scratch, &k->record_metadata);
         leave_scratch(k);
         if (problem) {
                 add_field(&error, at, "properties", problem);

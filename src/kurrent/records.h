@@ -61,9 +61,15 @@ void rich_end_call(struct kurrent *k, struct gateway_request *call, const struct
 
 /* ---- custom metadata (record_metadata.c) ---- */
 
+/* What the records of one append had so far: their number is bounded. */
+struct record_budget {
+        unsigned values;
+        unsigned fractions;
+};
 /* Adds what older readers see of a record beside its data: its properties and its schema, as a JSON object. `message` is the
  * whole record; `scratch` is used up. NULL, or what is wrong with the properties. */
-const char *record_metadata(struct bytes message, const struct wire_record *record, struct arena *scratch, struct buffer *out);
+const char *record_metadata(struct bytes message, const struct wire_record *record, struct record_budget *spent,
+        struct arena *scratch, struct buffer *out);
 
 /* ---- the append that records make (records.c) ---- */
 
@@ -84,6 +90,7 @@ struct records {
         struct buffer streams; /* of struct store_append_stream; those of checks first, in their order */
         unsigned stream_count;
         struct names *names;     /* which streams there are; with the drafts */
+        struct record_budget spent;
         struct wire_record last; /* without properties: another of its schema has the same metadata */
         struct bytes last_metadata;
         /* for the answer; in the call's arena */

@@ -70,12 +70,13 @@ static void read_older(struct bytes message, const uint8_t *data, size_t size)
 /* Who checks the record before asks for its metadata sees to the format and the names. */
 static void make_metadata(struct bytes message, const struct wire_record *record)
 {
+        struct record_budget spent = {0};
         struct arena scratch = {0};
         struct buffer out = {0};
 
         if (record->format < WIRE_FORMAT_JSON || record->format > WIRE_FORMAT_BYTES)
                 return;
-        if (!record_metadata(message, record, &scratch, &out)) {
+        if (!record_metadata(message, record, &spent, &scratch, &out)) {
                 assert(out.size <= LIMIT_METADATA_SIZE_MAX);
                 assert(json_in_is_object(buffer_bytes(&out)));
         }

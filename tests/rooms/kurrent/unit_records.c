@@ -543,6 +543,10 @@ TEST(records, are_events_with_their_schema_and_properties_as_metadata)
         ADD(nested->struct_value->fields, nested->struct_value->n_fields, field);
         add_property(with_all, "tenant", text_value("caf\u00e9 \"x\"\n"));
         add_property(with_all, "count", number_value(1e15 + 1));
+        add_property(with_all, "below", number_value(-12.75));
+        add_property(with_all, "third", number_value(1.0 / 3));
+        add_property(with_all, "minus", number_value(-0.0));
+        add_property(with_all, "large", number_value(1e300));
         add_property(with_all, "yes", yes);
         add_property(with_all, "$schema.name", text_value("is not taken"));
         add_property(with_all, "deep", nested);
@@ -560,7 +564,9 @@ TEST(records, are_events_with_their_schema_and_properties_as_metadata)
         rpc_close(&r);
         assert_string_equal(metadata_at(&c, "s", 0),
                 "{\"tenant\":\"the last "
-                "counts\",\"count\":1000000000000001,\"yes\":true,\"deep\":{\"in\":[0.1,null]},"
+                "counts\",\"count\":1000000000000001,\"below\":-12.75,\"third\":0.33333333333333331,"
+                "\"minus\":-0,"
+                "\"large\":1e+300,\"yes\":true,\"deep\":{\"in\":[0.1,null]},"
                 "\"$schema.name\":\"Happened\",\"$schema.format\":\"Json\","
                 "\"$schema.id\":\"aaaaaaaa-0000-4000-8000-000000000001\"}");
         e = event_at(&c, "s", 0);
@@ -938,6 +944,45 @@ TEST(limit, of_an_append_is_told_with_its_size_G17)
         world_close(&w);
 }
 
+/* What takes long to write down is bounded for the append, so that one message does not hold up all others.
+ */
+TEST(limit, of_numbers_in_the_properties_of_one_append_G18)
+{
+        static const char *const keys[] = {"a", "b", "c", "d"};
+        records_request *m = RECORD_MESSAGE(append_records_request);
+        struct world w = {0};
+        struct client c;
+        struct rpc r;
+
+        world_open(&w);
+        client_open(&c, w.port);
+        m->records = arena_get(&memory, 25001 * sizeof(*m->records));
+        for (unsigned i = 0; i < 25000; i++) {
+                record *each = record_of("s", 1 + i);
+
+                for (unsigned k = 0; k < COUNT_OF(keys); k++)
+                        add_property(each, keys[k], number_value(i + 0.5));
+                m->records[m->n_records++] = each;
+        }
+        run_records(&r, &c, m);
+        if (r.status)
+                fail_msg("%s", r.message);
+        rpc_close(&r);
+        m->records[m->n_records++] = record_of("s", 100000);
+        add_property(m->records[25000], "n", number_value(-7)); /* integers do not count */
+        run_records(&r, &c, m);
+        REFUSED_AS(&r, GRPC_FAILED_PRECONDITION, "APPEND_CONSISTENCY_VIOLATION",
+                append_consistency_violation_error_details); /* the others were written before */
+        rpc_close(&r);
+        add_property(m->records[25000], "x", number_value(0.1));
+        run_records(&r, &c, m);
+        assert_string_equal(bad_field(&r), "records[25000].properties");
+        assert_non_null(strstr(r.message, "100000 numbers"));
+        rpc_close(&r);
+        client_close(&c);
+        world_close(&w);
+}
+
 TEST(limit, of_streams_in_one_append_G17)
 {
         records_request *m = RECORD_MESSAGE(append_records_request);
@@ -983,6 +1028,7 @@ int main(void)
                 ROW(bytes, that_are_no_message_are_refused_G17),
                 ROW(limit, of_a_record_is_told_with_its_size_G17),
                 ROW(limit, of_an_append_is_told_with_its_size_G17),
+                ROW(limit, of_numbers_in_the_properties_of_one_append_G18),
                 ROW(limit, of_streams_in_one_append_G17),
         };
 
