@@ -344,7 +344,8 @@ static void secure(struct client *k)
 
         if (!context) {
                 context = SSL_CTX_new(TLS_client_method());
-                SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+                SSL_CTX_set_mode(
+                        context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
                 SSL_CTX_set_alpn_protos(context, alpn, sizeof alpn - 1);
         }
         k->tls = SSL_new(context);
