@@ -49,7 +49,7 @@ void connection_close(struct connection *c, const char *why)
 {
         if (c->state == CONNECTION_CLOSING)
                 return;
-        if (why)
+        if (why && limits_may_tell(c->gateway))
                 gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, why);
         sm_move(connection_states, &c->state, CONNECTION_CLOSING);
         buffer_clear(&c->out);
@@ -284,6 +284,7 @@ static void on_close(void *arg)
         h1_free(c);
         h2_free(c);
         list_remove(&c->link);
+        crowd_leave(&c->crowd);
         g->stats.connections--;
         g->stats.buffered_bytes -= c->accounted;
         tls_session_free(&c->tls);
@@ -296,12 +297,13 @@ static void on_close(void *arg)
 static const struct os_conn_handler handler = {
         .on_data = on_data, .on_drained = on_drained, .on_close = on_close};
 
-void connection_new(struct gateway *g, struct os_conn *conn)
+void connection_new(struct gateway *g, struct os_conn *conn, struct crowd *crowd)
 {
         struct connection *c = MEMORY_NEW(struct connection);
 
         c->gateway = g;
         c->conn = conn;
+        c->crowd = crowd;
         list_init(&c->requests);
         list_init(&c->wake);
         list_init(&c->dirty);

@@ -27,12 +27,18 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
         g->access = options->access && access_is_enforced(options->access) ? options->access : NULL;
         memcpy(g->node_uuid, options->node_uuid, sizeof g->node_uuid);
         g->connections_max = options->connections_max ? options->connections_max : CONNECTIONS_DEFAULT;
+        g->connections_per_address_max = options->connections_per_address_max
+                                                 ? options->connections_per_address_max
+                                                 : CONNECTIONS_PER_ADDRESS_DEFAULT;
         g->streams_max = options->streams_max ? options->streams_max : STREAMS_DEFAULT;
         g->memory_size = options->memory_size ? options->memory_size : GATEWAY_MEMORY_DEFAULT;
         g->is_insecure = options->is_insecure;
         g->speaks_tls = options->speaks_tls;
         g->tls = options->tls;
-        g->handshakes_max = options->handshakes_max ? options->handshakes_max : handshakes_for(g->memory_size);
+        g->handshakes_max =
+                options->handshakes_max ? options->handshakes_max : handshakes_for(g->memory_size);
+        for (unsigned i = 0; i < CROWD_CHAINS; i++)
+                list_init(&g->crowds[i]);
         list_init(&g->handshaking);
         list_init(&g->hellos);
         list_init(&g->connections);

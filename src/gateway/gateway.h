@@ -27,6 +27,7 @@ struct gateway_options {
         uint16_t port;                  /* 0: the kernel chooses */
         uint8_t node_uuid[16];          /* shown by gossip */
         uint32_t connections_max;       /* 0: 2000 */
+        uint32_t connections_per_address_max; /* off loopback; 0: 1000 */
         uint32_t streams_max;           /* concurrent HTTP/2 streams of a connection; 0: 1000 */
         uint64_t memory_size;           /* all buffers of all sessions; 0: 64 MiB */
         /* TLS on the whole port: by `tls` (borrowed), or NULL and who connects waits for gateway_set_tls. */
@@ -175,6 +176,9 @@ struct gateway_stats {
         uint64_t tls_handshakes_failed; /* with an error, or not TLS at all; what ran out of time or went away is not counted */
 };
 void gateway_stats(const struct gateway *g, struct gateway_stats *ret);
+/* Calls `each` for every limit that the gateway keeps: its name, its unit in the end of that, what it bounds. */
+void gateway_each_limit(const struct gateway *g,
+        void (*each)(void *arg, const char *name, uint64_t value, const char *text), void *arg);
 
 /* ---- gRPC methods ---- */
 

@@ -264,7 +264,7 @@ void grpc_deadline(struct gateway_request *r)
 void grpc_timeout(struct gateway_request *r)
 {
         if (!r->call_method->is_client_stream)
-                grpc_fail(r, GRPC_DEADLINE_EXCEEDED, "no byte of the message came for 30 s");
+                grpc_fail(r, GRPC_DEADLINE_EXCEEDED, "the message comes too slowly");
 }
 
 void grpc_stop(struct gateway_request *r, bool must)
@@ -429,7 +429,7 @@ void grpc_data(struct gateway_request *r, struct bytes data)
         if (gateway_call_is_over(r))
                 return;
         r->unconsumed += data.size;
-        r->received_us = os_turn_time(r->gateway->os).monotonic_us;
+        request_note_body(r, data.size);
         if (r->call_method->is_client_stream)
                 take_client_stream(r, data);
         else

@@ -177,10 +177,12 @@ static void on_body(void *arg, struct bytes piece)
         struct connection *c = arg;
         struct gateway_request *r = c->h1->request;
 
-        if (r->is_refused || r->state == REQUEST_ENDED)
+        if (r->is_refused || r->state == REQUEST_ENDED) {
                 c->h1->skipped += piece.size;
-        else
+                request_note_body(r, piece.size);
+        } else {
                 request_body(r, piece);
+        }
 }
 
 /* True if something was used. */
@@ -289,7 +291,7 @@ void h1_tick(struct connection *c, uint64_t now)
                 refuse_head(c, 408, "the head did not come within 10 s");
         } else if (!r && now - c->received_us >= IDLE_TIMEOUT_US) {
                 connection_close(c, NULL);
-        } else if (r && !h->is_body_done && now - c->received_us >= BODY_TIMEOUT_US) {
+        } else if (r && !h->is_body_done && now >= r->body_by_us) {
                 h->is_keep_alive = false;
                 if (r->state != REQUEST_RECEIVING) {
                         connection_touch(c);
@@ -299,7 +301,7 @@ void h1_tick(struct connection *c, uint64_t now)
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 408, .code = "timeout", .title = "The request took too long"},
-                        "no byte of the body came for 30 s");
+                        "the body comes too slowly: at least %d bytes in a second are expected", BODY_RATE_MIN);
         }
 }
 

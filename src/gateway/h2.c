@@ -4,9 +4,9 @@
  * once, into the connection's output of this turn. A producer is asked for more when its buffer has run low,
  * so each stream of a connection gets its share of a turn.
  *
- * Against abuse nghttp2 bounds resets, CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we
- * bound header lists, streams, bodies, and the rate of frames that move nothing (pings, settings, priorities,
- * empty data). */
+ * Against abuse nghttp2 bounds CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we bound
+ * header lists, streams, bodies, unread answers, the rate of resets, be they the client's or what its mistakes
+ * make us send, and the rate of frames that move nothing. */
 #include "gateway/room.h"
 
 #include <nghttp2/nghttp2.h>
@@ -14,26 +14,22 @@
 #include <stdlib.h>
 
 enum {
-        WINDOW_STREAM = 2 * 1024 * 1024,
-        WINDOW_CONNECTION = 16 * 1024 * 1024,
-        RESETS_BURST = 20000, /* clients cancel reads by resets, so an honest one may send many */
-        RESETS_PER_SECOND = 2000,
-        CONTINUATIONS_MAX = 8,
-        SETTINGS_MAX = 32,
-        UNSENT_ACKNOWLEDGEMENTS_MAX = 8192,
-        IDLE_FRAMES_BURST =
-                5000, /* frames that move nothing: ten thousand times what clients need to keep alive */
-        IDLE_FRAMES_PER_SECOND = 1000,
         ANSWER_FIELDS_MAX = 32,
+        /* Window updates that a frame of ours is worth: of its stream and of the connection, in two halves. */
+        UPDATES_OF_FRAME = 4,
+        UPDATES_DUE_MAX = 100000,
 };
-static_assert(IDLE_FRAMES_BURST < UNSENT_ACKNOWLEDGEMENTS_MAX, "who sends too many is told so, not cut off");
 
 struct h2 {
         nghttp2_session *session;
         bool is_over_max; /* the turn's output is full; nghttp2 has more */
         uint64_t pinged_us;
-        uint64_t idle_frames_since_us; /* when `idle_frames` was last reduced */
-        unsigned idle_frames;
+        uint64_t taken_us;            /* when an answer last went on */
+        struct gateway_request *head; /* its header block is coming; NULL: none */
+        uint64_t head_since_us;
+        size_t fields_size;           /* what the block has unpacked to */
+        unsigned updates_due;         /* window updates that the client owes for what it was sent */
+        struct bucket resets, idle_frames;
 };
 
 /* ---- answers out ---- */
@@ -118,7 +114,8 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
         if (size)
                 buffer_add(&c->out, r->out.data + r->out_at, size);
         r->out_at += size;
-        r->taken_us = os_turn_time(r->gateway->os).monotonic_us;
+        r->taken_us = c->h2->taken_us = os_turn_time(r->gateway->os).monotonic_us;
+        c->h2->updates_due = MIN(c->h2->updates_due + UPDATES_OF_FRAME, (unsigned)UPDATES_DUE_MAX);
         if (r->out_at == r->out.size) {
                 buffer_clear(&r->out);
                 r->out_at = 0;
@@ -257,12 +254,22 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
         struct connection *c = user;
         struct gateway_request *r;
 
+        c->h2->fields_size = 0;
         if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
                 return 0;
         r = request_new(c);
         r->stream_id = frame->hd.stream_id;
         nghttp2_session_set_stream_user_data(session, r->stream_id, r);
+        c->h2->head = r;
+        c->h2->head_since_us = os_turn_time(c->gateway->os).monotonic_us;
         return 0;
+}
+
+/* The connection has gone too far: it is told why, and ends. */
+static int end_connection(struct connection *c, uint32_t error)
+{
+        nghttp2_session_terminate_session(c->h2->session, error);
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
@@ -270,10 +277,13 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 {
         struct bytes n = bytes_of(name, name_size);
         struct bytes v = bytes_of(value, value_size);
+        struct connection *c = user;
         struct gateway_request *r;
 
         (void)flags;
-        (void)user;
+        c->h2->fields_size += name_size + value_size + 32;
+        if (c->h2->fields_size > FIELDS_SIZE_MAX)
+                return end_connection(c, NGHTTP2_ENHANCE_YOUR_CALM); /* a few bytes can stand for many (HPACK) */
         if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
                 return 0; /* a trailer: nobody asks for one */
         r = request_of(session, frame->hd.stream_id);
@@ -297,15 +307,42 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
 }
 
+/* Two readers could take it for requests to different hosts (RFC 9113 section 8.3.1). */
+static void refuse_host(struct gateway_request *r, struct bytes host)
+{
+        r->gateway->stats.http_requests++;
+        r->is_refused = true;
+        r->is_head = bytes_equal_string(r->method, "HEAD");
+        gateway_reply_problem(r,
+                &(struct gateway_problem){
+                        .status = 400, .code = "bad-request", .title = "The request names two hosts"},
+                "the host header says '%.*s', and :authority another", (int)MIN(host.size, 256), host.data);
+}
+
+/* Its answers are left unread: it gets no more of them, and may ask again when it has read some. */
+static void refuse_more(struct gateway_request *r)
+{
+        r->is_refused = true;
+        h2_reset(r, NGHTTP2_REFUSED_STREAM);
+}
+
 static void begin(struct gateway_request *r)
 {
-        struct bytes host;
+        struct bytes host = BYTES_EMPTY;
 
+        r->connection->h2->head = NULL;
+        r->body_by_us = os_turn_time(r->gateway->os).monotonic_us + BODY_TIMEOUT_US;
         if (!r->path.size)
                 request_set_target(r, BYTES_LITERAL("/*"));
-        if (!r->authority.size && gateway_header(r, "host", &host))
+        if (!gateway_header(r, "host", &host))
+                host = r->authority;
+        if (!r->authority.size)
                 r->authority = host;
-        if (grpc_is_call(r))
+        if (!bytes_equal(host, r->authority))
+                refuse_host(r, host);
+        else if (r->connection->out_held >= CONNECTION_OUT_MAX)
+                refuse_more(r);
+        else if (grpc_is_call(r))
                 grpc_begin(r);
         else
                 request_begin(r);
@@ -323,51 +360,91 @@ static void received(struct gateway_request *r)
         }
 }
 
-static bool is_idle_frame(const nghttp2_frame_hd *head)
+/* Does it move nothing? DATA is asked when it has come, since padding is nothing either. */
+static bool is_idle_frame(struct h2 *h, const nghttp2_frame_hd *head)
 {
         switch (head->type) {
-        case NGHTTP2_PING:
-        case NGHTTP2_SETTINGS:
-                return !(head->flags & NGHTTP2_FLAG_ACK);
-        case NGHTTP2_PRIORITY:
-                return true;
+        case NGHTTP2_HEADERS:
+        case NGHTTP2_CONTINUATION: /* which nghttp2 counts */
+        case NGHTTP2_RST_STREAM:
         case NGHTTP2_DATA:
-                return head->length == 0 && !(head->flags & NGHTTP2_FLAG_END_STREAM);
-        default:
                 return false;
+        case NGHTTP2_WINDOW_UPDATE:
+                if (!h->updates_due)
+                        return true;
+                h->updates_due--;
+                return false;
+        default:
+                return true;
         }
 }
 
-/* False: there were too many, the connection ends. */
+/* What nghttp2 lets pass, though it is refused by RFC 9113; NGHTTP2_NO_ERROR: nothing is wrong. */
+static uint32_t error_of_frame(const nghttp2_frame_hd *head)
+{
+        size_t size = head->flags & NGHTTP2_FLAG_PADDED ? 1 : 0;
+
+        switch (head->type) {
+        case NGHTTP2_PRIORITY: /* section 6.3 */
+                return head->stream_id ? NGHTTP2_NO_ERROR : NGHTTP2_PROTOCOL_ERROR;
+        case NGHTTP2_HEADERS: /* section 4.2 */
+                size += head->flags & NGHTTP2_FLAG_PRIORITY ? 5 : 0;
+                return head->length >= size ? NGHTTP2_NO_ERROR : NGHTTP2_FRAME_SIZE_ERROR;
+        default:
+                return NGHTTP2_NO_ERROR;
+        }
+}
+
 static bool count_idle_frame(struct connection *c)
 {
-        struct h2 *h = c->h2;
-        uint64_t now_us = os_turn_time(c->gateway->os).monotonic_us;
-        uint64_t seconds = (now_us - h->idle_frames_since_us) / SECOND_US;
+        return bucket_add(&c->h2->idle_frames, os_turn_time(c->gateway->os).monotonic_us, IDLE_FRAMES_BURST,
+                IDLE_FRAMES_PER_SECOND);
+}
 
-        if (seconds) {
-                h->idle_frames -= (unsigned)MIN(seconds * IDLE_FRAMES_PER_SECOND, (uint64_t)h->idle_frames);
-                h->idle_frames_since_us = now_us;
-        }
-        if (++h->idle_frames <= IDLE_FRAMES_BURST)
-                return true;
-        nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
-        return false;
+/* Resets are how a client makes work without waiting for its answers (CVE-2023-44487), its own as well as those
+ * that its mistakes make us send (CVE-2025-8671). */
+static bool count_reset(struct connection *c)
+{
+        return bucket_add(&c->h2->resets, os_turn_time(c->gateway->os).monotonic_us, RESETS_BURST,
+                RESETS_PER_SECOND);
 }
 
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *user)
 {
+        struct connection *c = user;
+        uint32_t error = error_of_frame(head);
+
         (void)session;
-        return is_idle_frame(head) && !count_idle_frame(user) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+        if (error != NGHTTP2_NO_ERROR)
+                return end_connection(c, error);
+        if (is_idle_frame(c->h2, head) && !count_idle_frame(c))
+                return end_connection(c, NGHTTP2_ENHANCE_YOUR_CALM);
+        if (head->type == NGHTTP2_RST_STREAM && !count_reset(c))
+                return end_connection(c, NGHTTP2_ENHANCE_YOUR_CALM);
+        return 0;
+}
+
+/* A frame of a type that nobody knows has come; it is passed over (RFC 9113 section 4.1). */
+static int on_unknown_frame(nghttp2_session *session, void **payload, const nghttp2_frame_hd *head, void *user)
+{
+        (void)session;
+        (void)payload;
+        (void)head;
+        if (count_idle_frame(user))
+                return NGHTTP2_ERR_CANCEL;
+        return end_connection(user, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
         struct gateway_request *r;
+        struct connection *c = user;
 
-        (void)user;
         if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
                 return 0;
+        if (frame->hd.type == NGHTTP2_DATA && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
+                frame->hd.length <= frame->data.padlen && !count_idle_frame(c))
+                return end_connection(c, NGHTTP2_ENHANCE_YOUR_CALM);
         r = request_of(session, frame->hd.stream_id);
         if (!r)
                 return 0;
@@ -413,8 +490,11 @@ void h2_consume_stream(struct gateway_request *r, size_t size)
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
         struct gateway_request *r;
+        struct connection *c = user;
 
-        (void)user;
+        if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR &&
+                !count_reset(c))
+                nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
         if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
                 return 0;
         if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
@@ -429,10 +509,13 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 {
         struct gateway_request *r = request_of(session, stream_id);
 
+        struct connection *c = user;
+
         (void)error;
-        (void)user;
         if (!r)
                 return 0;
+        if (c->h2->head == r)
+                c->h2->head = NULL;
         nghttp2_session_set_stream_user_data(session, stream_id, NULL);
         request_close(r);
         return 0;
@@ -443,8 +526,11 @@ bool h2_receive(struct connection *c, struct bytes data)
         ssize_t n = nghttp2_session_mem_recv(c->h2->session, data.data, data.size);
 
         if (n < 0) {
-                gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, nghttp2_strerror((int)n));
-                nghttp2_session_terminate_session(c->h2->session, NGHTTP2_PROTOCOL_ERROR);
+                if (limits_may_tell(c->gateway))
+                        gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer,
+                                nghttp2_strerror((int)n));
+                /* Too much of something, unless we have already said what it is. */
+                nghttp2_session_terminate_session(c->h2->session, NGHTTP2_ENHANCE_YOUR_CALM);
                 return false;
         }
         return true;
@@ -462,6 +548,7 @@ static int new_session(struct connection *c, nghttp2_session **ret)
                 fault_exit(EXIT_CODE_BUG, "out of memory");
         nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+        nghttp2_session_callbacks_set_unpack_extension_callback(callbacks, on_unknown_frame);
         nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
@@ -469,9 +556,11 @@ static int new_session(struct connection *c, nghttp2_session **ret)
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
         nghttp2_session_callbacks_set_send_data_callback(callbacks, send_data);
         nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, frame_size);
+        for (unsigned type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; type++)
+                nghttp2_option_set_user_recv_extension_type(option, (uint8_t)type);
         nghttp2_option_set_max_outbound_ack(option, UNSENT_ACKNOWLEDGEMENTS_MAX);
         nghttp2_option_set_max_settings(option, SETTINGS_MAX);
-        nghttp2_option_set_stream_reset_rate_limit(option, RESETS_BURST, RESETS_PER_SECOND);
+        nghttp2_option_set_stream_reset_rate_limit(option, UINT32_MAX, UINT32_MAX); /* we count them */
         nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
         nghttp2_option_set_no_closed_streams(option, 1);
         nghttp2_option_set_no_auto_window_update(option, 1);
@@ -522,8 +611,8 @@ void h2_reset(struct gateway_request *r, uint32_t error)
 
 static void tick_request(struct gateway_request *r, uint64_t now_us)
 {
-        bool is_body_missing = r->state == REQUEST_RECEIVING && !r->is_received &&
-                               now_us - r->received_us >= BODY_TIMEOUT_US;
+        bool is_body_missing = r->state == REQUEST_RECEIVING && !r->is_received && now_us >= r->body_by_us &&
+                               r != r->connection->h2->head;
 
         if (gateway_is_short_of_memory(r->gateway) && request_out_pending(r) &&
                 now_us - r->taken_us >= STUCK_TIMEOUT_US) {
@@ -535,8 +624,18 @@ static void tick_request(struct gateway_request *r, uint64_t now_us)
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 408, .code = "timeout", .title = "The request took too long"},
-                        "no byte of the body came for 30 s");
+                        "the body comes too slowly: at least %d bytes in a second are expected", BODY_RATE_MIN);
         }
+}
+
+/* The client is told before the connection is closed. */
+static void end_slowly(struct connection *c, const char *why)
+{
+        if (limits_may_tell(c->gateway))
+                gateway_fact(c->gateway, FACT_connection_failed, "%s: %s", c->peer, why);
+        nghttp2_session_terminate_session(c->h2->session, NGHTTP2_ENHANCE_YOUR_CALM);
+        c->is_doomed = true;
+        connection_touch(c);
 }
 
 void h2_tick(struct connection *c, uint64_t now_us)
@@ -548,6 +647,14 @@ void h2_tick(struct connection *c, uint64_t now_us)
                         h2_goaway(c);
                         c->is_doomed = true;
                 }
+                return;
+        }
+        if (c->h2->head && now_us - c->h2->head_since_us >= HEAD_TIMEOUT_US) {
+                end_slowly(c, "the head of a request did not come in time");
+                return;
+        }
+        if (c->out_held >= CONNECTION_OUT_MAX && now_us - c->h2->taken_us >= HELD_TIMEOUT_US) {
+                end_slowly(c, "the client takes nothing of what it asked for");
                 return;
         }
         if (silent_us >= PING_AFTER_US + PING_TIMEOUT_US) {

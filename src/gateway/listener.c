@@ -61,22 +61,23 @@ const char *listener_how(const struct gateway *g)
 static void on_accept(void *arg, struct os_conn *conn)
 {
         struct gateway *g = arg;
+        struct crowd *crowd = NULL;
 
-        if (g->is_closing || g->stats.connections >= g->connections_max) {
-                g->stats.connections_refused++;
-                gateway_fact(g, FACT_connection_refused, "%s: limit of %u connections", os_conn_peer(conn),
-                        g->connections_max);
-                os_conn_close(conn);
+        if (g->is_closing) {
+                limits_refuse(g, conn, "the server is stopping");
+        } else if (g->stats.connections >= g->connections_max) {
+                limits_refuse(g, conn, "limit of %u connections", g->connections_max);
+        } else if (!crowd_join(g->crowds, os_conn_peer(conn), g->connections_per_address_max, &crowd)) {
+                limits_refuse(
+                        g, conn, "limit of %u connections of an address", g->connections_per_address_max);
+        } else if (!secure_has_room(g)) {
+                limits_refuse(g, conn, "limit of %u TLS handshakes at one time", g->handshakes_max);
+        } else {
+                connection_new(g, conn, crowd);
                 return;
         }
-        if (!secure_has_room(g)) {
-                g->stats.connections_refused++;
-                gateway_fact(g, FACT_connection_refused, "%s: limit of %u TLS handshakes at one time",
-                        os_conn_peer(conn), g->handshakes_max);
-                os_conn_close(conn);
-                return;
-        }
-        connection_new(g, conn);
+        crowd_leave(&crowd);
+        os_conn_close(conn);
 }
 
 int listener_open(struct gateway *g, const char *address, uint16_t port, const char **ret_why)

@@ -49,7 +49,8 @@ struct gateway_request *request_new(struct connection *c)
         list_add_last(&c->requests, &r->link);
         list_init(&r->wake);
         list_init(&r->deadline);
-        r->received_us = r->taken_us = os_turn_time(g->os).monotonic_us;
+        r->taken_us = os_turn_time(g->os).monotonic_us;
+        r->body_by_us = r->taken_us + BODY_TIMEOUT_US;
         return r;
 }
 
@@ -59,6 +60,10 @@ void request_account(struct gateway_request *r)
 
         r->gateway->stats.buffered_bytes += size - r->accounted;
         r->accounted = size;
+        if (r->connection) {
+                r->connection->out_held += request_out_pending(r) - r->out_held;
+                r->out_held = request_out_pending(r);
+        }
 }
 
 /* Gives the object back, clean but with its first blocks of memory, which the next request will want. */
@@ -139,6 +144,8 @@ void request_close(struct gateway_request *r)
         list_remove(&r->deadline);
         rights_end(r);
         r->is_in_wake = false;
+        r->connection->out_held -= r->out_held;
+        r->out_held = 0;
         r->connection = NULL;
         r->on_writable = NULL;
         r->holds++; /* while it is told */
@@ -338,6 +345,7 @@ static void refuse_body(struct gateway_request *r)
 
 void request_body(struct gateway_request *r, struct bytes data)
 {
+        request_note_body(r, data.size);
         if (r->is_refused)
                 return;
         if (r->body.size + data.size > r->route->body_size_max) {
@@ -350,7 +358,6 @@ void request_body(struct gateway_request *r, struct bytes data)
                 return;
         }
         buffer_add_bytes(&r->body, data);
-        r->received_us = os_turn_time(r->gateway->os).monotonic_us;
         request_account(r);
 }
 
@@ -581,8 +588,8 @@ size_t request_room(const struct gateway_request *r)
         if (!is_http2(r))
                 return h1_room(r);
         pending = request_out_pending(r);
-        /* Short of memory: every stream keeps going, one piece at a time. */
-        if (gateway_is_short_of_memory(r->gateway))
+        /* Short of memory, or much is unread on this connection: every stream keeps going, one piece at a time. */
+        if (gateway_is_short_of_memory(r->gateway) || r->connection->out_held >= CONNECTION_OUT_MAX)
                 max = pending ? 0 : 1;
         return pending >= max ? 0 : max - pending;
 }

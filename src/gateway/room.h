@@ -2,6 +2,7 @@
  *
  * gateway.c      the life of the gateway, the turn, timeouts, deadlines, memory
  * listener.c     which addresses are listened on; who may connect
+ * limits.def     every limit on strangers          limits.c   what is counted to keep to them
  * connection.c   one connection: bytes in, bytes out, which protocol
  * secure.c       TLS below it          reload.c   new certificates without a restart
  * h1.c           HTTP/1.1 over a connection        h1_head.c   its request heads        h1_body.c   its bodies
@@ -20,18 +21,13 @@
 #include "base/memory.h"
 #include "base/sm.h"
 #include "gateway/gateway.h"
+#include "gateway/limits.h"
 
 enum {
         CONNECTIONS_DEFAULT = 2000,
+        CONNECTIONS_PER_ADDRESS_DEFAULT = 1000,
         STREAMS_DEFAULT = 1000,
-        HEAD_SIZE_MAX = 16 * 1024,       /* request line and headers */
-        REQUEST_LINE_SIZE_MAX = 8 * 1024,
-        HEADERS_MAX = 100,
         PATH_PARAMETERS_MAX = 8,
-        QUERY_PARAMETERS_MAX = 64,
-        SKIP_SIZE_MAX = 1024 * 1024,     /* of a refused body that is read to keep the connection */
-        PIPELINE_SIZE_MAX = 256 * 1024,  /* bytes of later requests that wait for the one under way */
-        STREAM_OUT_MAX = 256 * 1024,     /* unsent bytes of one stream before its producer rests */
         STREAM_OUT_LOW = 64 * 1024,      /* and when the producer is asked again */
         TURN_OUT_MAX = 1024 * 1024,      /* bytes given to the socket in one turn */
         CLOGGED_SIZE = 256 * 1024,       /* unsent in the socket: nothing more is produced until it has drained */
@@ -48,24 +44,15 @@ enum {
 };
 #define HANDSHAKE_TURN_US (3 * 1000) /* of a turn, for TLS handshakes */
 #define BULK_TURN_US (5 * 1000) /* of a turn, for connections that only carry much: others are answered in between */
-static_assert(STREAM_OUT_LOW < STREAM_OUT_MAX, "a producer that rests is asked again");
-static_assert(STREAM_OUT_MAX <= TURN_OUT_MAX, "a turn can carry one stream's bytes");
+static_assert((int)STREAM_OUT_LOW < (int)STREAM_OUT_MAX, "a producer that rests is asked again");
+static_assert((int)STREAM_OUT_MAX <= (int)TURN_OUT_MAX, "a turn can carry one stream's bytes");
+static_assert(STREAM_OUT_MAX <= CONNECTION_OUT_MAX, "one answer alone is not at the limit of its connection");
+static_assert(HEAD_SIZE_MAX < FIELDS_SIZE_MAX, "who sends too much is told so before he is cut off");
+static_assert(IDLE_FRAMES_BURST < UNSENT_ACKNOWLEDGEMENTS_MAX, "who sends too many is told so, not cut off");
 
 #define GATEWAY_MEMORY_DEFAULT (64 * MIB)
-#define SECOND_US              ((uint64_t)1000000)
-#define HEAD_TIMEOUT_US        (10 * SECOND_US)
-#define HANDSHAKE_TIMEOUT_US   (10 * SECOND_US)
-/* It may be ended to make room for another: who is far away and means well needs as long for two round trips. */
-#define HANDSHAKE_DAWDLE_US    (SECOND_US / 4)
-#define BODY_TIMEOUT_US        (30 * SECOND_US) /* without a byte of a request under way */
-#define IDLE_TIMEOUT_US        (300 * SECOND_US)
-#define LINGER_TIMEOUT_US      (2 * SECOND_US)
-#define STUCK_TIMEOUT_US       (5 * SECOND_US) /* without progress, when memory is short */
 #define CLOSE_TIMEOUT_US       (5 * SECOND_US)
 #define STOP_GRACE_US          (4 * SECOND_US) /* of a call that is held while the server stops */
-#define TAKE_NOTHING_US        (60 * SECOND_US) /* output waits and the client takes none of it */
-#define PING_AFTER_US          (10 * SECOND_US) /* of silence on a connection with requests under way */
-#define PING_TIMEOUT_US        (30 * SECOND_US)
 #define STREAM_STOP_US         SECOND_US /* of a streamed body, which may have no end, while the server stops */
 #define TICK_US                SECOND_US
 #define CLOSING_TICK_US        (TICK_US / 20)
@@ -100,8 +87,12 @@ struct gateway {
         uint16_t port;
         uint8_t node_uuid[16];
         uint32_t connections_max;
+        uint32_t connections_per_address_max;
         uint32_t streams_max;
         uint64_t memory_size;
+        struct list crowds[CROWD_CHAINS];
+        struct bucket told;           /* facts about connections that were refused or failed */
+        uint64_t untold;              /* such facts left out since */
         bool is_insecure;   /* was said: anybody who reaches the port may do everything */
         bool is_local_only; /* loopback, and nobody is asked who he is: only names of this machine are answered to */
         struct os_listener *listener;
@@ -213,6 +204,8 @@ struct connection {
         bool has_said_hello;     /* its first byte has come */
         bool must_be_h2;         /* ALPN: no other is taken */
         uint64_t received_us; /* newest byte; what TLS says for itself is none */
+        struct crowd *crowd;  /* the connections of its address; NULL: loopback */
+        uint64_t out_held;    /* HTTP/2: bytes of answers that wait in its requests */
         uint64_t began_us;    /* of the connection, then of each request head */
         uint64_t progress_us; /* when the socket last took output, or had none to take */
         size_t queued_seen;   /* at the last tick */
@@ -227,7 +220,7 @@ struct connection {
         char login[ACCESS_LOGIN_SIZE_MAX + 1]; /* of its client certificate; "" without */
 };
 
-void connection_new(struct gateway *g, struct os_conn *conn);
+void connection_new(struct gateway *g, struct os_conn *conn, struct crowd *crowd);
 /* Something was produced or has to be looked at: the turn's end will. */
 void connection_touch(struct connection *c);
 /* What it says comes from now on; `alpn` is the protocol that was agreed on, "" for none. */
@@ -285,7 +278,8 @@ struct gateway_request {
         struct buffer out; /* HTTP/2: bytes of the answer that nghttp2 has not yet taken, from out_at */
         size_t out_at;
         uint64_t accounted;
-        uint64_t received_us; /* newest byte of its body, or its head */
+        uint64_t out_held;    /* what the connection counts of `out` */
+        uint64_t body_by_us;  /* more of the body must have come by then */
         uint64_t taken_us;    /* HTTP/2: newest byte of `out` that was sent */
 
         struct bytes method;
@@ -366,6 +360,13 @@ static inline void request_hold(struct gateway_request *r)
 void request_release(struct gateway_request *r);
 /* Books what the request holds. */
 void request_account(struct gateway_request *r);
+/* Bytes of the body have come: they buy time at the least rate, but never more than the grace. */
+static inline void request_note_body(struct gateway_request *r, size_t size)
+{
+        uint64_t latest_us = os_turn_time(r->gateway->os).monotonic_us + BODY_TIMEOUT_US;
+
+        r->body_by_us = MIN(r->body_by_us + size * SECOND_US / BODY_RATE_MIN, latest_us);
+}
 /* Adds a header; false if the head exceeds its limits. Name and value are copied. */
 bool request_add_header(struct gateway_request *r, struct bytes name, struct bytes value);
 /* Takes target apart; false if it is no path. */
