@@ -79,7 +79,7 @@ void cli_hide_words(int argc, char **argv)
 
 /* Takes a line without showing it. Signals stay off while it is typed, so that the terminal is always left as
  * it was. */
-static bool read_unseen(int fd, char *to, size_t size_max)
+static bool read_unseen(int fd, const char *whose, char *to, size_t size_max)
 {
         struct termios before;
         struct termios unseen;
@@ -95,6 +95,9 @@ static bool read_unseen(int fd, char *to, size_t size_max)
         unseen.c_cc[VTIME] = 0;
         if (tcsetattr(fd, TCSAFLUSH, &unseen))
                 return false;
+        /* Asked only now: what is typed at once is not shown either. */
+        fprintf(stderr, "Password of %s: ", whose);
+        fflush(stderr);
         while (!is_done && read(fd, &c, 1) == 1) {
                 if (c == '\n' || c == '\r')
                         is_done = true;
@@ -127,9 +130,7 @@ int cli_password(const char *whose, const char *name, char **ret)
         if (fd < 0)
                 return cli_problem(
                         CLI_USAGE, "no terminal to ask for the password of %s: set %s", whose, name);
-        fprintf(stderr, "Password of %s: ", whose);
-        fflush(stderr);
-        is_typed = read_unseen(fd, typed, sizeof typed);
+        is_typed = read_unseen(fd, whose, typed, sizeof typed);
         fputc('\n', stderr);
         close(fd);
         if (is_typed)

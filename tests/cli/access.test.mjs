@@ -2,6 +2,7 @@
 // contexts. No password is shown, also not in the words of a process.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -212,4 +213,25 @@ test('the doctor looks at the certificates that the server shows', async () => {
   const certificates = checks.filter(({ check, found }) => check === 'certificate' && found.startsWith('of the server'));
   assert.ok(certificates.length > 0, JSON.stringify(checks));
   assert.ok(certificates.every(({ verdict }) => verdict === 'ok'));
+});
+
+test('a certificate stands for the user that it names', { skip: spawnSync('openssl', ['version']).status === 0 ? false : 'no openssl here' }, async () => {
+  const openssl = (line) => assert.equal(spawnSync('openssl', line.split(' '), { cwd: here, encoding: 'utf8' }).status, 0, line);
+  const key = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes';
+  openssl(`req -x509 ${key} -keyout users.key -out users.pem -days 2 -subj /CN=users -batch`);
+  openssl(`req ${key} -keyout eve.key -out eve.csr -subj /CN=eve -batch`);
+  openssl('x509 -req -in eve.csr -CA users.pem -CAkey users.key -CAcreateserial -days 2 -out eve.pem');
+  const other = await startServer({ args: ['--listen', '0.0.0.0', '--tls-client-ca', join(here, 'users.pem')] });
+  await until(() => /"password":"/.test(other.stdout()), 'the password is printed');
+  const first = JSON.parse(other.stdout().split('\n').find((line) => line.includes('"password"')));
+  const url = other.said.connection;
+  const added = await cli(['user', 'add', 'eve', '--url', url, '--login', 'admin'], { NILO_PASSWORD: first.password, NILO_NEW_PASSWORD: 'first-secret' });
+  assert.equal(added.code, 0, added.stderr);
+  const shown = await cli(['user', 'whoami', '--url', url, '--cert-file', 'eve.pem', '--key-file', 'eve.key']);
+  assert.equal(shown.code, 0, shown.stderr);
+  assert.equal(lines(shown)[0].login, 'eve');
+  const pasted = await cli(['user', 'whoami', '--url', `${url}&userCertFile=${join(here, 'eve.pem')}&userKeyFile=${join(here, 'eve.key')}`]);
+  assert.equal(lines(pasted)[0].login, 'eve');
+  assert.equal((await cli(['user', 'whoami', '--url', url, '--cert-file', 'eve.pem'])).code, 2); // no key
+  await other.stop();
 });
