@@ -162,6 +162,9 @@ int replica_store(struct store *s, uint64_t first, const struct cluster_entry *e
         if (first <= persistence_last_index(s->persistence)) {
                 if (!store_is_mutant(s, STORE_MUTANT_CHANGES_KEPT))
                         drop_changes_from(s, first);
+                /* A configuration that comes into the place of one that was told is to be told as well. */
+                if (s->told_members >= first)
+                        s->told_members = 0;
                 r = persistence_truncate(s->persistence, first);
         }
         for (unsigned i = 0; i < count && !r; i++)
