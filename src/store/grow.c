@@ -34,7 +34,7 @@ int grow_submit(struct store *s, const uint64_t *node_ids, unsigned count, struc
         if (!is_quiet(s))
                 return CLUSTER_NOT_NOW;
         r = cluster_raft_grow(s->raft, os_monotonic_us(s->os), node_ids, count, u);
-        if (!r)
+        if (!r && !store_is_mutant(s, STORE_MUTANT_DAM_OPEN))
                 s->replication.dam_index = persistence_last_index(s->persistence) + 1;
         return r;
 }

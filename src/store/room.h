@@ -43,7 +43,6 @@ enum store_mutant {
         STORE_MUTANT_HEADS_STALE = 1 << 10,     /* heads do not follow other leaders' entries */
         STORE_MUTANT_EARLY_OFFICE = 1 << 11,    /* a leader takes appends before it has applied what it found */
         STORE_MUTANT_DAM_OPEN = 1 << 12,        /* the entry of three voters is sent before it is durable */
-        STORE_MUTANT_OFFER_ANY = 1 << 13,       /* an offer is taken whatever stands before it */
         STORE_MUTANT_ANSWER_ANY = 1 << 14,      /* an answer to another request is taken for this one's */
         STORE_MUTANT_READ_UNPROBED = 1 << 15,   /* a leader answers reads without asking the voters */
         STORE_MUTANT_POSITION_EARLY = 1 << 16,  /* a read with a position does not wait for it */

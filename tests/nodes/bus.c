@@ -16,7 +16,7 @@ static void on_arrived(void *arg)
         struct parcel *p = arg;
         struct node *to = &p->world->nodes[p->to];
 
-        if (to->store && to->life == p->to_life)
+        if (to->store && (to->life == p->to_life || p->does_outlive))
                 store_receive(to->store, p->from + 1, p->on, p->type, buffer_bytes(&p->body));
         parcel_free(p);
 }
@@ -62,7 +62,7 @@ static void on_due(void *arg)
         struct node *to = &w->nodes[p->to];
 
         leave_queue(p);
-        if (!to->store || to->life != p->to_life || w->is_cut[p->from][p->to]) {
+        if (!to->store || (to->life != p->to_life && !p->does_outlive) || w->is_cut[p->from][p->to]) {
                 parcel_free(p);
                 return;
         }
@@ -144,6 +144,11 @@ bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, 
                 w->queued[from->number][to][link] >= w->link_room)
                 return false;
         w->totals->messages++;
+        if (type == FETCHED_MESSAGE && w->rates.fetched_lost && !w->is_healing &&
+                in_1000(w, w->rates.fetched_lost)) {
+                w->totals->dropped++;
+                return true;
+        }
         vote = w->rates.is_restless && type == RAFT_MESSAGE ? look_at_vote(pieces[0]) : VOTE_NONE;
         if (vote == VOTE_GRANTED)
                 faults_on_vote(from);
@@ -154,6 +159,7 @@ bool bus_send(void *arg, uint64_t node_id, enum store_link link, uint16_t type, 
         p = parcel_new(from, to, link, type, pieces, count);
         if (type == FETCHED_MESSAGE && !w->is_healing && in_1000(w, w->rates.damage))
                 damage(p);
+        p->does_outlive = vote == VOTE_ASKED && w->rates.do_requests_outlive;
         w->queued[p->from][p->to][link] += p->body.size;
         /* Elections in which requests come late are where a vote must be remembered. */
         os_sim_world_call(w->sim,

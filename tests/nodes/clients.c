@@ -109,7 +109,9 @@ static void on_answer(void *arg, const struct store_append_result *r)
 static struct node *some_node(struct world *w)
 {
         struct node *leader = find_leader(w);
-        struct node *n = leader && !one_in(w, 4) ? leader : &w->nodes[choose(w, w->count)];
+        struct node *n = w->favourite              ? w->favourite
+                         : leader && !one_in(w, 4) ? leader
+                                                   : &w->nodes[choose(w, w->count)];
 
         /* Some ask one that does not run now: it answers when it goes on. */
         if (!n->store || !store_is_ready(n->store) || n->is_doomed)
@@ -181,14 +183,10 @@ static struct expected some_expectation(struct world *w, struct node *n, unsigne
         return (struct expected){.kind = EXPECTED_EXACT, .revision = info.last_revision + (r == 9)};
 }
 
-static void append(struct world *w)
+void clients_append(struct world *w, struct node *n)
 {
-        struct node *n = some_node(w);
-        struct op *op;
+        struct op *op = MEMORY_NEW(struct op);
 
-        if (!n)
-                return;
-        op = MEMORY_NEW(struct op);
         op->world = w;
         op->number = w->op_count++;
         op->stream = (unsigned)choose(w, STREAMS);
@@ -200,6 +198,14 @@ static void append(struct world *w)
         list_init(&op->link);
         list_add_last(&w->ops, &op->link);
         issue(n, op);
+}
+
+static void append(struct world *w)
+{
+        struct node *n = some_node(w);
+
+        if (n)
+                clients_append(w, n);
 }
 
 void clients_last_word(struct world *w)
@@ -368,6 +374,8 @@ void clients_fini(struct world *w)
 
 void clients_act(struct world *w)
 {
+        if (w->is_quiet)
+                return;
         if (w->op_count < 1500 && !one_in(w, 3))
                 append(w);
         if (one_in(w, 4))

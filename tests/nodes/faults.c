@@ -66,6 +66,8 @@ static void on_restart(void *arg)
 
 static uint64_t time_down(struct world *w)
 {
+        if (w->rates.down_us)
+                return w->rates.down_us + choose(w, 500 * 1000);
         if (w->rates.is_restless)
                 return 5 * 1000 + choose(w, 80 * 1000);
         return 20 * 1000 + choose(w, one_in(w, 4) ? 4000 * 1000 : 600 * 1000);
@@ -198,6 +200,13 @@ static void lose_one(struct world *w)
 
         if (w->has_lost || w->founders == 1 || w->count == NODES_MAX || !n->store)
                 return;
+        faults_lose(n);
+}
+
+void faults_lose(struct node *n)
+{
+        struct world *w = n->world;
+
         w->has_lost = true;
         n->is_lost = true;
         w->totals->lost_nodes++;
@@ -215,6 +224,11 @@ static void on_cut_power(void *arg)
 
         if (n->store && !n->world->is_healing)
                 bring_down(n, true);
+}
+
+void faults_cut_power_soon(struct node *n, uint64_t us)
+{
+        os_sim_world_call(n->world->sim, us, on_cut_power, n);
 }
 
 void faults_on_vote(struct node *n)
@@ -250,17 +264,21 @@ static void on_resume(void *arg)
         os_sim_resume(n->os);
 }
 
+void faults_pause(struct node *n, uint64_t us)
+{
+        world_tell(n->world, "node %u pauses", n->number + 1);
+        n->world->totals->pauses++;
+        n->is_paused = true;
+        os_sim_pause(n->os);
+        os_sim_world_call(n->world->sim, us, on_resume, n);
+}
+
 static void pause_one(struct world *w)
 {
         struct node *n = &w->nodes[choose(w, w->count)];
 
-        if (!n->store || n->is_paused)
-                return;
-        world_tell(w, "node %u pauses", n->number + 1);
-        w->totals->pauses++;
-        n->is_paused = true;
-        os_sim_pause(n->os);
-        os_sim_world_call(w->sim, 50 * 1000 + choose(w, 3000 * 1000), on_resume, n);
+        if (n->store && !n->is_paused)
+                faults_pause(n, 50 * 1000 + choose(w, 3000 * 1000));
 }
 
 static void set_cut(struct world *w, unsigned from, unsigned to, bool is_cut)
@@ -268,14 +286,26 @@ static void set_cut(struct world *w, unsigned from, unsigned to, bool is_cut)
         w->is_cut[from][to] = is_cut;
 }
 
-static void on_mend(void *arg)
+void faults_mend_links(struct world *w)
 {
-        struct world *w = arg;
-
         memset(w->is_cut, 0, sizeof w->is_cut);
         for (unsigned i = 0; i < w->count; i++)
                 if (w->nodes[i].store)
                         bus_tell_links(w, i, true);
+}
+
+static void on_mend(void *arg)
+{
+        faults_mend_links(arg);
+}
+
+void faults_cut_off(struct world *w, const struct node *n)
+{
+        world_tell(w, "node %u is cut off", n->number + 1);
+        for (unsigned i = 0; i < w->count; i++) {
+                set_cut(w, n->number, i, true);
+                set_cut(w, i, n->number, true);
+        }
 }
 
 /* One direction, one node, or two halves. */
@@ -290,11 +320,7 @@ static void cut(struct world *w)
                 set_cut(w, a, b, true);
                 break;
         case 1:
-                world_tell(w, "node %u is cut off", a + 1);
-                for (unsigned i = 0; i < w->count; i++) {
-                        set_cut(w, a, i, true);
-                        set_cut(w, i, a, true);
-                }
+                faults_cut_off(w, &w->nodes[a]);
                 break;
         default:
                 world_tell(w, "split below %u", a + 1);
@@ -335,14 +361,23 @@ static void on_grown(void *arg, enum store_verdict verdict, const char *problem)
         w->totals->grown += verdict == STORE_OK;
 }
 
-static void grow(struct world *w, struct node *leader)
+void faults_grow(struct node *leader)
 {
         const uint64_t node_ids[] = {2, 3};
 
-        world_tell(w, "node %u: grow", leader->number + 1);
-        if (one_in(w, 2))
-                os_sim_world_call(w->sim, 1 + choose(w, 20 * 1000), on_cut_power, leader);
-        store_grow(leader->store, node_ids, 2, os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_grown, w);
+        world_tell(leader->world, "node %u: grow", leader->number + 1);
+        store_grow(leader->store, node_ids, 2, os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_grown,
+                leader->world);
+}
+
+void faults_change(struct node *leader, enum store_change which, const struct node *n)
+{
+        char address[32];
+
+        snprintf(address, sizeof address, "node-%u:2112", n->number + 1);
+        world_tell(leader->world, "node %u: change %d of node %u", leader->number + 1, which, n->number + 1);
+        store_change_members(leader->store, which, n->node_id, address,
+                os_monotonic_us(leader->os) + 3 * 1000 * 1000, on_changed, leader->world);
 }
 
 static void change(struct world *w)
@@ -354,21 +389,25 @@ static void change(struct world *w)
         static const enum store_change changes[] = {
                 STORE_ADD, STORE_PROMOTE, STORE_DEMOTE, STORE_PROMOTE, STORE_ADD, STORE_REMOVE};
         enum store_change which = n->is_lost ? STORE_REMOVE : changes[choose(w, COUNT_OF(changes))];
-        uint64_t now;
-        char address[32];
 
         if (!leader || leader->is_paused)
                 return;
         if (w->founders == 1 && one_in(w, 3)) {
-                grow(w, leader);
+                if (one_in(w, 2))
+                        faults_cut_power_soon(leader, 1 + choose(w, 20 * 1000));
+                faults_grow(leader);
                 return;
         }
-        now = os_monotonic_us(leader->os);
-        snprintf(address, sizeof address, "node-%u:2112", n->number + 1);
-        world_tell(w, "node %u: change %d of node %u", leader->number + 1, which, n->number + 1);
         if (one_in(w, 4))
-                os_sim_world_call(w->sim, 1 + choose(w, 10 * 1000), on_cut_power, leader);
-        store_change_members(leader->store, which, n->node_id, address, now + 3 * 1000 * 1000, on_changed, w);
+                faults_cut_power_soon(leader, 1 + choose(w, 10 * 1000));
+        faults_change(leader, which, n);
+}
+
+void faults_transfer(struct node *leader, const struct node *to)
+{
+        world_tell(leader->world, "node %u: transfer to node %u", leader->number + 1, to->number + 1);
+        store_change_members(leader->store, STORE_TRANSFER, to->node_id, NULL,
+                os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_transferred, leader->world);
 }
 
 static void transfer(struct world *w)
@@ -376,11 +415,8 @@ static void transfer(struct world *w)
         struct node *leader = find_leader(w);
         struct node *n = &w->nodes[choose(w, w->count)];
 
-        if (!leader || leader->is_paused || n == leader)
-                return;
-        world_tell(w, "node %u: transfer to node %u", leader->number + 1, n->number + 1);
-        store_change_members(leader->store, STORE_TRANSFER, n->node_id, NULL,
-                os_monotonic_us(leader->os) + 2 * 1000 * 1000, on_transferred, w);
+        if (leader && !leader->is_paused && n != leader)
+                faults_transfer(leader, n);
 }
 
 void faults_chance(struct world *w)
@@ -406,6 +442,8 @@ void faults_chance(struct world *w)
 void faults_heal(struct world *w)
 {
         w->is_healing = true;
+        w->favourite = NULL;
+        w->is_quiet = false;
         on_mend(w);
         disks_heal(w);
         w->rates.flip = 0;

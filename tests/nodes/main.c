@@ -1,8 +1,9 @@
 /* Runs seeds, spread over processes: what a crash abandons is given back only with its process, and a seed
  * that ends one is told like any other that fails.
  *
- *     nodes [--seeds N] [--from S] [--jobs N] [--mutant NAME] [--until-killed] [--replay-every N] [--loud]
- *           [--quiet]
+ *     nodes [--schedule NAME] [--seeds N] [--from S] [--jobs N] [--mutant NAME] [--until-killed]
+ *           [--replay-every N] [--loud] [--quiet]
+ *     nodes --schedules
  *
  * Exits with 1 if a seed failed (with --until-killed: if none did). */
 #include <errno.h>
@@ -48,7 +49,6 @@ static const struct mutant_kind mutants[] = {
         {"heads-stale", MUTANT_NONE, STORE_MUTANT_HEADS_STALE},
         {"early-office", MUTANT_NONE, STORE_MUTANT_EARLY_OFFICE},
         {"dam-open", MUTANT_NONE, STORE_MUTANT_DAM_OPEN},
-        {"offer-any", MUTANT_NONE, STORE_MUTANT_OFFER_ANY},
         {"answer-any", MUTANT_NONE, STORE_MUTANT_ANSWER_ANY},
         {"read-unprobed", MUTANT_NONE, STORE_MUTANT_READ_UNPROBED},
         {"position-early", MUTANT_NONE, STORE_MUTANT_POSITION_EARLY},
@@ -64,7 +64,8 @@ static const struct mutant_kind mutants[] = {
 struct arguments {
         uint64_t seeds, from, replay_every, jobs;
         const struct mutant_kind *mutant;
-        bool until_killed, is_loud, is_quiet;
+        const struct schedule *schedule;
+        bool until_killed, is_loud, is_quiet, names_schedules;
 };
 
 /* Runs every jobs-th seed. */
@@ -89,7 +90,10 @@ struct sums {
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: nodes [--seeds N] [--from S] [--jobs N] [--mutant ");
+        fprintf(stderr, "usage: nodes [--schedule ");
+        for (unsigned i = 0; schedules_name(i); i++)
+                fprintf(stderr, "%s%s", i ? "|" : "", schedules_name(i));
+        fprintf(stderr, "] [--seeds N] [--from S] [--jobs N] [--mutant ");
         for (unsigned i = 0; i < COUNT_OF(mutants); i++)
                 fprintf(stderr, "%s%s", i ? "|" : "", mutants[i].name);
         fprintf(stderr, "] [--until-killed] [--replay-every N] [--loud] [--quiet]\n");
@@ -126,12 +130,15 @@ static bool take_value(struct arguments *a, const char *name, const char *value)
                 return take_number(value, &a->replay_every);
         if (!strcmp(name, "--jobs"))
                 return take_number(value, &a->jobs) && a->jobs > 0 && a->jobs <= JOBS_MAX;
+        if (!strcmp(name, "--schedule"))
+                return (a->schedule = schedules_find(value)) != NULL;
         return !strcmp(name, "--mutant") && take_mutant(value, &a->mutant);
 }
 
 static bool take_arguments(int argc, char **argv, struct arguments *a)
 {
-        *a = (struct arguments){.seeds = 100, .from = 1, .jobs = 1, .mutant = &mutants[0]};
+        *a = (struct arguments){
+                .seeds = 100, .from = 1, .jobs = 1, .mutant = &mutants[0], .schedule = schedules_find("mix")};
         for (int i = 1; i < argc; i++) {
                 if (!strcmp(argv[i], "--until-killed"))
                         a->until_killed = true;
@@ -139,6 +146,8 @@ static bool take_arguments(int argc, char **argv, struct arguments *a)
                         a->is_loud = true;
                 else if (!strcmp(argv[i], "--quiet"))
                         a->is_quiet = true;
+                else if (!strcmp(argv[i], "--schedules"))
+                        a->names_schedules = true;
                 else if (i + 1 < argc && take_value(a, argv[i], argv[i + 1]))
                         i++;
                 else
@@ -152,6 +161,7 @@ static bool take_arguments(int argc, char **argv, struct arguments *a)
 static void run_seed(const struct arguments *a, uint64_t seed, struct report *report)
 {
         struct run_options options = {.seed = seed,
+                .schedule = a->schedule,
                 .mutant = a->mutant->mutant,
                 .of_store = a->mutant->of_store,
                 .is_loud = a->is_loud};
@@ -317,6 +327,11 @@ int main(int argc, char **argv)
 
         if (!take_arguments(argc, argv, &a))
                 return usage();
+        if (a.names_schedules) {
+                for (unsigned i = 0; schedules_name(i); i++)
+                        printf("%s\n", schedules_name(i));
+                return 0;
+        }
         run_all(&a, &sums);
         if (a.until_killed) {
                 if (sums.failed)

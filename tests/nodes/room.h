@@ -1,6 +1,6 @@
 /* The simulator of whole nodes: everything below the gateway, several of them in one simulated world, one thread, one
  * seed. What the files share: world.c lives, bus.c carries messages, faults.c breaks things, disks.c the disks,
- * rewriting.c a history, clients.c writes and waits, readers.c and subscribers.c follow, oracles.c judges, main.c runs seeds. */
+ * rewriting.c a history, schedules.c aims what goes wrong, clients.c writes and waits, readers.c and subscribers.c follow, oracles.c judges, main.c runs seeds. */
 #ifndef TESTS_NODES_ROOM_H
 #define TESTS_NODES_ROOM_H
 
@@ -31,8 +31,11 @@ enum mutant {
         MUTANTS,
 };
 
+struct schedule;
+
 struct run_options {
         uint64_t seed;
+        const struct schedule *schedule;
         enum mutant mutant;
         unsigned of_store; /* mutants of the store: its options */
         bool is_loud;
@@ -92,6 +95,7 @@ struct parcel {
         enum store_link on;
         uint16_t type;
         bool is_copy; /* does not count in the queue */
+        bool does_outlive; /* the life that it was for */
         struct buffer body;
 };
 
@@ -118,8 +122,18 @@ struct fault_rates {
         unsigned crash, cut, pause, change, transfer, all_off; /* of 1000 chances, twenty in a second */
         unsigned stall, full, disk_error, jump, lose, flip, roll;
         unsigned damage; /* of 1000 runs of history */
+        unsigned fetched_lost;  /* of 1000 runs of history, beside what is dropped */
+        uint64_t down_us;       /* how long at least; 0: as drawn */
+        bool do_requests_outlive; /* asked votes reach the next life of a node */
         bool is_restless; /* all of it short, and often */
         bool has_slow_disks;
+};
+
+/* Where a directed schedule is. */
+struct script {
+        unsigned step;
+        uint64_t since_us;
+        struct node *subject;
 };
 
 /* A refusal, and what it said of the stream. */
@@ -149,6 +163,9 @@ struct world {
         bool has_lost; /* a minority of disks is damaged or gone: no more of that */
         uint64_t link_room;
         unsigned rolling; /* the node that is stopped next; count: none */
+        struct script script;
+        struct node *favourite; /* whom clients ask; NULL: whom they know */
+        bool is_quiet;          /* clients write nothing */
         /* clients.c */
         struct list ops, tries, readings, conflicts;
         uint64_t op_count, next_id;
@@ -198,12 +215,29 @@ void node_exits(struct node *n);
 /* What is damaged beyond what its node can do without is taken away. */
 void faults_take_away(struct world *w);
 void faults_on_vote(struct node *n); /* it votes for another: does it know that afterwards? */
+void faults_cut_off(struct world *w, const struct node *n);
+void faults_mend_links(struct world *w);
+void faults_cut_power_soon(struct node *n, uint64_t us);
+void faults_pause(struct node *n, uint64_t us);
+void faults_lose(struct node *n); /* its disk is gone, and another node joins */
+void faults_transfer(struct node *leader, const struct node *to);
+void faults_change(struct node *leader, enum store_change which, const struct node *n);
+void faults_grow(struct node *leader);
+
+/* ---- schedules.c ---- */
+/* NULL: there is none of that name. */
+const struct schedule *schedules_find(const char *name);
+const char *schedules_name(unsigned i); /* NULL: no more */
+void schedules_begin(struct world *w);  /* what was drawn becomes what the schedule is about */
+void schedules_act(struct world *w);
+uint64_t schedules_us(const struct world *w); /* how long; 0: as drawn */
 
 /* ---- disks.c ---- */
 void disks_chance(struct world *w);
 void disks_heal(struct world *w);
 void disks_begin(struct node *n); /* a new life */
 void disks_flip(struct node *n);  /* while it is down */
+void disks_stall(struct node *n, uint64_t work_us_max, uint64_t us);
 
 /* ---- rewriting.c ---- */
 /* When all is well: the history of one node is changed, and it must find out. */
@@ -211,6 +245,7 @@ void rewriting_act(struct world *w);
 
 /* ---- clients.c ---- */
 void clients_act(struct world *w);
+void clients_append(struct world *w, struct node *n);
 /* When all is well again an append is acknowledged. */
 void clients_last_word(struct world *w);
 bool clients_were_heard(struct world *w);

@@ -204,16 +204,17 @@ static void world_init(struct world *w)
         w->count = w->founders == 3   ? 3 + (unsigned)choose(w, 3)
                    : w->founders == 1 ? 3 + (unsigned)choose(w, 2)
                                       : 5;
+        oracles_init();
+        faults_choose_rates(w);
+        schedules_begin(w);
+        subscribers_init(w);
+        if (w->subscribers)
+                w->rates.roll = 0; /* the rooms above would have to be stopped first */
         w->first.count = w->founders;
         for (unsigned i = 0; i < w->founders; i++) {
                 w->first.servers[i].node_id = i + 1;
                 snprintf(w->first.servers[i].address, CLUSTER_ADDRESS_SIZE, "node-%u:2112", i + 1);
         }
-        oracles_init();
-        faults_choose_rates(w);
-        subscribers_init(w);
-        if (w->subscribers)
-                w->rates.roll = 0; /* the rooms above would have to be stopped first */
         for (unsigned i = 0; i < w->count; i++)
                 node_init(w, i);
 }
@@ -244,6 +245,7 @@ static void act_for(struct world *w, uint64_t us)
                 readers_act(w);
                 subscribers_act(w);
                 oracles_look(w);
+                schedules_act(w);
                 if (tick % CHANCE_TICKS == CHANCE_TICKS - 1)
                         faults_chance(w);
         }
@@ -274,12 +276,14 @@ static void converge(struct world *w)
 void run(const struct run_options *options, struct run_totals *totals, struct run_result *result)
 {
         struct world *w = MEMORY_NEW(struct world);
+        uint64_t us;
 
         w->options = *options;
         w->totals = totals;
         w->result = result;
         world_init(w);
-        act_for(w, 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000));
+        us = 2 * 1000 * 1000 + choose(w, 4 * 1000 * 1000);
+        act_for(w, schedules_us(w) ? schedules_us(w) : us);
         if (!result->has_failed)
                 converge(w);
         if (!result->has_failed)
