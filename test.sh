@@ -53,12 +53,13 @@ if [[ $wanted != *" --list "* ]]; then
 fi
 
 # ---- the table: name, limit in seconds, command ----
-# Sanitizers make gcc warn of what is not there, so `unit` and `clang` hold the warnings.
+# Sanitizers make gcc warn of what is not there, so `unit` and `clang` hold the warnings. What is
+# compiled to be run once is compiled fast.
 suite check          120 tools/check.sh
 suite unit           600 tools/unit.py build -Dbuildtype=debugoptimized -Dwerror=true
-suite unit-asan      600 tools/unit.py build-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false
-suite unit-tsan      600 tools/unit.py build-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dwerror=false
-suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Dbuildtype=debugoptimized -Dwerror=true
+suite unit-asan      600 tools/unit.py build-asan -Doptimization=1 -Dc_args=-g1 -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false
+suite unit-tsan      600 tools/unit.py build-tsan -Doptimization=1 -Dc_args=-g1 -Db_sanitize=thread -Db_lundef=false -Dwerror=false
+suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Doptimization=0 -Ddebug=false -Dwerror=true
 suite fuzz           300 tests/fuzz/fuzz.sh 10
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
 suite sim            300 env SIM_BUILD=build tests/sim/run.sh
