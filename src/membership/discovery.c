@@ -3,37 +3,18 @@
  * belongs to the cluster is in the log, and who is at the other end of a connection is proved by its
  * certificate. A node that joins hears here whom it can ask; it says nothing itself.
  *
- * A datagram, little-endian:
- *
- *   0   8  "NILODISC"
- *   8   1  format, 1
- *   9   1  0
- *   10  2  size of the address for nodes
- *   12  2  size of the address for clients
- *   14  2  0
- *   16  16 cluster UUID
- *   32  8  node id
- *   40  8  wall clock of the sender, us
- *   48  16 nonce
- *   64     the two addresses, "host:port"
- *   end 32 HMAC-SHA-256 by the secret over all before it
- *
  * Anybody on the network can send to the group. So in this order: no more than so many are looked at in a
  * second; then the HMAC; then time and nonce, against what somebody has recorded and sends again. Only what
  * knows the secret takes memory, and that has a limit too. */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "membership/room.h"
 
-#define MAGIC "NILODISC"
-
 enum {
-        FORMAT = 1,
         SECRET_SIZE_MIN = 32,
-        HEADER_SIZE = 64,
-        NONCE_SIZE = 16,
         NONCES_MAX = 2048, /* of as many members as there can be, for twice the window */
         LOOKED_AT_PER_SECOND_MAX = 1000,
         SAY_US = 2 * 1000 * 1000,
@@ -41,29 +22,19 @@ enum {
         TRY_US = 3 * 1000 * 1000,     /* an address has so long to answer */
 };
 
-static_assert(HEADER_SIZE + 2 * PEERS_ADDRESS_SIZE + TLS_HMAC_SIZE <= OS_DATAGRAM_SIZE_MAX, "one datagram");
 static_assert(NONCES_MAX >= CLUSTER_MEMBERS_MAX * (2 * WINDOW_US / SAY_US + 1), "none is forgotten too soon");
 
-enum drop {
-        DROP_MALFORMED,
-        DROP_WRONG_SECRET,
-        DROP_OLD,
-        DROP_REPLAYED,
-        DROP_OTHER_CLUSTER,
-        DROP_FLOODED,
-        DROPS,
-};
-static const char *const drop_names[DROPS] = {
-        [DROP_MALFORMED] = "malformed",
-        [DROP_WRONG_SECRET] = "wrong_secret",
-        [DROP_OLD] = "old",
-        [DROP_REPLAYED] = "replayed",
-        [DROP_OTHER_CLUSTER] = "other_cluster",
-        [DROP_FLOODED] = "flooded",
+static const char *const drop_names[MEMBERSHIP_DROPS] = {
+        [MEMBERSHIP_DROP_MALFORMED] = "malformed",
+        [MEMBERSHIP_DROP_WRONG_SECRET] = "wrong_secret",
+        [MEMBERSHIP_DROP_OLD] = "old",
+        [MEMBERSHIP_DROP_REPLAYED] = "replayed",
+        [MEMBERSHIP_DROP_OTHER_CLUSTER] = "other_cluster",
+        [MEMBERSHIP_DROP_FLOODED] = "flooded",
 };
 
 struct nonce {
-        uint8_t bytes[NONCE_SIZE];
+        uint8_t bytes[DATAGRAM_NONCE_SIZE];
         uint64_t until_us; /* monotonic: by then it is too old */
 };
 
@@ -90,24 +61,37 @@ struct discovery {
         unsigned sighting_count;
         uint64_t second;
         unsigned looked_at;
-        uint64_t sent;
-        uint64_t accepted;
-        uint64_t drops[DROPS];
+        struct membership_discovery counts;
 };
 
 /* ---- what was asked for ---- */
 
-static bool group_parse(const char *text, char host[OS_ADDRESS_SIZE], uint16_t *ret_port)
+static bool is_v4_group(const char *host)
 {
-        char name[MEMBERSHIP_HOST_SIZE];
         unsigned n[4];
         char rest;
 
+        return sscanf(host, "%3u.%3u.%3u.%3u%c", &n[0], &n[1], &n[2], &n[3], &rest) == 4 && n[0] >= 224 &&
+               n[0] <= 239 && n[1] <= 255 && n[2] <= 255 && n[3] <= 255;
+}
+
+/* Whether the rest of it is an address is seen when it is opened. */
+static bool is_v6_group(const char *host)
+{
+        return strncasecmp(host, "ff", 2) == 0 && strchr(host, ':') &&
+               host[strspn(host, "0123456789abcdefABCDEF:")] == 0;
+}
+
+static bool group_parse(const char *text, char host[OS_ADDRESS_SIZE], uint16_t *ret_port)
+{
+        char name[MEMBERSHIP_HOST_SIZE];
+
         if (!address_split(text, name, ret_port) || strlen(name) >= OS_ADDRESS_SIZE ||
-                sscanf(name, "%3u.%3u.%3u.%3u%c", &n[0], &n[1], &n[2], &n[3], &rest) != 4)
+                (*text == '[') != (strchr(name, ':') != NULL) || !(is_v4_group(name) || is_v6_group(name)))
                 return false;
-        text_copy(host, OS_ADDRESS_SIZE, name);
-        return n[0] >= 224 && n[0] <= 239 && n[1] <= 255 && n[2] <= 255 && n[3] <= 255;
+        for (size_t i = 0; i <= strlen(name); i++)
+                host[i] = (char)tolower((uint8_t)name[i]);
+        return true;
 }
 
 bool discovery_is_wanted(const struct membership *m)
@@ -125,7 +109,7 @@ bool discovery_check(const struct membership *m, char why[WHY_SIZE_MAX])
         if (!group_parse(m->options.discover_group, host, &port)) {
                 snprintf(why, WHY_SIZE_MAX,
                         "--discover-group '%.100s' is no group of multicast: it has the form "
-                        "239.255.21.13:2114",
+                        "239.255.21.13:2114 or [ff05::2114]:2114",
                         m->options.discover_group);
                 return false;
         }
@@ -141,51 +125,16 @@ bool discovery_check(const struct membership *m, char why[WHY_SIZE_MAX])
 
 /* ---- saying ---- */
 
-static void add_text(struct buffer *out, const char *text)
-{
-        buffer_add_bytes(out, bytes_of_string(text));
-}
-
-static void add_u16(struct buffer *out, size_t n)
-{
-        uint8_t bytes[2];
-
-        put_u16(bytes, (uint16_t)n);
-        buffer_add_bytes(out, bytes_of(bytes, sizeof bytes));
-}
-
-static void add_u64(struct buffer *out, uint64_t n)
-{
-        uint8_t bytes[8];
-
-        put_u64(bytes, n);
-        buffer_add_bytes(out, bytes_of(bytes, sizeof bytes));
-}
-
 static void make(struct membership *m, struct buffer *out)
 {
-        uint8_t hmac[TLS_HMAC_SIZE];
-        uint8_t nonce[NONCE_SIZE];
-        char clients[PEERS_ADDRESS_SIZE] = "";
+        struct datagram d = {.node_id = m->identity.node_id, .wall_us = os_wall_us(m->os)};
 
+        memcpy(d.cluster_uuid, m->identity.cluster_uuid, sizeof d.cluster_uuid);
+        os_random(m->os, d.nonce, sizeof d.nonce);
+        text_copy(d.address, sizeof d.address, m->file.advertise);
         if (m->options.client_port)
-                address_format(m->options.client_host, m->options.client_port, clients);
-        os_random(m->os, nonce, sizeof nonce);
-        add_text(out, MAGIC);
-        buffer_add_u8(out, FORMAT);
-        buffer_add_u8(out, 0);
-        add_u16(out, strlen(m->file.advertise));
-        add_u16(out, strlen(clients));
-        add_u16(out, 0);
-        buffer_add_bytes(out, bytes_of(m->identity.cluster_uuid, sizeof m->identity.cluster_uuid));
-        add_u64(out, m->identity.node_id);
-        add_u64(out, os_wall_us(m->os));
-        buffer_add_bytes(out, bytes_of(nonce, sizeof nonce));
-        assert(out->size == HEADER_SIZE);
-        add_text(out, m->file.advertise);
-        add_text(out, clients);
-        tls_hmac(bytes_of_string(m->options.discover_secret), buffer_bytes(out), hmac);
-        buffer_add_bytes(out, bytes_of(hmac, sizeof hmac));
+                address_format(m->options.client_host, m->options.client_port, d.clients);
+        datagram_make(&d, m->options.discover_secret, out);
 }
 
 static void note_problem(struct discovery *d, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -211,73 +160,22 @@ static void say(struct discovery *d)
         if (os_udp_send(d->udp, d->host, d->port, buffer_bytes(&out)))
                 note_problem(d, "nothing can be sent to %s", d->host);
         else
-                d->sent++;
+                d->counts.sent++;
 }
 
 /* ---- hearing ---- */
 
-struct heard {
-        struct bytes cluster_uuid;
-        uint64_t node_id;
-        uint64_t wall_us;
-        struct bytes nonce;
-        char address[PEERS_ADDRESS_SIZE];
-        char clients[PEERS_ADDRESS_SIZE];
-};
-
-/* A text that can stand in a file and on a terminal, and is an address. */
-static bool take_address(struct bytes from, char ret[PEERS_ADDRESS_SIZE])
-{
-        char host[MEMBERSHIP_HOST_SIZE];
-        uint16_t port;
-
-        for (size_t i = 0; i < from.size; i++)
-                if (from.data[i] <= 0x20 || from.data[i] >= 0x7f)
-                        return false;
-        memcpy(ret, from.data, from.size);
-        ret[from.size] = 0;
-        return address_split(ret, host, &port);
-}
-
-static bool is_well_formed(struct bytes d)
-{
-        size_t nodes, clients;
-
-        if (d.size < HEADER_SIZE + TLS_HMAC_SIZE || memcmp(d.data, MAGIC, 8) != 0 || d.data[8] != FORMAT)
-                return false;
-        nodes = get_u16(d.data + 10);
-        clients = get_u16(d.data + 12);
-        return nodes < PEERS_ADDRESS_SIZE && clients < PEERS_ADDRESS_SIZE &&
-               d.size == HEADER_SIZE + nodes + clients + TLS_HMAC_SIZE;
-}
-
-/* After the HMAC: a datagram of somebody who knows the secret, and may still be wrong. */
-static bool read_datagram(struct bytes d, struct heard *ret)
-{
-        size_t nodes = get_u16(d.data + 10);
-        size_t clients = get_u16(d.data + 12);
-
-        *ret = (struct heard){
-                .cluster_uuid = bytes_of(d.data + 16, 16),
-                .node_id = get_u64(d.data + 32),
-                .wall_us = get_u64(d.data + 40),
-                .nonce = bytes_of(d.data + 48, NONCE_SIZE),
-        };
-        return ret->node_id && take_address(bytes_of(d.data + HEADER_SIZE, nodes), ret->address) &&
-               (!clients || take_address(bytes_of(d.data + HEADER_SIZE + nodes, clients), ret->clients));
-}
-
-static bool is_new(struct discovery *d, struct bytes nonce, uint64_t now)
+static bool is_new(struct discovery *d, const uint8_t nonce[DATAGRAM_NONCE_SIZE], uint64_t now)
 {
         struct nonce *n;
 
         for (unsigned i = 0; i < d->nonce_count; i++)
-                if (memcmp(d->nonces[i].bytes, nonce.data, NONCE_SIZE) == 0)
+                if (memcmp(d->nonces[i].bytes, nonce, DATAGRAM_NONCE_SIZE) == 0)
                         return false;
         n = &d->nonces[d->nonce_next];
         if (d->nonce_count == NONCES_MAX && n->until_us > now)
                 return false; /* more than all members can send: what cannot be remembered is not believed */
-        memcpy(n->bytes, nonce.data, NONCE_SIZE);
+        memcpy(n->bytes, nonce, DATAGRAM_NONCE_SIZE);
         n->until_us = now + 2 * (uint64_t)WINDOW_US;
         d->nonce_next = (d->nonce_next + 1) % NONCES_MAX;
         d->nonce_count = MIN(d->nonce_count + 1, (unsigned)NONCES_MAX);
@@ -298,7 +196,7 @@ static const char *address_in_log(const struct membership *m, uint64_t node_id)
         return NULL;
 }
 
-static void note_sighting(struct discovery *d, const struct heard *h, uint64_t now)
+static void note_sighting(struct discovery *d, const struct datagram *h, uint64_t now)
 {
         struct membership *m = d->m;
         struct sighting *s = d->sightings;
@@ -321,51 +219,48 @@ static void note_sighting(struct discovery *d, const struct heard *h, uint64_t n
                 nodes_note_client(m, h->node_id, NULL, host, port);
 }
 
-static enum drop judge(struct discovery *d, struct bytes datagram, struct heard *ret)
+/* MEMBERSHIP_DROPS: it is believed. */
+static enum membership_drop judge(struct discovery *d, struct bytes datagram, struct datagram *ret)
 {
         struct membership *m = d->m;
         uint64_t now = os_monotonic_us(m->os);
         uint64_t wall = os_wall_us(m->os);
-        size_t size = datagram.size - TLS_HMAC_SIZE;
+        int r;
 
         if (d->second != now / 1000000)
                 d->looked_at = 0;
         d->second = now / 1000000;
         if (d->looked_at == LOOKED_AT_PER_SECOND_MAX)
-                return DROP_FLOODED;
+                return MEMBERSHIP_DROP_FLOODED;
         d->looked_at++;
-        if (!is_well_formed(datagram))
-                return DROP_MALFORMED;
-        if (!tls_hmac_verify(bytes_of_string(m->options.discover_secret), bytes_of(datagram.data, size),
-                    datagram.data + size))
-                return DROP_WRONG_SECRET;
-        if (!read_datagram(datagram, ret))
-                return DROP_MALFORMED;
+        r = datagram_parse(datagram, m->options.discover_secret, ret);
+        if (r)
+                return r == DATAGRAM_WRONG_SECRET ? MEMBERSHIP_DROP_WRONG_SECRET : MEMBERSHIP_DROP_MALFORMED;
         if ((ret->wall_us > wall ? ret->wall_us - wall : wall - ret->wall_us) > WINDOW_US)
-                return DROP_OLD;
-        if (!m->join && memcmp(ret->cluster_uuid.data, m->identity.cluster_uuid, 16) != 0)
-                return DROP_OTHER_CLUSTER;
+                return MEMBERSHIP_DROP_OLD;
+        if (!m->join && memcmp(ret->cluster_uuid, m->identity.cluster_uuid, 16) != 0)
+                return MEMBERSHIP_DROP_OTHER_CLUSTER;
         if (!is_new(d, ret->nonce, now))
-                return DROP_REPLAYED;
-        return DROPS;
+                return MEMBERSHIP_DROP_REPLAYED;
+        return MEMBERSHIP_DROPS;
 }
 
 static void on_datagram(void *arg, struct bytes datagram, const char *address, uint16_t port)
 {
         struct discovery *d = arg;
         struct membership *m = d->m;
-        struct heard heard;
-        enum drop drop = judge(d, datagram, &heard);
+        struct datagram heard;
+        enum membership_drop drop = judge(d, datagram, &heard);
 
         (void)address;
         (void)port;
-        if (drop != DROPS) {
-                d->drops[drop]++;
+        if (drop != MEMBERSHIP_DROPS) {
+                d->counts.dropped[drop]++;
         } else if (m->join) {
-                d->accepted++;
+                d->counts.accepted++;
                 join_found_seed(m, heard.address);
         } else if (heard.node_id != m->identity.node_id) {
-                d->accepted++;
+                d->counts.accepted++;
                 note_sighting(d, &heard, os_monotonic_us(m->os));
         }
 }
@@ -417,22 +312,37 @@ void discovery_members_changed(struct membership *m)
 
 /* ---- life ---- */
 
-/* On the interface of the address for nodes, so that a cluster on loopback stays there. */
+static bool is_loopback(const char *host)
+{
+        return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+}
+
+/* On the interface of the address for nodes, so that a cluster stays on the network where it is. */
 static void open_socket(struct discovery *d)
 {
         struct membership *m = d->m;
+        bool is_v6 = strchr(d->host, ':') != NULL;
+        bool is_same_family = is_v6 == (strchr(m->file.listen, ':') != NULL);
         struct os_udp_options options = {
-                .address = "0.0.0.0",
+                .address = is_v6 ? "::" : "0.0.0.0",
                 .port = d->port,
                 .group = d->host,
-                .interface = host_is_wildcard(m->file.listen) || strchr(m->file.listen, ':') ? NULL
-                                                                                             : m->file.listen,
+                .interface = host_is_wildcard(m->file.listen) || !is_same_family ? NULL : m->file.listen,
         };
         uint16_t port;
-        int r = os_udp_open(m->os, &options, on_datagram, d, &d->udp, &port);
+        int r;
 
+        if (is_v6 && is_loopback(m->file.listen)) {
+                note_problem(d,
+                        "%s is a group of IPv6, which has none on loopback (%s, the address for nodes): use "
+                        "a "
+                        "group of IPv4, or listen for nodes on the network",
+                        d->host, m->file.listen);
+                return;
+        }
+        r = os_udp_open(m->os, &options, on_datagram, d, &d->udp, &port);
         if (r)
-                note_problem(d, "%s:%u cannot be listened to: %.200s", d->host, d->port,
+                note_problem(d, "group %s, port %u, cannot be listened to: %.200s", d->host, d->port,
                         r == OS_ADDRESS_IN_USE ? "another program has the port"
                         : r > 0                ? "this machine has no way to that group"
                                                : fault_last());
@@ -460,6 +370,7 @@ void discovery_open(struct membership *m)
                 return;
         d = MEMORY_NEW(struct discovery);
         d->m = m;
+        d->counts.is_on = true;
         d->timer = (struct os_timer){.fn = on_timer, .arg = d};
         if (!group_parse(m->options.discover_group, d->host, &d->port))
                 assert(!"it was checked");
@@ -485,11 +396,16 @@ const char *discovery_hint(const struct membership *m)
 
         if (d && *d->problem)
                 return d->problem;
-        if (d && d->drops[DROP_WRONG_SECRET])
+        if (d && d->counts.dropped[MEMBERSHIP_DROP_WRONG_SECRET])
                 return "somebody was heard with another secret: it must be the same on all nodes";
-        if (d && d->drops[DROP_OLD])
+        if (d && d->counts.dropped[MEMBERSHIP_DROP_OLD])
                 return "somebody was heard whose clock differs by more than 15 s: set the clocks";
         return "nobody was heard: are the nodes started with --discover multicast, on this network?";
+}
+
+struct membership_discovery discovery_counts(const struct membership *m)
+{
+        return m->discovery ? m->discovery->counts : (struct membership_discovery){.is_on = false};
 }
 
 void discovery_to_json(const struct membership *m, struct json_out *j)
@@ -501,12 +417,12 @@ void discovery_to_json(const struct membership *m, struct json_out *j)
         json_key(j, "discovery");
         json_object_begin(j);
         json_field_string(j, "group", m->options.discover_group);
-        json_field_u64(j, "sent", d->sent);
-        json_field_u64(j, "accepted", d->accepted);
+        json_field_u64(j, "sent", d->counts.sent);
+        json_field_u64(j, "accepted", d->counts.accepted);
         json_key(j, "dropped");
         json_object_begin(j);
-        for (unsigned i = 0; i < DROPS; i++)
-                json_field_u64(j, drop_names[i], d->drops[i]);
+        for (unsigned i = 0; i < MEMBERSHIP_DROPS; i++)
+                json_field_u64(j, drop_names[i], d->counts.dropped[i]);
         json_object_end(j);
         json_key(j, "learned");
         json_array_begin(j);

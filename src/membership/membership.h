@@ -52,7 +52,7 @@ struct membership_options {
         bool is_insecure;              /* no TLS between nodes, also off loopback */
         const char *join;              /* host:port[,host:port]... of the cluster to join, or "multicast"; "": none */
         const char *token;             /* for that */
-        const char *discover_group;    /* IP:port of multicast by which nodes find each other's addresses; "": not */
+        const char *discover_group;    /* IP:port, [v6]:port of multicast by which nodes find each other's addresses; "": not */
         const char *discover_secret;   /* that all of them know, of at least 32 bytes; never shown */
         const char *client_host;       /* where clients reach this node */
         uint16_t client_port;
@@ -130,6 +130,23 @@ unsigned membership_nodes(struct membership *m, struct membership_node *ret, uns
 bool membership_leader(struct membership *m, struct membership_node *ret);
 bool membership_is_leading(const struct membership *m); /* this node, ready to write */
 
+/* Why a datagram of discovery was not believed. */
+enum membership_drop {
+        MEMBERSHIP_DROP_MALFORMED,
+        MEMBERSHIP_DROP_WRONG_SECRET,
+        MEMBERSHIP_DROP_OLD,
+        MEMBERSHIP_DROP_REPLAYED,
+        MEMBERSHIP_DROP_OTHER_CLUSTER,
+        MEMBERSHIP_DROP_FLOODED,
+        MEMBERSHIP_DROPS,
+};
+struct membership_discovery {
+        bool is_on;
+        uint64_t sent;
+        uint64_t accepted;
+        uint64_t dropped[MEMBERSHIP_DROPS];
+};
+
 struct membership_summary {
         bool is_clustered;        /* others can be or are members */
         uint8_t cluster_uuid[16];
@@ -145,6 +162,7 @@ struct membership_summary {
         uint64_t certificate_until_us; /* wall clock; 0: none */
         struct store_mending mending;  /* of this node */
         struct store_comparison comparison;
+        struct membership_discovery discovery; /* by multicast */
 };
 void membership_summary(struct membership *m, struct membership_summary *ret);
 /* All of it as one JSON object: docs/cluster.md. */

@@ -13,6 +13,7 @@
  * ledger.c        the stream $nilo-cluster: tokens, and who was let in
  * admission.c     tokens and joins, at the leader
  * discovery.c     addresses, by multicast
+ * datagram.c      what is said there
  * version.c       the cluster version
  * certificates.c  making, signing and renewing */
 #ifndef MEMBERSHIP_ROOM_H
@@ -255,6 +256,22 @@ void join_begin(struct membership *m);
 void join_end(struct membership *m);
 void join_found_seed(struct membership *m, const char *address);
 
+/* ---- datagram.c ---- */
+
+enum { DATAGRAM_NONCE_SIZE = 16 };
+enum datagram_outcome { DATAGRAM_MALFORMED = 1, DATAGRAM_WRONG_SECRET };
+struct datagram {
+        uint8_t cluster_uuid[16];
+        uint64_t node_id;
+        uint64_t wall_us; /* of the sender */
+        uint8_t nonce[DATAGRAM_NONCE_SIZE];
+        char address[PEERS_ADDRESS_SIZE];
+        char clients[PEERS_ADDRESS_SIZE]; /* "": none */
+};
+void datagram_make(const struct datagram *d, const char *secret, struct buffer *out);
+/* 0 or an outcome of datagram_outcome. */
+MUST_CHECK int datagram_parse(struct bytes bytes, const char *secret, struct datagram *ret);
+
 /* ---- discovery.c ---- */
 
 struct discovery;
@@ -266,6 +283,7 @@ void discovery_close(struct membership *m);
 void discovery_tick(struct membership *m);
 void discovery_members_changed(struct membership *m); /* peers have the log's addresses */
 const char *discovery_hint(const struct membership *m); /* why nobody was found, for people */
+struct membership_discovery discovery_counts(const struct membership *m);
 void discovery_to_json(const struct membership *m, struct json_out *j);
 
 /* ---- membership.c ---- */

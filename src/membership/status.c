@@ -156,6 +156,7 @@ static void summarize(struct membership *m, const struct store_cluster_status *s
                 .certificate_until_us = m->certificate_until_us,
                 .mending = status->mending,
                 .comparison = status->comparison,
+                .discovery = discovery_counts(m),
         };
         memcpy(ret->cluster_uuid, m->identity.cluster_uuid, sizeof ret->cluster_uuid);
         if (m->peers)

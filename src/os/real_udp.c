@@ -2,6 +2,7 @@
 #include "os/real.h"
 
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,19 +116,59 @@ static void on_udp_closed(uv_handle_t *handle)
         free(handle->data);
 }
 
+enum { INTERFACE_SIZE = 64 };
+
+/* For IPv6 an interface is chosen by its name: "::%eth0" of "fd00::2". False: no interface has the address.
+ */
+static bool name_interface(const char *address, char ret[static INTERFACE_SIZE])
+{
+        uv_interface_address_t *all;
+        char text[OS_ADDRESS_SIZE];
+        struct sockaddr_storage wanted;
+        bool is_found = false;
+        int count = 0;
+
+        if (!real_address_parse(address, 0, &wanted) || wanted.ss_family != AF_INET6 ||
+                uv_interface_addresses(&all, &count))
+                return false;
+        (void)real_address_text(&wanted, text);
+        for (int i = 0; i < count && !is_found; i++) {
+                char own[OS_ADDRESS_SIZE];
+
+                if (all[i].address.address4.sin_family != AF_INET6)
+                        continue;
+                (void)uv_ip6_name(&all[i].address.address6, own, sizeof own);
+                is_found = strcmp(own, text) == 0;
+                if (is_found)
+                        snprintf(ret, INTERFACE_SIZE, "::%%%s", all[i].name);
+        }
+        uv_free_interface_addresses(all, count);
+        return is_found;
+}
+
 static int udp_start(struct real_udp *u, const struct os_udp_options *o, uint16_t *ret_port)
 {
         struct sockaddr_storage at;
-        char text[OS_ADDRESS_SIZE];
+        char text[OS_ADDRESS_SIZE], named[INTERFACE_SIZE];
+        const char *interface = o->interface;
         int size = sizeof at, r;
+        unsigned flags = o->group ? UV_UDP_REUSEADDR : 0;
 
         if (!real_address_parse(o->address, o->port, &at))
                 return OS_ADDRESS_INVALID;
-        r = uv_udp_bind(&u->socket, (const struct sockaddr *)&at, o->group ? UV_UDP_REUSEADDR : 0);
+        /* Of a group of IPv6 only what is said by IPv6 is wanted, and the port may have one of IPv4 as well.
+         */
+        if (o->group && at.ss_family == AF_INET6) {
+                flags |= UV_UDP_IPV6ONLY;
+                if (interface && !name_interface(interface, named))
+                        return OS_ADDRESS_INVALID;
+                interface = interface ? named : NULL;
+        }
+        r = uv_udp_bind(&u->socket, (const struct sockaddr *)&at, flags);
         if (!r && o->group)
-                r = uv_udp_set_membership(&u->socket, o->group, o->interface, UV_JOIN_GROUP);
-        if (!r && o->interface)
-                r = uv_udp_set_multicast_interface(&u->socket, o->interface);
+                r = uv_udp_set_membership(&u->socket, o->group, interface, UV_JOIN_GROUP);
+        if (!r && interface)
+                r = uv_udp_set_multicast_interface(&u->socket, interface);
         /* What is said to a group is for the own network, whatever routers would do with it. */
         if (!r && o->group && at.ss_family == AF_INET)
                 r = uv_udp_set_multicast_ttl(&u->socket, 1);

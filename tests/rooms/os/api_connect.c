@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -646,6 +648,47 @@ TEST(udp, of_a_group_reaches_sockets_that_share_its_port)
         os_free(&os);
 }
 
+/* An address of IPv6 of a network with multicast; false: this machine has none. */
+static bool find_network(char ret[OS_ADDRESS_SIZE])
+{
+        struct ifaddrs *all;
+        bool is_found = false;
+
+        assert_int_equal(getifaddrs(&all), 0);
+        for (const struct ifaddrs *at = all; at && !is_found; at = at->ifa_next) {
+                const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)at->ifa_addr;
+
+                if (v6 && v6->sin6_family == AF_INET6 && (at->ifa_flags & IFF_MULTICAST) &&
+                        (at->ifa_flags & IFF_UP) && !IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
+                        is_found = inet_ntop(AF_INET6, &v6->sin6_addr, ret, OS_ADDRESS_SIZE) != NULL;
+        }
+        freeifaddrs(all);
+        return is_found;
+}
+
+TEST(udp, of_a_group_of_ipv6_stays_on_its_interface)
+{
+        char address[OS_ADDRESS_SIZE];
+        struct os_udp_options options = {.address = "::", .group = "ff05::77:1", .interface = address};
+        struct mailbox a, b;
+        struct os *os;
+
+        if (!find_network(address))
+                skip();
+        assert_int_equal(os_real_new(&os), 0);
+        open_mailbox(&a, os, options);
+        options.port = a.port;
+        open_mailbox(&b, os, options);
+        assert_int_equal(os_udp_send(a.udp, options.group, options.port, BYTES_LITERAL("here")), 0);
+        while (!a.count || !b.count)
+                assert_int_equal(os_run(os), 0);
+        assert_string_equal(b.from, address);
+        assert_int_equal(b.size, 4);
+        os_udp_close(&a.udp);
+        os_udp_close(&b.udp);
+        os_free(&os);
+}
+
 TEST(udp, refuses_addresses_that_are_none_and_a_port_in_use)
 {
         struct os_udp_options options = {.address = "127.0.0.1"};
@@ -664,6 +707,10 @@ TEST(udp, refuses_addresses_that_are_none_and_a_port_in_use)
         assert_int_equal(os_udp_open(os, &options, on_datagram, &m, &udp, &port), OS_ADDRESS_INVALID);
         options = (struct os_udp_options){
                 .address = "0.0.0.0", .group = "239.1.1.1", .interface = "203.0.113.9"};
+        assert_int_equal(os_udp_open(os, &options, on_datagram, &m, &udp, &port), OS_ADDRESS_INVALID);
+        options = (struct os_udp_options){.address = "::", .group = "ff05::1", .interface = "2001:db8::9"};
+        assert_int_equal(os_udp_open(os, &options, on_datagram, &m, &udp, &port), OS_ADDRESS_INVALID);
+        options = (struct os_udp_options){.address = "::", .group = "fd05::1"};
         assert_int_equal(os_udp_open(os, &options, on_datagram, &m, &udp, &port), OS_ADDRESS_INVALID);
         assert_null(udp);
         assert_int_equal(os_udp_send(m.udp, "somewhere", 1, BYTES_LITERAL("x")), OS_ADDRESS_INVALID);
@@ -692,6 +739,7 @@ int main(void)
                 TEST_ROW(udp, carries_a_datagram_with_its_senders_address),
                 TEST_ROW(udp, drops_what_is_too_large_and_nothing_else_G17),
                 TEST_ROW(udp, of_a_group_reaches_sockets_that_share_its_port),
+                TEST_ROW(udp, of_a_group_of_ipv6_stays_on_its_interface),
                 TEST_ROW(udp, refuses_addresses_that_are_none_and_a_port_in_use),
         };
 
