@@ -222,6 +222,8 @@ static void on_tick(struct os_timer *timer)
         struct gateway *g = timer->arg;
         uint64_t now_us = os_turn_time(g->os).monotonic_us;
 
+        if (g->access)
+                rights_ask_again(g);
         LIST_EACH_SAFE (at, &g->connections)
                 connection_tick(CONTAINER_OF(at, struct connection, link), now_us);
         os_timer_start(g->os, &g->tick_timer, g->is_closing ? CLOSING_TICK_US : TICK_US);

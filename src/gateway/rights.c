@@ -4,8 +4,10 @@
  * health costs no password check. The first request of a user takes a password hash, which is computed beside
  * the loop; what it sends meanwhile is kept within the bounds that hold for every request.
  *
- * Users and rights change by events of the log. At the end of a turn in which any did, everybody whose answer
- * goes on is asked again, so a right that was taken away ends what it had opened at once. */
+ * Users and rights change by events of the log. At the end of a turn in which any did, everybody whose
+ * request or answer goes on is asked again, so a right that was taken away ends what it had opened at once.
+ * Once in a second everybody is, for what no event tells: a token that has ended, and a call that could not
+ * be ended because an answer of the store was on its way. */
 #include "gateway/room.h"
 
 #include <stdio.h>
@@ -62,7 +64,7 @@ static void refuse_http(struct gateway_request *r, int status, const char *code,
         /* Not "Basic", so that browsers show no dialog of their own (protocol 5). */
         if (status == 401)
                 gateway_answer_header(r, challenge);
-        else if (status == 429 || status == 503)
+        else if (status == 429) /* a problem of 503 says so by itself */
                 gateway_answer_header(r, later);
         gateway_reply_problem(r,
                 &(struct gateway_problem){.status = status, .code = code, .title = title, .next = next}, "%s",
@@ -246,30 +248,47 @@ static bool still_may(struct gateway_request *r)
         return true;
 }
 
+/* What a completion is under way for gets its answer: the right was there when it was asked for. */
 static bool goes_on(const struct gateway_request *r)
 {
         if (r->is_login_pending || r->is_closed)
                 return false;
-        if (r->is_call) /* what a completion is under way for gets its answer: the right was there when it was
-                           asked for */
+        if (r->is_call)
                 return r->call_method && !gateway_call_is_over(r) && !r->holds;
-        return r->state == REQUEST_STREAMING;
+        return r->route &&
+               (r->state == REQUEST_RECEIVING || (r->state == REQUEST_STREAMING && !r->is_refused));
+}
+
+static void end_http(struct gateway_request *r, bool is_current, const char *why)
+{
+        if (r->state == REQUEST_STREAMING) {
+                r->is_refused = true; /* once is enough, though the client may be slow to take it */
+                r->on_writable = NULL;
+                request_break(r);
+                return;
+        }
+        if (is_current)
+                refuse_right(r, why);
+        else
+                refuse_http(r, 401, "unauthenticated", "It is not known who asks", next_login, why);
+        request_admit(r, false);
 }
 
 static void end_if_it_may_not(struct gateway_request *r)
 {
-        static const char what[] = "user or rights have changed";
+        static const char why[] = "user or rights have changed";
+        bool is_current;
 
         if (!goes_on(r) || rule_of(r) == ACCESS_ANYONE || still_may(r))
                 return;
+        is_current = access_is_current(r->gateway->access, r->principal);
         gateway_fact(r->gateway, FACT_access_ended, "%.*s", (int)MIN(r->path.size, 48), r->path.data);
-        if (!r->is_call) {
-                request_break(r);
-        } else if (access_is_current(r->gateway->access, r->principal)) {
-                refuse_right(r, what);
-        } else {
-                grpc_fail(r, GRPC_UNAUTHENTICATED, "Unauthenticated: %s", what);
-        }
+        if (!r->is_call)
+                end_http(r, is_current, why);
+        else if (is_current)
+                refuse_right(r, why);
+        else
+                grpc_fail(r, GRPC_UNAUTHENTICATED, "Unauthenticated: %s", why);
 }
 
 void rights_ask_again(struct gateway *g)

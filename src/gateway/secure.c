@@ -225,20 +225,20 @@ void secure_send(struct connection *c)
 
         if (!c->tls)
                 return;
-        while (plain.size) {
+        while (plain.size && tls_session_state(c->tls) != TLS_FAILED) {
                 size_t size = MIN(plain.size, (size_t)ENCRYPT_SIZE);
 
                 tls_session_write(c->tls, bytes_of(plain.data, size));
                 plain = bytes_of(plain.data + size, plain.size - size);
-                if (tls_session_state(c->tls) == TLS_FAILED) {
-                        c->is_doomed = true;
-                        break;
-                }
                 if (plain.size)
                         send_output(c);
         }
         send_output(c);
         buffer_clear(&c->out);
+        if (tls_session_state(c->tls) == TLS_FAILED && !c->is_doomed) {
+                c->is_doomed = true;
+                connection_touch(c); /* nothing else may come that would end it */
+        }
 }
 
 void secure_end(struct connection *c)
