@@ -167,6 +167,7 @@ static void take_options(struct appending *a, const struct wire_options *options
         }
         a->has_options = true;
         a->stream = arena_copy(gateway_arena(a->call), options->stream);
+        gateway_keep_asking(a->call, ACCESS_WRITE, a->stream); /* its events may take their time */
         a->expected = options->expected;
 }
 

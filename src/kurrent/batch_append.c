@@ -290,7 +290,9 @@ static void take_part(struct unfinished *u, struct bytes message, bool is_final)
         struct refusal refusal;
         struct bytes held;
 
-        if (!drafts_hold(&u->drafts, message, &held, &refusal) || !add_all(&u->drafts, held, &refusal))
+        /* The right may have gone since the first part. */
+        if (!drafts_hold(&u->drafts, message, &held, &refusal) || !add_all(&u->drafts, held, &refusal) ||
+                (is_final && !call_may(b->call, ACCESS_WRITE, u->asked.stream, &refusal)))
                 refuse_unfinished(u, &refusal);
         else if (is_final)
                 submit(b, &u->asked, u->deadline_us, &u->drafts);

@@ -142,8 +142,11 @@ static bool may(struct records *r, bool is_written, struct bytes name)
 {
         enum access_right right = is_written ? ACCESS_WRITE : ACCESS_READ;
 
-        if (gateway_may(r->call, right, name))
+        if (gateway_may(r->call, right, name)) {
+                if (r->is_session) /* its end may be far away */
+                        gateway_keep_asking(r->call, right, name);
                 return true;
+        }
         gateway_refuse(r->call, right, name);
         records_fini(r);
         return false;
