@@ -301,7 +301,8 @@ void h1_tick(struct connection *c, uint64_t now)
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 408, .code = "timeout", .title = "The request took too long"},
-                        "the body comes too slowly: at least %d bytes in a second are expected", BODY_RATE_MIN);
+                        "the body comes too slowly: at least %d bytes in a second are expected",
+                        BODY_RATE_MIN);
         }
 }
 

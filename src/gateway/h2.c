@@ -5,8 +5,8 @@
  * so each stream of a connection gets its share of a turn.
  *
  * Against abuse nghttp2 bounds CONTINUATION frames, SETTINGS entries and unsent acknowledgements; we bound
- * header lists, streams, bodies, unread answers, the rate of resets, be they the client's or what its mistakes
- * make us send, and the rate of frames that move nothing. */
+ * header lists, streams, bodies, unread answers, the rate of resets, be they the client's or what its
+ * mistakes make us send, and the rate of frames that move nothing. */
 #include "gateway/room.h"
 
 #include <nghttp2/nghttp2.h>
@@ -15,7 +15,8 @@
 
 enum {
         ANSWER_FIELDS_MAX = 32,
-        /* Window updates that a frame of ours is worth: of its stream and of the connection, in two halves. */
+        /* Window updates that a frame of ours is worth: of its stream and of the connection, in two halves.
+         */
         UPDATES_OF_FRAME = 4,
         UPDATES_DUE_MAX = 100000,
 };
@@ -27,8 +28,8 @@ struct h2 {
         uint64_t taken_us;            /* when an answer last went on */
         struct gateway_request *head; /* its header block is coming; NULL: none */
         uint64_t head_since_us;
-        size_t fields_size;           /* what the block has unpacked to */
-        unsigned updates_due;         /* window updates that the client owes for what it was sent */
+        size_t fields_size;   /* what the block has unpacked to */
+        unsigned updates_due; /* window updates that the client owes for what it was sent */
         struct bucket resets, idle_frames;
 };
 
@@ -283,7 +284,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         (void)flags;
         c->h2->fields_size += name_size + value_size + 32;
         if (c->h2->fields_size > FIELDS_SIZE_MAX)
-                return end_connection(c, NGHTTP2_ENHANCE_YOUR_CALM); /* a few bytes can stand for many (HPACK) */
+                return end_connection(
+                        c, NGHTTP2_ENHANCE_YOUR_CALM); /* a few bytes can stand for many (HPACK) */
         if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
                 return 0; /* a trailer: nobody asks for one */
         r = request_of(session, frame->hd.stream_id);
@@ -401,12 +403,12 @@ static bool count_idle_frame(struct connection *c)
                 IDLE_FRAMES_PER_SECOND);
 }
 
-/* Resets are how a client makes work without waiting for its answers (CVE-2023-44487), its own as well as those
- * that its mistakes make us send (CVE-2025-8671). */
+/* Resets are how a client makes work without waiting for its answers (CVE-2023-44487), its own as well as
+ * those that its mistakes make us send (CVE-2025-8671). */
 static bool count_reset(struct connection *c)
 {
-        return bucket_add(&c->h2->resets, os_turn_time(c->gateway->os).monotonic_us, RESETS_BURST,
-                RESETS_PER_SECOND);
+        return bucket_add(
+                &c->h2->resets, os_turn_time(c->gateway->os).monotonic_us, RESETS_BURST, RESETS_PER_SECOND);
 }
 
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *user)
@@ -425,7 +427,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head
 }
 
 /* A frame of a type that nobody knows has come; it is passed over (RFC 9113 section 4.1). */
-static int on_unknown_frame(nghttp2_session *session, void **payload, const nghttp2_frame_hd *head, void *user)
+static int on_unknown_frame(
+        nghttp2_session *session, void **payload, const nghttp2_frame_hd *head, void *user)
 {
         (void)session;
         (void)payload;
@@ -455,6 +458,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         return 0;
 }
 
+static bool may_skip_rest(const struct gateway_request *r);
+
+static void stop_soon(struct gateway_request *r)
+{
+        r->body_by_us = os_turn_time(r->gateway->os).monotonic_us + SECOND_US;
+}
+
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, const uint8_t *data,
         size_t size, void *user)
 {
@@ -469,6 +479,17 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
         if (r->is_call) {
                 grpc_data(r, bytes_of(data, size));
                 return 0;
+        }
+        if (r->state == REQUEST_ENDED) {
+                bool was_skipped = may_skip_rest(r);
+
+                r->skipped_size += size;
+                if (!may_skip_rest(r)) {
+                        if (was_skipped)
+                                stop_soon(r);
+                        nghttp2_session_consume_connection(session, size);
+                        return 0;
+                }
         }
         nghttp2_session_consume(session, stream_id, size);
         request_body(r, bytes_of(data, size));
@@ -486,7 +507,20 @@ void h2_consume_stream(struct gateway_request *r, size_t size)
         connection_touch(r->connection);
 }
 
-/* An answer that ended before its request did: the client is told to stop sending (RFC 9113 section 8.1). */
+/* An answer that ended before its request did. The rest of a body may still come and is thrown away; of a
+ * large one no more is asked for, and some time after the answer, when it does not come to an end, the client
+ * is told to stop (RFC 9113 section 8.1): clients that are told so at once lose the answer. */
+static bool may_skip_rest(const struct gateway_request *r)
+{
+        struct bytes text;
+        uint64_t size;
+
+        if (r->is_call || r->skipped_size > SKIP_SIZE_MAX)
+                return false;
+        return !gateway_header(r, "content-length", &text) ||
+               (bytes_to_number(text, &size) && size <= SKIP_SIZE_MAX);
+}
+
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
         struct gateway_request *r;
@@ -500,8 +534,10 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
                 return 0;
         r = request_of(session, frame->hd.stream_id);
-        if (r && !r->is_received)
+        if (r && !r->is_received && r->is_call)
                 nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+        else if (r && !r->is_received && !may_skip_rest(r))
+                stop_soon(r);
         return 0;
 }
 
@@ -617,6 +653,9 @@ static void tick_request(struct gateway_request *r, uint64_t now_us)
         if (gateway_is_short_of_memory(r->gateway) && request_out_pending(r) &&
                 now_us - r->taken_us >= STUCK_TIMEOUT_US) {
                 h2_reset(r, NGHTTP2_ENHANCE_YOUR_CALM);
+        } else if (r->state == REQUEST_ENDED && !r->is_received && !request_out_pending(r) &&
+                   now_us >= r->body_by_us) {
+                h2_reset(r, NGHTTP2_NO_ERROR);
         } else if (is_body_missing && r->is_call) {
                 grpc_timeout(r);
         } else if (is_body_missing) {
@@ -624,7 +663,8 @@ static void tick_request(struct gateway_request *r, uint64_t now_us)
                 gateway_reply_problem(r,
                         &(struct gateway_problem){
                                 .status = 408, .code = "timeout", .title = "The request took too long"},
-                        "the body comes too slowly: at least %d bytes in a second are expected", BODY_RATE_MIN);
+                        "the body comes too slowly: at least %d bytes in a second are expected",
+                        BODY_RATE_MIN);
         }
 }
 

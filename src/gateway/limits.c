@@ -1,7 +1,8 @@
 /* What is counted to keep to the limits, and the list of them all.
  *
- * The connections of an address are counted in small objects, found by a hash of the address; there are never more of
- * them than connections. One IPv6 host usually has a whole network of 64 bits, so that counts as one address. */
+ * The connections of an address are counted in small objects, found by a hash of the address; there are never
+ * more of them than connections. One IPv6 host usually has a whole network of 64 bits, so that counts as one
+ * address. */
 #include "gateway/room.h"
 
 #include <arpa/inet.h>
@@ -16,9 +17,9 @@
 void gateway_each_limit(const struct gateway *g,
         void (*each)(void *arg, const char *name, uint64_t value, const char *text), void *arg)
 {
-#define LIMIT(NAME, name, value, text)     each(arg, name, NAME, text);
+#define LIMIT(NAME, name, value, text)       each(arg, name, NAME, text);
 #define TIME(NAME, name, milliseconds, text) each(arg, name, milliseconds, text);
-#define OPTION(field, name, text)          each(arg, name, g->field, text);
+#define OPTION(field, name, text)            each(arg, name, g->field, text);
 #include "gateway/limits.def"
 #undef LIMIT
 #undef TIME
@@ -140,8 +141,8 @@ void limits_refuse(struct gateway *g, struct os_conn *conn, const char *format, 
         vsnprintf(text, sizeof text, format, arguments);
         va_end(arguments);
         if (g->untold)
-                gateway_fact(g, FACT_connection_refused, "%s: %s; %llu more were not told", os_conn_peer(conn),
-                        text, (unsigned long long)g->untold);
+                gateway_fact(g, FACT_connection_refused, "%s: %s; %llu more were not told",
+                        os_conn_peer(conn), text, (unsigned long long)g->untold);
         else
                 gateway_fact(g, FACT_connection_refused, "%s: %s", os_conn_peer(conn), text);
         g->untold = 0;

@@ -60,6 +60,10 @@ void request_account(struct gateway_request *r)
 
         r->gateway->stats.buffered_bytes += size - r->accounted;
         r->accounted = size;
+        if (!r->gateway->heavy && size > r->gateway->memory_size / HEAVY_PART)
+                r->gateway->heavy = r;
+        if (r->gateway->heavy == r)
+                r->gateway->heavy_bytes = size;
         if (r->connection) {
                 r->connection->out_held += request_out_pending(r) - r->out_held;
                 r->out_held = request_out_pending(r);
@@ -80,6 +84,10 @@ static void recycle(struct gateway_request *r)
         buffer_clear(&r->body);
         buffer_clear(&r->out);
         g->stats.buffered_bytes -= r->accounted;
+        if (g->heavy == r) {
+                g->heavy = NULL;
+                g->heavy_bytes = 0;
+        }
         list_remove(&r->wake);
         list_remove(&r->deadline);
         if (g->requests_free_count >= REQUESTS_KEPT_MAX) {
@@ -588,7 +596,8 @@ size_t request_room(const struct gateway_request *r)
         if (!is_http2(r))
                 return h1_room(r);
         pending = request_out_pending(r);
-        /* Short of memory, or much is unread on this connection: every stream keeps going, one piece at a time. */
+        /* Short of memory, or much is unread on this connection: every stream keeps going, one piece at a
+         * time. */
         if (gateway_is_short_of_memory(r->gateway) || r->connection->out_held >= CONNECTION_OUT_MAX)
                 max = pending ? 0 : 1;
         return pending >= max ? 0 : max - pending;

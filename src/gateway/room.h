@@ -28,6 +28,7 @@ enum {
         CONNECTIONS_PER_ADDRESS_DEFAULT = 1000,
         STREAMS_DEFAULT = 1000,
         PATH_PARAMETERS_MAX = 8,
+        HEAVY_PART = 4,                  /* of all memory: a request that has more of it is heavy */
         STREAM_OUT_LOW = 64 * 1024,      /* and when the producer is asked again */
         TURN_OUT_MAX = 1024 * 1024,      /* bytes given to the socket in one turn */
         CLOGGED_SIZE = 256 * 1024,       /* unsent in the socket: nothing more is produced until it has drained */
@@ -135,6 +136,11 @@ struct gateway {
         unsigned requests_free_count;
         unsigned requests_detached; /* their connection is gone, somebody still holds them */
 
+        /* The one request that may be large without being counted: else a large append, or who pretends to send one, would
+         * keep everybody else out where --memory is small. */
+        struct gateway_request *heavy;
+        uint64_t heavy_bytes;
+
         bool is_starving; /* a stream was told to wait for memory */
         bool is_closing;
         bool is_finished; /* nothing is left; on_closed has been posted */
@@ -151,7 +157,7 @@ struct gateway {
 const char *gateway_date(struct gateway *g);
 static inline bool gateway_is_short_of_memory(const struct gateway *g)
 {
-        return g->stats.buffered_bytes > g->memory_size;
+        return g->stats.buffered_bytes - g->heavy_bytes > g->memory_size;
 }
 /* Twice the bound: pieces that streams were let to add one by one have summed up. Nobody adds any until some have
  * gone; then all who wait are asked again. */
@@ -280,6 +286,7 @@ struct gateway_request {
         uint64_t accounted;
         uint64_t out_held;    /* what the connection counts of `out` */
         uint64_t body_by_us;  /* more of the body must have come by then */
+        uint64_t skipped_size; /* HTTP/2: of a body that came after the answer */
         uint64_t taken_us;    /* HTTP/2: newest byte of `out` that was sent */
 
         struct bytes method;
