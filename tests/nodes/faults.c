@@ -443,7 +443,7 @@ void faults_heal(struct world *w)
 {
         w->is_healing = true;
         w->favourite = NULL;
-        w->is_quiet = false;
+        w->is_quiet = w->are_expectations_wrong = false;
         on_mend(w);
         disks_heal(w);
         w->rates.flip = 0;

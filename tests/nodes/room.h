@@ -166,6 +166,7 @@ struct world {
         struct script script;
         struct node *favourite; /* whom clients ask; NULL: whom they know */
         bool is_quiet;          /* clients write nothing */
+        bool are_expectations_wrong;
         /* clients.c */
         struct list ops, tries, readings, conflicts;
         uint64_t op_count, next_id;

@@ -3,7 +3,7 @@
  * what it waits for and does not get in time begins it anew. */
 #include "room.h"
 
-enum { MS = 1000, PATIENCE_US = 3000 * MS, CALM_US = 300 * MS };
+enum { MS = 1000, PATIENCE_US = 3000 * MS, CALM_US = 300 * MS, TRUE_RATE = 1000000 };
 
 struct schedule {
         const char *name;
@@ -39,7 +39,7 @@ static void begin_anew(struct world *w)
 {
         faults_mend_links(w);
         w->favourite = NULL;
-        w->is_quiet = false;
+        w->is_quiet = w->are_expectations_wrong = false;
         step_to(w, 0);
 }
 
@@ -75,17 +75,24 @@ static void elections_begin(struct world *w)
         w->rates.do_requests_outlive = true;
 }
 
+/* The others do not hear of each other: only the old leader's vote is to be had. */
 static void elections_act(struct world *w)
 {
         struct node *leader = find_leader(w);
+        unsigned one, other;
 
-        if (leader && one_in(w, 20))
-                bring_down(leader, true);
+        if (!leader || !one_in(w, 20))
+                return;
+        one = (leader->number + 1) % w->count;
+        other = (leader->number + 2) % w->count;
+        faults_mend_links(w);
+        w->is_cut[one][other] = w->is_cut[other][one] = true;
+        bring_down(leader, true);
 }
 
 /* ---- office: who is elected has not yet stored what the leader before it wrote ---- */
 
-enum { OFFICE_CALM, OFFICE_ALONE };
+enum { OFFICE_CALM, OFFICE_ALONE, FAST_RATE = 2000000 };
 
 static void office_begin(struct world *w)
 {
@@ -94,7 +101,8 @@ static void office_begin(struct world *w)
         w->rates.down_us = 2000 * MS;
 }
 
-/* One follower alone has the last entries, and its disk takes its time with them. Then the leader is gone. */
+/* One follower alone has the last entries, and its disk takes its time with them. Then the leader is gone;
+ * the heir is impatient, since its clock goes fast. */
 static void office_act(struct world *w)
 {
         struct node *leader = leader_of_all(w), *heir;
@@ -103,8 +111,11 @@ static void office_act(struct world *w)
         case OFFICE_CALM:
                 if (!leader || !has_passed(w, CALM_US))
                         return;
+                for (unsigned i = 0; i < w->count; i++)
+                        os_sim_set_rate(w->nodes[i].os, TRUE_RATE);
                 heir = some_other(w, leader);
-                disks_stall(heir, 6000 * MS, 2500 * MS);
+                disks_stall(heir, 8000 * MS, 2500 * MS);
+                os_sim_set_rate(heir->os, FAST_RATE);
                 w->script.subject = leader;
                 for (unsigned i = 0; i < w->count; i++)
                         if (i != heir->number && i != leader->number)
@@ -299,31 +310,48 @@ static void history_act(struct world *w)
         }
 }
 
-/* ---- stale: a leader stands still until another leads, and goes on with what it was asked meanwhile ---- */
+/* ---- stale: a leader that is cut off, and whose clock is slow, leads on while there is another ---- */
 
-enum { STALE_CALM, STALE_STANDS };
+enum { STALE_CALM, STALE_CUT, STALE_WRITTEN };
+enum { SLOW_RATE = 500000 };
 
 static void stale_begin(struct world *w)
 {
         calm(w, 3, 3);
 }
 
+/* The new one writes, and the old one is asked for what cannot be. */
 static void stale_act(struct world *w)
 {
-        struct node *leader = leader_of_all(w);
+        struct node *leader = leader_of_all(w), *old = w->script.subject, *successor;
 
+        if (w->script.step != STALE_CALM && (has_passed(w, PATIENCE_US) || !store_is_leading(old->store))) {
+                os_sim_set_rate(old->os, TRUE_RATE);
+                begin_anew(w);
+                return;
+        }
         switch (w->script.step) {
         case STALE_CALM:
-                if (!leader || !has_passed(w, CALM_US))
+                w->is_quiet = has_passed(w, CALM_US);
+                if (!leader || !has_passed(w, CALM_US + 100 * MS))
                         return;
                 w->script.subject = leader;
-                faults_pause(leader, 1200 * MS + choose(w, 1000 * MS));
-                step_to(w, STALE_STANDS);
+                os_sim_set_rate(leader->os, SLOW_RATE);
+                faults_cut_off(w, leader);
+                step_to(w, STALE_CUT);
+                return;
+        case STALE_CUT:
+                successor = find_successor(w, old);
+                w->favourite = successor;
+                w->is_quiet = !successor;
+                if (w->is_quiet)
+                        w->script.since_us = os_sim_world_now_us(w->sim);
+                else if (has_passed(w, 60 * MS))
+                        step_to(w, STALE_WRITTEN);
                 return;
         default:
-                w->favourite = one_in(w, 3) ? w->script.subject : find_successor(w, w->script.subject);
-                if (!w->script.subject->is_paused)
-                        begin_anew(w);
+                w->favourite = old;
+                w->are_expectations_wrong = true;
         }
 }
 
