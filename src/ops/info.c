@@ -56,6 +56,12 @@ static void add_store(struct ops *ops, struct json_out *j)
         json_object_end(j);
 }
 
+static void add_limit(void *arg, const char *name, uint64_t value, const char *text)
+{
+        (void)text;
+        json_field_u64(arg, name, value);
+}
+
 static void add_nilo(struct ops *ops, bool is_whole, struct json_out *j)
 {
         char started[OPS_TIME_SIZE];
@@ -74,6 +80,7 @@ static void add_nilo(struct ops *ops, bool is_whole, struct json_out *j)
         json_object_begin(j);
         for (unsigned i = 0; i < COUNT_OF(limits); i++)
                 json_field_u64(j, limits[i].name, limits[i].value);
+        gateway_each_limit(ops->gateway, add_limit, j);
         json_object_end(j);
         if (is_whole) {
                 json_key(j, "options");

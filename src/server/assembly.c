@@ -539,6 +539,7 @@ static int open_gateway(struct server *s)
                 .address = s->config.listen,
                 .port = (uint16_t)s->config.port,
                 .connections_max = (uint32_t)s->config.connections_max,
+                .connections_per_address_max = (uint32_t)s->config.connections_per_address,
                 .streams_max = (uint32_t)s->config.streams_max,
                 .memory_size = s->config.memory / 4,
                 .speaks_tls = server_tls_is_wanted(&s->config),

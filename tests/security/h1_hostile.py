@@ -16,8 +16,8 @@ from wire import *  # noqa: F403: this is the other half of one program
 HOST = b"Host: localhost\r\n"
 SMUGGLED = b"POST /v1/streams/smuggled/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n" \
            b'{"type":"S"}'
-HEAD_SIZE_MAX, LINE_SIZE_MAX, HEADERS_MAX = 16384, 8192, 100
-EVENT_SIZE_MAX, NAME_SIZE_MAX, TYPE_SIZE_MAX = 16 * 1024 * 1024 - 10000, 1024, 1024
+# As /info tells them.
+HEAD_SIZE_MAX = LINE_SIZE_MAX = HEADERS_MAX = EVENT_SIZE_MAX = NAME_SIZE_MAX = TYPE_SIZE_MAX = None
 
 counts = Counts()
 server = None
@@ -390,8 +390,13 @@ def slow_ones(pool):
 
 
 def main():
-    global server
+    global server, HEAD_SIZE_MAX, LINE_SIZE_MAX, HEADERS_MAX, EVENT_SIZE_MAX, NAME_SIZE_MAX, TYPE_SIZE_MAX
     server = Server("--memory-only")
+    limits = json.loads(ask(get(b"/info"))[1][2])["nilo"]["limits"]
+    HEAD_SIZE_MAX, LINE_SIZE_MAX, HEADERS_MAX, EVENT_SIZE_MAX, NAME_SIZE_MAX, TYPE_SIZE_MAX = (limits[name] for name in (
+        "head_size", "request_line_size", "headers", "event_size", "stream_name_size", "event_type_size"))
+    counts.result("limits: none is missing, and none is infinite", None if len(limits) > 40 and all(0 < v < 1 << 48 for v in limits.values())
+                  else f"{limits}")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         waiting = slow_ones(pool)
         for part in (smuggling, chunks, targets, heads, bodies, pipelines):

@@ -202,7 +202,8 @@ TEST(info, has_the_fields_of_kurrentdb_and_ours)
         json_t *info;
         json_t *features;
         json_t *nilo;
-        json_t *port;
+        json_t *port, *limit;
+        const char *name;
 
         world_open(&w);
         info = get_json(&w, "/info");
@@ -219,6 +220,15 @@ TEST(info, has_the_fields_of_kurrentdb_and_ours)
         assert_true(json_is_true(json_object_get(nilo, "ready")));
         assert_int_equal(
                 json_integer_value(json_object_get(json_object_get(nilo, "limits"), "event_size")), 16767216);
+        assert_int_equal(
+                json_integer_value(json_object_get(json_object_get(nilo, "limits"), "head_size")), 16384);
+        assert_int_equal(
+                json_integer_value(json_object_get(json_object_get(nilo, "limits"), "connections")), 2000);
+        json_object_foreach(json_object_get(nilo, "limits"), name, limit)
+        {
+                assert_true(json_integer_value(limit) > 0); /* none is missing, and none is infinite */
+                assert_true(json_integer_value(limit) < (int64_t)1 << 48);
+        }
         port = json_object_get(json_object_get(nilo, "options"), "port");
         assert_int_equal(json_integer_value(json_object_get(port, "value")), 7);
         assert_string_equal(text_at(port, "origin"), "flag");
