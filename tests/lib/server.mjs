@@ -32,10 +32,11 @@ export function temporaryDirectory(name = 'nilo-test') {
 }
 
 /**
- * Starts a server and waits until it says where it listens. `data: null` leaves the directory to the server.
+ * Starts a server and waits until it says where it listens. `data: null` leaves the directory to the server. Of what it writes
+ * the last `keptMax` characters are kept.
  * Gives { port, url, pid, startedInMs, exited, stderr(), stop(), kill() }.
  */
-export async function startServer({ data = temporaryDirectory(), port = 0, args = [], env = {}, withinMs = 20_000 } = {}) {
+export async function startServer({ data = temporaryDirectory(), port = 0, args = [], env = {}, withinMs = 20_000, keptMax = STDERR_KEPT_MAX } = {}) {
   const began = performance.now();
   const child = spawn(nilo, [...(data ? ['--data', data] : []), '--port', String(port), '--json', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -45,7 +46,7 @@ export async function startServer({ data = temporaryDirectory(), port = 0, args 
   let stderr = '';
   let stdout = '';
   child.stderr.setEncoding('utf8').on('data', (text) => {
-    stderr = (stderr + text).slice(-STDERR_KEPT_MAX);
+    stderr = (stderr + text).slice(-keptMax);
   });
   const exited = new Promise((done) => {
     child.on('error', (error) => {
@@ -61,7 +62,7 @@ export async function startServer({ data = temporaryDirectory(), port = 0, args 
   const line = new Promise((done) => {
     let text = '';
     child.stdout.setEncoding('utf8').on('data', (more) => {
-      stdout = (stdout + more).slice(-STDERR_KEPT_MAX);
+      stdout = (stdout + more).slice(-keptMax);
       if (text === null) return; // read on, so that the server never waits for us
       text += more;
       const end = text.indexOf('\n');
