@@ -107,9 +107,7 @@ static void end(struct store *s)
 
 void office_look(struct store *s)
 {
-        bool may_lead =
-                cluster_raft_can_write(s->raft) &&
-                (s->applied_index >= s->foreign_through || store_is_mutant(s, STORE_MUTANT_EARLY_OFFICE));
+        bool may_lead = cluster_raft_can_write(s->raft) && s->applied_index >= s->foreign_through;
         uint64_t leader_id = cluster_raft_leader(s->raft);
 
         tell_members(s);

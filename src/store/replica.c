@@ -247,7 +247,7 @@ static int apply(struct store *s)
 
         if (store_is_mutant(s, STORE_MUTANT_PAST_STORED))
                 index = s->commit_index;
-        if (s->catch_up.is_on && !store_is_mutant(s, STORE_MUTANT_PAST_VERIFIED))
+        if (s->catch_up.is_on)
                 index = MIN(index, s->catch_up.verified_index);
         if (index <= s->applied_index)
                 return 0;

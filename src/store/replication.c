@@ -190,7 +190,7 @@ static void pump(struct store *s, struct follower *f)
                         forget_range(f);
                         return;
                 }
-                if (!send_run(s, f, &run) && !store_is_mutant(s, STORE_MUTANT_LOST_SENT))
+                if (!send_run(s, f, &run))
                         return;
                 f->next += run.count;
         }
@@ -308,7 +308,7 @@ void store_link_changed(struct store *s, uint64_t node_id, bool is_up)
 
         note_link(&s->replication, node_id, is_up);
         /* What was promised may be lost on the way: the engine finds out where the member stands. */
-        if (f && !store_is_mutant(s, STORE_MUTANT_LOST_SENT))
+        if (f)
                 forget_range(f);
         if (!is_up)
                 forward_link_lost(s, node_id);

@@ -35,21 +35,15 @@ static void on_fast_again(void *arg)
         apply(n);
 }
 
-void disks_stall(struct node *n, uint64_t work_us_max, uint64_t us)
-{
-        world_tell(n->world, "node %u has a slow disk", n->number + 1);
-        n->world->totals->stalls++;
-        n->disk.work_us_max = work_us_max;
-        apply(n);
-        os_sim_world_call(n->world->sim, us, on_fast_again, n);
-}
-
 static void stall(struct node *n)
 {
         struct world *w = n->world;
-        uint64_t work_us_max = 1000 + choose(w, one_in(w, 3) ? 2000 * 1000 : 100 * 1000);
 
-        disks_stall(n, work_us_max, 100 * 1000 + choose(w, 2000 * 1000));
+        world_tell(w, "node %u has a slow disk", n->number + 1);
+        w->totals->stalls++;
+        n->disk.work_us_max = 1000 + choose(w, one_in(w, 3) ? 2000 * 1000 : 100 * 1000);
+        apply(n);
+        os_sim_world_call(w->sim, 100 * 1000 + choose(w, 2000 * 1000), on_fast_again, n);
 }
 
 static void on_space(void *arg)

@@ -238,7 +238,6 @@ void disks_chance(struct world *w);
 void disks_heal(struct world *w);
 void disks_begin(struct node *n); /* a new life */
 void disks_flip(struct node *n);  /* while it is down */
-void disks_stall(struct node *n, uint64_t work_us_max, uint64_t us);
 
 /* ---- rewriting.c ---- */
 /* When all is well: the history of one node is changed, and it must find out. */

@@ -90,47 +90,6 @@ static void elections_act(struct world *w)
         bring_down(leader, true);
 }
 
-/* ---- office: who is elected has not yet stored what the leader before it wrote ---- */
-
-enum { OFFICE_CALM, OFFICE_ALONE, FAST_RATE = 2000000 };
-
-static void office_begin(struct world *w)
-{
-        calm(w, 5, 5);
-        w->rates.has_slow_disks = true; /* groups are synced by the lane */
-        w->rates.down_us = 2000 * MS;
-}
-
-/* One follower alone has the last entries, and its disk takes its time with them. Then the leader is gone;
- * the heir is impatient, since its clock goes fast. */
-static void office_act(struct world *w)
-{
-        struct node *leader = leader_of_all(w), *heir;
-
-        switch (w->script.step) {
-        case OFFICE_CALM:
-                if (!leader || !has_passed(w, CALM_US))
-                        return;
-                for (unsigned i = 0; i < w->count; i++)
-                        os_sim_set_rate(w->nodes[i].os, TRUE_RATE);
-                heir = some_other(w, leader);
-                disks_stall(heir, 8000 * MS, 2500 * MS);
-                os_sim_set_rate(heir->os, FAST_RATE);
-                w->script.subject = leader;
-                for (unsigned i = 0; i < w->count; i++)
-                        if (i != heir->number && i != leader->number)
-                                w->is_cut[leader->number][i] = true;
-                step_to(w, OFFICE_ALONE);
-                return;
-        default:
-                if (!has_passed(w, 60 * MS))
-                        return;
-                if (w->script.subject->store)
-                        bring_down(w->script.subject, true);
-                begin_anew(w);
-        }
-}
-
 /* ---- returning: who was cut off with appends in flight leads again before the log has come to their places
  * ---- */
 
@@ -360,7 +319,6 @@ static void stale_act(struct world *w)
 static const struct schedule schedules[] = {
         {"mix", 0, NULL, NULL},
         {"elections", 12000 * MS, elections_begin, elections_act},
-        {"office", 12000 * MS, office_begin, office_act},
         {"returning", 8000 * MS, returning_begin, returning_act},
         {"growing", 6000 * MS, growing_begin, growing_act},
         {"changes", 8000 * MS, changes_begin, changes_act},
