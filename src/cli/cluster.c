@@ -123,6 +123,11 @@ static void show_status(const struct cli_line *line, const json_t *status)
                 printf(" (every node supports %" PRIu64 ": `nilo cluster finalize` raises it)",
                         number_at(status, "cluster_version_possible"));
         printf("\n");
+        if (flag_at(status, "removed"))
+                printf("removed  this node is no member of the cluster any more, the others say. "
+                       "Take it back there: `nilo cluster add %" PRIu64 " HOST:PORT`; or wipe it and let it "
+                       "join as new\n",
+                        number_at(status, "node"));
         if (flag_at(status, "change_under_way"))
                 printf("change   a change of members is under way\n");
         if (flag_at(status, "catching_up"))

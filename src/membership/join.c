@@ -2,12 +2,17 @@
  * that none will. The key, and the name of the request, are on disk before anything is asked, so that an ask
  * after a crash gets the same answer. Nothing of a cluster is taken on before all of it is here; then, in
  * this order: identity, certificates, cluster.json. A crash in between asks again. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "membership/room.h"
 
-enum { PAUSE_US = 500 * 1000, ASK_US = 20 * 1000 * 1000 };
+enum {
+        PAUSE_US = 500 * 1000,
+        ASK_US = 20 * 1000 * 1000,
+        SHOWN_SIZE = 6, /* bytes of a fingerprint */
+};
 /* Whoever started it may want to know soon that an address is wrong, and can start it again. */
 #define PATIENCE_US ((uint64_t)20 * 1000 * 1000)
 
@@ -16,6 +21,7 @@ struct join {
         struct tls_join_token token;
         struct tls_context *tls;
         char seeds[MEMBERSHIP_SEEDS_MAX][PEERS_ADDRESS_SIZE];
+        bool is_of_other[MEMBERSHIP_SEEDS_MAX]; /* clusters, by the CA that it showed */
         unsigned seed_count;
         bool is_multicast; /* more seeds are heard of */
         unsigned at;
@@ -57,64 +63,84 @@ static const char *text_at(json_t *object, const char *key)
         return text ? text : "";
 }
 
-static bool take_members(struct membership *m, json_t *body)
+static void take_members(json_t *body, struct join_answer *ret)
 {
         json_t *array = json_object_get(body, "members");
         json_t *member;
         size_t i;
 
-        m->file.member_count = 0;
         json_array_foreach(array, i, member)
         {
-                struct known_member *k = &m->file.members[m->file.member_count];
                 json_int_t id = json_integer_value(json_object_get(member, "node_id"));
+                struct known_member *k;
 
-                if (id <= 0 || (uint64_t)id == m->identity.node_id ||
-                        m->file.member_count == CLUSTER_MEMBERS_MAX)
+                if (id <= 0 || (uint64_t)id == ret->identity.node_id ||
+                        ret->member_count == CLUSTER_MEMBERS_MAX)
                         continue;
-                memset(k, 0, sizeof *k);
+                k = &ret->members[ret->member_count++];
                 k->node_id = (uint64_t)id;
                 text_copy(k->address, sizeof k->address, text_at(member, "address"));
-                m->file.member_count++;
         }
-        return m->file.member_count > 0;
+}
+
+bool join_answer_take(json_t *body, struct join_answer *ret, char why[WHY_SIZE_MAX])
+{
+        json_int_t node = json_integer_value(json_object_get(body, "node"));
+        json_int_t epoch = json_integer_value(json_object_get(body, "epoch"));
+        json_int_t version = json_integer_value(json_object_get(body, "cluster_version"));
+
+        *ret = (struct join_answer){.ca = text_at(body, "ca"), .certificate = text_at(body, "certificate")};
+        if (node <= 0 || epoch <= 0 || epoch > UINT32_MAX || version < 0 || version > INT_MAX ||
+                !uuid_parse(text_at(body, "cluster"), ret->identity.cluster_uuid) ||
+                !uuid_parse(text_at(body, "store"), ret->store_uuid)) {
+                snprintf(why, WHY_SIZE_MAX, "the answer of the cluster lacks what it must have");
+                return false;
+        }
+        ret->identity.node_id = (uint64_t)node;
+        ret->epoch = (uint32_t)epoch;
+        ret->version = (unsigned)version;
+        take_members(body, ret);
+        if (ret->member_count)
+                return true;
+        snprintf(why, WHY_SIZE_MAX, "the answer of the cluster names no other member");
+        return false;
+}
+
+/* Memory first: the file is written when all else is there. */
+static void use_answer(struct membership *m, const struct join_answer *a)
+{
+        m->version = a->version;
+        m->identity = a->identity;
+        m->file.epoch = a->epoch;
+        memcpy(m->file.store_uuid, a->store_uuid, sizeof m->file.store_uuid);
+        memcpy(m->file.members, a->members, sizeof m->file.members);
+        m->file.member_count = a->member_count;
 }
 
 static int adopt(struct membership *m, json_t *body, char why[WHY_SIZE_MAX])
 {
-        struct persistence_identity identity = {
-                .node_id = (uint64_t)MAX(json_integer_value(json_object_get(body, "node")), 0)};
         struct tls_problem problem = {""};
+        struct join_answer a;
         int r;
 
-        m->version = (unsigned)MAX(json_integer_value(json_object_get(body, "cluster_version")), 0);
-        m->file.epoch = (uint32_t)json_integer_value(json_object_get(body, "epoch"));
-        if (!identity.node_id || !m->file.epoch ||
-                !uuid_parse(text_at(body, "cluster"), identity.cluster_uuid) ||
-                !uuid_parse(text_at(body, "store"), m->file.store_uuid)) {
-                snprintf(why, WHY_SIZE_MAX, "the answer of the cluster lacks what it must have");
+        if (!join_answer_take(body, &a, why))
                 return MEMBERSHIP_DAMAGED;
-        }
-        r = persistence_node_adopt(m->node, &identity);
+        r = persistence_node_adopt(m->node, &a.identity);
         if (r) {
                 snprintf(why, WHY_SIZE_MAX,
                         r == PERSISTENCE_IN_USE ? "%s has data of its own" : "the disk of %s is full",
                         m->options.directory);
                 return r > 0 ? MEMBERSHIP_REFUSED : r;
         }
-        m->identity = identity;
+        use_answer(m, &a);
         if (!m->file.is_insecure) {
-                r = tls_certificate_install(m->os, m->certificates, bytes_of_string(text_at(body, "ca")),
-                        bytes_of_string(text_at(body, "certificate")), &problem);
+                r = tls_certificate_install(m->os, m->certificates, bytes_of_string(a.ca),
+                        bytes_of_string(a.certificate), &problem);
                 if (r) {
                         snprintf(
                                 why, WHY_SIZE_MAX, "the certificate that the cluster gave: %s", problem.text);
                         return r > 0 ? MEMBERSHIP_DAMAGED : r;
                 }
-        }
-        if (!take_members(m, body)) {
-                snprintf(why, WHY_SIZE_MAX, "the answer of the cluster names no other member");
-                return MEMBERSHIP_DAMAGED;
         }
         m->file.is_joining = false;
         m->file.has_joined = true;
@@ -170,6 +196,38 @@ static void try_next(struct join *j, const char *problem)
         try_again(j, said);
 }
 
+static void hex(const uint8_t *bytes, char ret[2 * SHOWN_SIZE + 1])
+{
+        for (size_t i = 0; i < SHOWN_SIZE; i++)
+                snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* True, and the join has ended: nobody that can be asked has the CA that the token names, which will not
+ * change. */
+static bool is_elsewhere(struct join *j)
+{
+        uint8_t met[TLS_FINGERPRINT_SIZE];
+        char named[2 * SHOWN_SIZE + 1], shown[2 * SHOWN_SIZE + 1];
+        char text[WHY_SIZE_MAX];
+
+        if (!j->tls || !tls_context_met_other_authority(j->tls, met))
+                return false;
+        j->is_of_other[j->at] = true;
+        for (unsigned i = 0; i < j->seed_count; i++)
+                if (!j->is_of_other[i])
+                        return false;
+        if (j->is_multicast)
+                return false; /* others may be heard of */
+        hex(j->token.ca_fingerprint, named);
+        hex(met, shown);
+        snprintf(text, sizeof text,
+                "the token is of another cluster than %.200s: it names the CA %s..., there is the CA %s.... "
+                "Next: make a token where the node is to join: nilo cluster token",
+                j->seeds[j->at], named, shown);
+        fail(j, MEMBERSHIP_REFUSED, text);
+        return true;
+}
+
 static void on_answered(void *arg, const char *problem, const struct tls_identity *who, struct bytes answer)
 {
         struct join *j = arg;
@@ -179,7 +237,8 @@ static void on_answered(void *arg, const char *problem, const struct tls_identit
         (void)who;
         j->question = NULL;
         if (problem) {
-                try_next(j, problem);
+                if (!is_elsewhere(j))
+                        try_next(j, problem);
                 return;
         }
         object = json_loadb((const char *)answer.data, answer.size, JSON_REJECT_DUPLICATES, NULL);

@@ -105,22 +105,22 @@ static void note_node(struct ledger *l, json_t *data)
         l->nodes[l->node_count++] = n;
 }
 
-static void note(struct ledger *l, const struct event_view *e)
+void ledger_note(struct ledger *l, uint64_t revision, struct bytes type, struct bytes body)
 {
-        CLEANUP(json_freep) json_t *data = json_loadb((const char *)e->data.data, e->data.size, 0, NULL);
+        CLEANUP(json_freep) json_t *data = json_loadb((const char *)body.data, body.size, 0, NULL);
 
         l->has_events = true;
-        l->revision = e->revision;
-        if (bytes_equal_string(e->type, "$nilo-token-made")) {
+        l->revision = revision;
+        if (bytes_equal_string(type, "$nilo-token-made")) {
                 note_token(l, data);
-        } else if (bytes_equal_string(e->type, "$nilo-token-revoked")) {
+        } else if (bytes_equal_string(type, "$nilo-token-revoked")) {
                 struct ledger_token *t = ledger_find_token(l, id_at(data, "id"));
 
                 if (t)
                         t->is_revoked = true;
-        } else if (bytes_equal_string(e->type, "$nilo-node-admitted")) {
+        } else if (bytes_equal_string(type, "$nilo-node-admitted")) {
                 note_node(l, data);
-        } else if (bytes_equal_string(e->type, "$nilo-cluster-version")) {
+        } else if (bytes_equal_string(type, "$nilo-cluster-version")) {
                 l->version = MAX(l->version, (unsigned)MIN(number_at(data, "version"), (uint64_t)UINT_MAX));
         }
 }
@@ -145,7 +145,7 @@ bool ledger_read(struct membership *m, struct ledger *ret, char why[WHY_SIZE_MAX
                 if (r == STORE_READ_YIELD)
                         r = 0;
                 else if (!r)
-                        note(ret, &item.event);
+                        ledger_note(ret, item.event.revision, item.event.type, item.event.data);
         }
         if (r != STORE_READ_END && r != STORE_READ_NOT_FOUND)
                 snprintf(why, WHY_SIZE_MAX, "the stream $nilo-cluster cannot be read: %.300s",

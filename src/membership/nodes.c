@@ -150,7 +150,7 @@ void nodes_self(struct membership *m, struct node_news *ret)
 
 /* ---- telling ---- */
 
-static void to_json(const struct node_news *n, struct json_out *j)
+void node_news_add(const struct node_news *n, struct json_out *j)
 {
         char instance[EVENT_ID_TEXT_SIZE + 1];
 
@@ -203,7 +203,7 @@ void nodes_tell(struct membership *m, bool at_once)
                 return;
         m->told = self;
         m->told_us = now;
-        to_json(&self, &j);
+        node_news_add(&self, &j);
         for (unsigned i = 0; i < m->configuration.count; i++)
                 if (m->configuration.servers[i].node_id != m->identity.node_id)
                         send_to(m, m->configuration.servers[i].node_id, buffer_bytes(&text));
@@ -216,7 +216,7 @@ void nodes_tell_one(struct membership *m, uint64_t node_id)
         struct node_news self;
 
         nodes_self(m, &self);
-        to_json(&self, &j);
+        node_news_add(&self, &j);
         send_to(m, node_id, buffer_bytes(&text));
 }
 
@@ -229,31 +229,40 @@ static uint64_t number_at(json_t *object, const char *key)
         return n > 0 ? (uint64_t)n : 0;
 }
 
-void nodes_on_message(struct membership *m, uint64_t from, struct bytes body)
+bool node_news_parse(struct bytes body, struct node_news *ret)
 {
         CLEANUP(json_freep) json_t *object = NULL;
-        struct node_news *n = is_member(m, from) ? get(m, from) : NULL;
         const char *instance;
 
-        if (!n || body.size > NEWS_SIZE_MAX)
-                return;
+        *ret = (struct node_news){.is_known = true};
+        if (body.size > NEWS_SIZE_MAX)
+                return false;
         object = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, NULL);
-        if (!json_is_object(object))
-                return;
         instance = json_string_value(json_object_get(object, "instance"));
-        if (!instance || !uuid_parse(instance, n->instance))
+        if (!instance || !uuid_parse(instance, ret->instance))
+                return false;
+        ret->state = state_parse(json_string_value(json_object_get(object, "state")));
+        text_copy(ret->name, sizeof ret->name, json_string_value(json_object_get(object, "name")));
+        text_copy(ret->version, sizeof ret->version, json_string_value(json_object_get(object, "version")));
+        text_copy(ret->host, sizeof ret->host, json_string_value(json_object_get(object, "host")));
+        text_copy(ret->address, sizeof ret->address, json_string_value(json_object_get(object, "address")));
+        ret->port = (uint16_t)MIN(number_at(object, "port"), (uint64_t)UINT16_MAX);
+        ret->version_min = (unsigned)MIN(number_at(object, "cluster_version_min"), (uint64_t)UINT_MAX);
+        ret->version_max = (unsigned)MIN(number_at(object, "cluster_version_max"), (uint64_t)UINT_MAX);
+        ret->next_position = number_at(object, "next_position");
+        ret->last_index = number_at(object, "last_index");
+        ret->applied_index = number_at(object, "applied_index");
+        ret->has_authority = json_is_true(json_object_get(object, "authority"));
+        return true;
+}
+
+void nodes_on_message(struct membership *m, uint64_t from, struct bytes body)
+{
+        struct node_news *n = is_member(m, from) ? get(m, from) : NULL;
+        struct node_news news;
+
+        if (!n || !node_news_parse(body, &news))
                 return;
-        n->is_known = true;
-        n->state = state_parse(json_string_value(json_object_get(object, "state")));
-        text_copy(n->name, sizeof n->name, json_string_value(json_object_get(object, "name")));
-        text_copy(n->version, sizeof n->version, json_string_value(json_object_get(object, "version")));
-        text_copy(n->host, sizeof n->host, json_string_value(json_object_get(object, "host")));
-        text_copy(n->address, sizeof n->address, json_string_value(json_object_get(object, "address")));
-        n->port = (uint16_t)MIN(number_at(object, "port"), (uint64_t)UINT16_MAX);
-        n->version_min = (unsigned)MIN(number_at(object, "cluster_version_min"), (uint64_t)UINT_MAX);
-        n->version_max = (unsigned)MIN(number_at(object, "cluster_version_max"), (uint64_t)UINT_MAX);
-        n->next_position = number_at(object, "next_position");
-        n->last_index = number_at(object, "last_index");
-        n->applied_index = number_at(object, "applied_index");
-        n->has_authority = json_is_true(json_object_get(object, "authority"));
+        news.node_id = from;
+        *n = news;
 }

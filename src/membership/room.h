@@ -98,6 +98,10 @@ struct node_news {
         uint64_t applied_index;
         bool has_authority;
 };
+/* As the other nodes are told. */
+void node_news_add(const struct node_news *n, struct json_out *j);
+/* False: it says not what it must. The node is for the caller to fill in. */
+MUST_CHECK bool node_news_parse(struct bytes body, struct node_news *ret);
 struct node_news *nodes_find(struct membership *m, uint64_t node_id); /* NULL: nothing is known */
 /* Until it tells itself. `name` NULL: stays as it is. */
 void nodes_note_client(struct membership *m, uint64_t node_id, const char *name, const char *host, uint16_t port);
@@ -141,6 +145,8 @@ struct ledger {
         uint64_t node_id_max;
         unsigned version; /* of the cluster; 0: none was agreed */
 };
+/* Takes in the next event of the stream. */
+void ledger_note(struct ledger *l, uint64_t revision, struct bytes type, struct bytes data);
 /* False: it cannot be read, `why` says so. */
 MUST_CHECK bool ledger_read(struct membership *m, struct ledger *ret, char why[WHY_SIZE_MAX]);
 /* Has it grown? As store_stream_info. */
@@ -250,6 +256,19 @@ bool certificates_has_authority(struct membership *m);
 void certificates_tick(struct membership *m);
 
 /* ---- join.c ---- */
+
+/* What a node that is let in is told. */
+struct join_answer {
+        struct persistence_identity identity;
+        uint8_t store_uuid[16];
+        uint32_t epoch;
+        unsigned version; /* of the cluster; 0: none is agreed */
+        const char *ca;          /* PEM; "": none. Of the body */
+        const char *certificate;
+        struct known_member members[CLUSTER_MEMBERS_MAX]; /* the others */
+        unsigned member_count;
+};
+MUST_CHECK bool join_answer_take(json_t *body, struct join_answer *ret, char why[WHY_SIZE_MAX]);
 
 struct join;
 void join_begin(struct membership *m);

@@ -342,6 +342,24 @@ static void add_self(struct membership *m, const struct store_cluster_status *st
                 json_field_u64(j, "voters_wanted", m->file.voters_wanted);
 }
 
+/* A removed node need not have heard of it by the log. One node that is behind may refuse a new member: so
+ * most of the voters that are known here must say it, and nobody the contrary. */
+static bool is_removed(const struct membership *m, const struct peers_node_stats *stats, unsigned count)
+{
+        unsigned voters = 0, refusing = 0;
+
+        for (unsigned i = 0; m->has_configuration && i < m->configuration.count; i++) {
+                const struct cluster_server *server = &m->configuration.servers[i];
+                const struct peers_node_stats *s = find_stats(stats, count, server->node_id);
+
+                voters += server->role == CLUSTER_VOTER;
+                refusing += server->role == CLUSTER_VOTER && s && s->is_refused;
+                if (s && s->links[PEERS_CONTROL].is_up)
+                        return false;
+        }
+        return refusing > voters / 2;
+}
+
 void membership_status_to_json(struct membership *m, struct json_out *j)
 {
         struct membership_node nodes[CLUSTER_MEMBERS_MAX];
@@ -356,6 +374,7 @@ void membership_status_to_json(struct membership *m, struct json_out *j)
         summarize(m, &status, nodes, count, &summary);
         json_object_begin(j);
         add_self(m, &status, j);
+        json_field_bool(j, "removed", is_removed(m, stats, stats_count));
         for (unsigned i = 0; i < count; i++)
                 if (nodes[i].is_leader)
                         add_url(m, "leader_url", &nodes[i], j);

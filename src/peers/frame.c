@@ -281,9 +281,9 @@ void refusal_add(struct buffer *out, enum refusal refusal, const char *why)
 
 void refusal_parse(struct bytes body, enum refusal *ret, char ret_why[WHY_SIZE])
 {
-        bool is_superfluous = body.size >= 2 && get_u16(body.data) == REFUSAL_SUPERFLUOUS;
+        unsigned code = body.size >= 2 ? get_u16(body.data) : 0;
 
-        *ret = is_superfluous ? REFUSAL_SUPERFLUOUS : REFUSAL_WRONG;
+        *ret = code == REFUSAL_SUPERFLUOUS || code == REFUSAL_NO_MEMBER ? (enum refusal)code : REFUSAL_WRONG;
         text_copy(ret_why, WHY_SIZE,
                 body.size > 2 ? bytes_of(body.data + 2, body.size - 2) : BYTES_LITERAL(""));
 }

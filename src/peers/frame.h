@@ -24,6 +24,7 @@ static_assert(REFUSED_BODY_SIZE_MAX <= GREETING_BODY_SIZE_MAX, "a refusal may co
 enum refusal {
         REFUSAL_WRONG = 1,       /* who it says it is */
         REFUSAL_SUPERFLUOUS = 2, /* another connection stays: nothing is wrong */
+        REFUSAL_NO_MEMBER = 3,   /* it is who it says, and does not belong here; of earlier releases: REFUSAL_WRONG */
 };
 
 struct frame {

@@ -71,7 +71,7 @@ void link_refuse(struct link *l, enum refusal refusal, const char *why)
 {
         refusal_add(wire_out(l->wire), refusal, why);
         wire_push(l->wire);
-        if (refusal == REFUSAL_WRONG)
+        if (refusal != REFUSAL_SUPERFLUOUS)
                 peers_tell_refused(l->peers, l->node, wire_address(l->wire), why);
         link_close(l, why);
 }
@@ -225,7 +225,7 @@ static void take_hello(struct link *l, const struct hello *hello)
         if (!l->member) {
                 snprintf(why, sizeof why, "\"%s\" (node %llu) is no member of this cluster", l->name,
                         (unsigned long long)l->node);
-                link_refuse(l, REFUSAL_WRONG, why);
+                link_refuse(l, REFUSAL_NO_MEMBER, why);
                 return;
         }
         if (!link_supersedes(l))
@@ -273,7 +273,9 @@ static void take_refusal(struct link *l, struct bytes body)
 
         refusal_parse(body, &refusal, said);
         snprintf(why, sizeof why, "refused there: %.200s", said);
-        if (refusal == REFUSAL_WRONG)
+        if (l->member)
+                l->member->is_refused = refusal == REFUSAL_NO_MEMBER;
+        if (refusal != REFUSAL_SUPERFLUOUS)
                 peers_tell_refused(l->peers, l->node, wire_address(l->wire), why);
         link_close(l, why);
 }

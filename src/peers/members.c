@@ -194,6 +194,7 @@ void member_up(struct member *m, struct link *l)
         slot->attempts = 0;
         slot->stats.times_up++;
         m->version = l->version;
+        m->is_refused = false;
         m->problem[0] = 0;
         m->told_us = 0;
         memcpy(m->name, l->name, sizeof m->name);

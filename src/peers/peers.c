@@ -276,6 +276,7 @@ unsigned peers_stats(const struct peers *p, struct peers_node_stats *ret, unsign
                 memcpy(s->problem, m->problem, sizeof s->problem);
                 s->version = peers_version(p, m->node);
                 s->is_failed = m->is_failed;
+                s->is_refused = m->is_refused;
                 s->heard_us = heard_us(m);
                 s->round_trip_us = m->round_trip_us;
                 for (kind = 0; kind < PEERS_LINKS; kind++)

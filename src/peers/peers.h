@@ -127,6 +127,7 @@ struct peers_node_stats {
         char name[PEERS_NAME_SIZE]; /* as it calls itself; "" before the first hello */
         uint16_t version;
         bool is_failed;             /* not heard for PEERS_SILENCE_US_MAX after it had been up */
+        bool is_refused;            /* it has answered that this node is no member, and no link came up since */
         uint64_t heard_us;
         uint64_t round_trip_us;     /* smoothed; 0: unknown */
         char problem[256];          /* why the last attempt failed or the link went down; "" while up */

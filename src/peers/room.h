@@ -51,6 +51,7 @@ struct member {
         uint16_t version;
         bool was_up;
         bool is_failed;
+        bool is_refused; /* there this node is no member */
         uint64_t heard_us;
         uint64_t round_trip_us;
         char problem[WHY_SIZE];

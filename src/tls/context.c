@@ -39,6 +39,26 @@ static X509 *chain_find(const STACK_OF(X509) * chain, const struct tls_context *
         return NULL;
 }
 
+/* A CA's certificate is the last of a chain. */
+static void note_other_authority(const STACK_OF(X509) * chain, struct tls_context *context)
+{
+        int count = sk_X509_num(chain);
+
+        if (count <= 0)
+                return;
+        certificate_fingerprint(sk_X509_value(chain, count - 1), context->other_authority);
+        context->has_met_other_authority = true;
+}
+
+bool tls_context_met_other_authority(struct tls_context *context, uint8_t ret[TLS_FINGERPRINT_SIZE])
+{
+        bool has_met = context->has_met_other_authority;
+
+        context->has_met_other_authority = false;
+        memcpy(ret, context->other_authority, TLS_FINGERPRINT_SIZE);
+        return has_met;
+}
+
 static int verify_by_fingerprint(X509_STORE_CTX *chain, void *arg)
 {
         STACK_OF(X509) *trusted = sk_X509_new_null();
@@ -49,6 +69,8 @@ static int verify_by_fingerprint(X509_STORE_CTX *chain, void *arg)
                 X509_STORE_CTX_set0_trusted_stack(chain, trusted);
                 is_fine = X509_verify_cert(chain) == 1;
         } else {
+                if (!authority)
+                        note_other_authority(X509_STORE_CTX_get0_untrusted(chain), arg);
                 X509_STORE_CTX_set_error(chain, X509_V_ERR_CERT_UNTRUSTED);
         }
         sk_X509_free(trusted);

@@ -106,6 +106,8 @@ struct tls_context {
         struct tls_identity identity;
         struct buffer alpn; /* as it goes on the wire */
         uint8_t ca_fingerprint[TLS_FINGERPRINT_SIZE];
+        uint8_t other_authority[TLS_FINGERPRINT_SIZE];
+        bool has_met_other_authority;
         uint8_t digest[TLS_FINGERPRINT_SIZE]; /* of the files as they were before they were read */
         struct buffer spare; /* output memory that no session needs now */
 };

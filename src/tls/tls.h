@@ -117,6 +117,9 @@ MUST_CHECK int tls_context_open(const struct tls_context_options *options, struc
         struct tls_problem *problem);
 /* Reads the files again: sessions from now on use them. On anything but 0 the old ones stay. */
 MUST_CHECK int tls_context_reload(struct tls_context *context, struct tls_problem *problem);
+/* Of a joiner: true when a server has shown a chain without that CA since it was asked last; then *ret is the fingerprint of
+ * the last certificate of its chain, which is another CA's. */
+bool tls_context_met_other_authority(struct tls_context *context, uint8_t ret[TLS_FINGERPRINT_SIZE]);
 
 /* What clients meet: TLS 1.3 and 1.2 with AEAD and ECDHE, the server's preference, no renegotiation, no compression. */
 struct tls_server_options {

@@ -93,6 +93,42 @@ TEST(life, what_a_token_does_not_allow_is_refused)
         world_end(&w);
 }
 
+/* The token names the CA of its cluster: another one is known at once, before the token is shown to it. */
+TEST(life, a_token_of_another_cluster_is_refused_at_once)
+{
+        struct world w;
+        struct node *other, *late;
+        char token[TLS_TOKEN_TEXT_SIZE], others[TLS_TOKEN_TEXT_SIZE];
+
+        world_begin(&w, 21, false);
+        world_first(&w);
+        make_token(&w.nodes[0], 1, token);
+        other = world_add(&w);
+        node_start(other);
+        EXPECT_WITHIN(10, node_is_open, &w, 2);
+        ask_done(other, "{\"do\":\"init\"}");
+        make_token(other, 1, others);
+        late = world_join(&w, others);
+        EXPECT_WITHIN(3, node_is_ready, &w, 3);
+        assert_int_equal(late->ready_result, MEMBERSHIP_REFUSED);
+        assert_non_null(strstr(late->problem, "of another cluster than 10.0.0.1:2112"));
+        /* Among several the one that has the CA is found. */
+        late = world_add(&w);
+        snprintf(late->seeds, sizeof late->seeds, "10.0.0.1:2112,10.0.0.77:2112,10.0.0.2:2112");
+        snprintf(late->token, sizeof late->token, "%s", others);
+        node_start(late);
+        EXPECT_WITHIN(20, node_is_open, &w, 4);
+        assert_int_equal(late->open_result, 0);
+        /* While one has not answered, it may be the one. */
+        late = world_add(&w);
+        snprintf(late->seeds, sizeof late->seeds, "10.0.0.1:2112,10.0.0.77:2112");
+        snprintf(late->token, sizeof late->token, "%s", others);
+        node_start(late);
+        EXPECT_WITHIN(40, node_is_ready, &w, 5);
+        assert_int_equal(late->ready_result, MEMBERSHIP_UNREACHABLE);
+        world_end(&w);
+}
+
 TEST(life, a_directory_with_data_does_not_join)
 {
         struct world w;
@@ -139,6 +175,22 @@ TEST(life, any_node_takes_commands_and_the_leader_carries_them_out)
         world_end(&w);
 }
 
+static bool says_removed(struct node *n)
+{
+        struct buffer text = {0};
+        struct json_out j = {.out = &text};
+        json_t *status;
+        bool is_removed;
+
+        membership_status_to_json(n->membership, &j);
+        status = json_loadb((const char *)text.data, text.size, 0, NULL);
+        assert_true(json_is_boolean(json_object_get(status, "removed")));
+        is_removed = json_is_true(json_object_get(status, "removed"));
+        json_decref(status);
+        buffer_fini(&text);
+        return is_removed;
+}
+
 TEST(life, a_node_is_replaced_and_the_replaced_one_is_refused)
 {
         struct world w;
@@ -166,6 +218,20 @@ TEST(life, a_node_is_replaced_and_the_replaced_one_is_refused)
                 for (unsigned i = 0; i < count; i++)
                         assert_true(nodes[i].is_self || !nodes[i].is_alive);
         }
+        /* Its own status says what has become of it, after a restart too; that of the others does not. */
+        assert_true(says_removed(old));
+        for (unsigned i = 0; i < w.count; i++)
+                assert_true(&w.nodes[i] == old || !says_removed(&w.nodes[i]));
+        node_stop(old);
+        node_start(old);
+        world_run(&w, 5 * SECOND);
+        assert_true(says_removed(old));
+        /* Taken back, it is a member again. */
+        snprintf(request, sizeof request, "{\"do\":\"add\",\"node\":%u,\"address\":\"%s:2112\"}",
+                (unsigned)old_id, old->address);
+        ask_done(&w.nodes[3], request);
+        EXPECT_WITHIN(20, all_see_members, &w, 4);
+        assert_false(says_removed(old));
         world_end(&w);
 }
 
@@ -302,6 +368,7 @@ int main(void)
                 TEST_ROW(life, it_grows_by_itself_when_it_was_told_to),
                 TEST_ROW(life, members_restart_as_what_they_were),
                 TEST_ROW(life, what_a_token_does_not_allow_is_refused),
+                TEST_ROW(life, a_token_of_another_cluster_is_refused_at_once),
                 TEST_ROW(life, a_directory_with_data_does_not_join),
                 TEST_ROW(life, any_node_takes_commands_and_the_leader_carries_them_out),
                 TEST_ROW(life, a_node_is_replaced_and_the_replaced_one_is_refused),

@@ -194,6 +194,7 @@ static bool is_removed(void *arg)
 
 TEST(links, a_removed_member_is_closed_and_refused_until_it_is_one_again)
 {
+        struct peers_node_stats stats;
         struct pair p;
 
         pair_open(&p, true);
@@ -205,9 +206,11 @@ TEST(links, a_removed_member_is_closed_and_refused_until_it_is_one_again)
         assert_non_null(
                 strstr(p.two.stranger, "refused there: \"n2\" (node 2) is no member of this cluster"));
         assert_non_null(strstr(p.one.stranger, "\"n2\" (node 2) is no member of this cluster"));
+        assert_true(peers_stats(p.two.peers, &stats, 1) == 1 && stats.is_refused);
         p.one.is_up[2] = false;
         node_know(&p.one, &p.two);
         assert_true(run_until(p.os, are_up, &p, 3000));
+        assert_true(peers_stats(p.two.peers, &stats, 1) == 1 && !stats.is_refused);
         pair_close(&p);
 }
 

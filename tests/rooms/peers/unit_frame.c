@@ -265,6 +265,13 @@ TEST(refusal, comes_with_its_reason)
         assert_true(body_of(&out).size <= REFUSED_BODY_SIZE_MAX);
         refusal_parse(body_of(&out), &refusal, why);
         assert_int_equal(strlen(why), WHY_SIZE - 1);
+        buffer_clear(&out);
+        refusal_add(&out, REFUSAL_NO_MEMBER, "gone");
+        refusal_parse(body_of(&out), &refusal, why);
+        assert_int_equal(refusal, REFUSAL_NO_MEMBER);
+        out.data[PEERS_FRAME_HEADER_SIZE] = 77; /* of a later release */
+        refusal_parse(body_of(&out), &refusal, why);
+        assert_int_equal(refusal, REFUSAL_WRONG);
         refusal_parse(BYTES_EMPTY, &refusal, why);
         assert_int_equal(refusal, REFUSAL_WRONG);
         assert_string_equal(why, "");
