@@ -76,11 +76,11 @@ static const struct {
 
 static int usage(void)
 {
-        fprintf(stderr,
-                "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
-                "[--size N] [--seconds S]\n"
-                "                 [--stream NAME] [--file PATH] [--other NAME] [--count N]\n"
-                "                 [--streams N] [--window N] [--rate N] [--json 1] [--ordered 1] [--tls 1]\nverbs:");
+        fprintf(stderr, "usage: nilo-load VERB [--port N] [--connections N] [--writers N] [--batch N] "
+                        "[--size N] [--seconds S]\n"
+                        "                 [--stream NAME] [--file PATH] [--other NAME] [--count N]\n"
+                        "                 [--streams N] [--window N] [--rate N] [--json 1] [--ordered 1] "
+                        "[--tls 1]\nverbs:");
         for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
                 fprintf(stderr, " %s", verbs[i].name);
         fprintf(stderr, "\n");

@@ -398,7 +398,8 @@ TEST(server, an_address_that_others_can_reach_is_refused_with_the_reason)
 
         START(&c, "--memory-only", "--listen", "0.0.0.0", "--port", "0", "--tls", "off");
         assert_int_equal(child_end(&c), EXIT_CODE_CONFIGURATION);
-        assert_non_null(strstr(c.logged, "--listen 0.0.0.0: other machines can reach this address, and without TLS"));
+        assert_non_null(
+                strstr(c.logged, "--listen 0.0.0.0: other machines can reach this address, and without TLS"));
         START(&c, "--memory-only", "--listen", "somewhere", "--port", "0");
         assert_int_equal(child_end(&c), EXIT_CODE_CONFIGURATION);
         assert_non_null(strstr(c.logged, "--listen somewhere: the address is no IP literal"));
