@@ -32,6 +32,8 @@ int gateway_open(const struct gateway_options *options, struct gateway **ret, co
                                                  : CONNECTIONS_PER_ADDRESS_DEFAULT;
         g->streams_max = options->streams_max ? options->streams_max : STREAMS_DEFAULT;
         g->memory_size = options->memory_size ? options->memory_size : GATEWAY_MEMORY_DEFAULT;
+        g->connection_out_max = MAX(MIN(g->memory_size / CONNECTION_OUT_PART, (uint64_t)CONNECTION_OUT_MAX),
+                (uint64_t)STREAM_OUT_MAX);
         g->is_insecure = options->is_insecure;
         g->speaks_tls = options->speaks_tls;
         g->tls = options->tls;

@@ -611,7 +611,7 @@ void grpc_begin(struct gateway_request *r)
                 grpc_fail(r, GRPC_UNAVAILABLE, "the store is not open yet: try again in a second");
                 return;
         }
-        if (gateway_is_short_of_memory(g)) {
+        if (connection_must_yield(r->connection)) {
                 grpc_fail(r, GRPC_RESOURCE_EXHAUSTED,
                         "the buffers of all sessions are full (%llu bytes): try again in a second",
                         (unsigned long long)g->memory_size);

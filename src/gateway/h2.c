@@ -342,7 +342,7 @@ static void begin(struct gateway_request *r)
                 r->authority = host;
         if (!bytes_equal(host, r->authority))
                 refuse_host(r, host);
-        else if (r->connection->out_held >= CONNECTION_OUT_MAX)
+        else if (r->connection->out_held >= r->gateway->connection_out_max)
                 refuse_more(r);
         else if (grpc_is_call(r))
                 grpc_begin(r);
@@ -693,7 +693,7 @@ void h2_tick(struct connection *c, uint64_t now_us)
                 end_slowly(c, "the head of a request did not come in time");
                 return;
         }
-        if (c->out_held >= CONNECTION_OUT_MAX && now_us - c->h2->taken_us >= HELD_TIMEOUT_US) {
+        if (c->out_held >= c->gateway->connection_out_max && now_us - c->h2->taken_us >= HELD_TIMEOUT_US) {
                 end_slowly(c, "the client takes nothing of what it asked for");
                 return;
         }

@@ -309,7 +309,7 @@ static bool begin_http(struct gateway_request *r)
         }
         if (refuse_strangers(r) || !route_find(r))
                 return false;
-        if (gateway_is_short_of_memory(r->gateway)) {
+        if (connection_must_yield(r->connection)) {
                 refuse_for_memory(r);
                 return false;
         }
@@ -598,7 +598,8 @@ size_t request_room(const struct gateway_request *r)
         pending = request_out_pending(r);
         /* Short of memory, or much is unread on this connection: every stream keeps going, one piece at a
          * time. */
-        if (gateway_is_short_of_memory(r->gateway) || r->connection->out_held >= CONNECTION_OUT_MAX)
+        if (gateway_is_short_of_memory(r->gateway) ||
+                r->connection->out_held >= r->gateway->connection_out_max)
                 max = pending ? 0 : 1;
         return pending >= max ? 0 : max - pending;
 }

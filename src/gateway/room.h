@@ -47,9 +47,12 @@ enum {
 #define BULK_TURN_US (5 * 1000) /* of a turn, for connections that only carry much: others are answered in between */
 static_assert((int)STREAM_OUT_LOW < (int)STREAM_OUT_MAX, "a producer that rests is asked again");
 static_assert((int)STREAM_OUT_MAX <= (int)TURN_OUT_MAX, "a turn can carry one stream's bytes");
-static_assert(STREAM_OUT_MAX <= CONNECTION_OUT_MAX, "one answer alone is not at the limit of its connection");
 static_assert(HEAD_SIZE_MAX < FIELDS_SIZE_MAX, "who sends too much is told so before he is cut off");
 static_assert(IDLE_FRAMES_BURST < UNSENT_ACKNOWLEDGEMENTS_MAX, "who sends too many is told so, not cut off");
+
+/* Of all memory a connection's unread answers may have this part, but no more than that, and always one answer's. */
+enum { CONNECTION_OUT_PART = 16, CONNECTION_OUT_MAX = 4 * 1024 * 1024 };
+static_assert((int)STREAM_OUT_MAX <= (int)CONNECTION_OUT_MAX, "one answer alone is not at the limit of its connection");
 
 #define GATEWAY_MEMORY_DEFAULT (64 * MIB)
 #define CLOSE_TIMEOUT_US       (5 * SECOND_US)
@@ -91,6 +94,7 @@ struct gateway {
         uint32_t connections_per_address_max;
         uint32_t streams_max;
         uint64_t memory_size;
+        uint64_t connection_out_max;
         struct list crowds[CROWD_CHAINS];
         struct bucket told;           /* facts about connections that were refused or failed */
         uint64_t untold;              /* such facts left out since */
@@ -348,11 +352,22 @@ struct gateway_request {
         unsigned trailer_count;
 };
 
+/* Memory is short, and this connection has some of it, or hardly any is left: it gets no more. Who has little is served all the
+ * same, so that those who leave their answers unread keep nobody else out. */
+static inline bool connection_must_yield(const struct connection *c)
+{
+        const struct gateway *g = c->gateway;
+
+        return gateway_is_short_of_memory(g) &&
+               (c->accounted + c->out_held > LITTLE_SIZE || g->stats.buffered_bytes - g->heavy_bytes > 2 * g->memory_size);
+}
 /* Memory is short, and this request is not most of the reason. The one that is goes on, up to its own limit: else a large
  * append would be told to try again for ever where --memory is small. */
 static inline bool request_must_yield(const struct gateway_request *r)
 {
-        return gateway_is_short_of_memory(r->gateway) && r->accounted <= r->gateway->stats.buffered_bytes / 2;
+        if (!gateway_is_short_of_memory(r->gateway) || r->accounted > r->gateway->stats.buffered_bytes / 2)
+                return false;
+        return r->accounted > LITTLE_SIZE || connection_must_yield(r->connection);
 }
 
 struct gateway_request *request_new(struct connection *c);

@@ -810,14 +810,15 @@ TEST(gateway, refuses_connections_over_its_limit)
         server_stop(&s);
 }
 
-TEST(gateway, short_of_memory_refuses_new_requests_and_recovers)
+/* Who has much in the buffers is refused more; who has little is served (G18). */
+TEST(gateway, short_of_memory_refuses_what_is_large_and_recovers)
 {
         static char big[BODY_MAX];
         struct gateway_options options = {.memory_size = 256 * 1024};
         struct server s;
         struct answer a = {0};
         char head[200];
-        int fds[4], fd;
+        int fds[4], fd, large;
 
         server_open(&s, &options);
         gateway_add_routes(s.gateway, routes, COUNT_OF(routes));
@@ -833,14 +834,24 @@ TEST(gateway, short_of_memory_refuses_new_requests_and_recovers)
         usleep(100 * 1000);
         fd = dial(&s);
         ask(fd, &a, "GET", "/v1/literal", "");
+        assert_int_equal(a.status, 200);
+        large = dial(&s);
+        send_text(large, head);
+        assert_true(send_bytes(large, big, sizeof big));
+        read_answer(large, &a, false);
         assert_int_equal(a.status, 503);
         assert_true(body_has(&a.body, "urn:nilo:busy"));
+        close(large);
         for (int i = 0; i < 4; i++)
                 close(fds[i]);
         while (server_stats(&s).connections > 1)
                 usleep(1000);
-        ask(fd, &a, "GET", "/v1/literal", "");
-        assert_int_equal(a.status, 200);
+        large = dial(&s);
+        send_text(large, head);
+        assert_true(send_bytes(large, big, sizeof big));
+        read_answer(large, &a, false);
+        assert_int_equal(a.status, 201);
+        close(large);
         close(fd);
         answer_fini(&a);
         server_stop(&s);
@@ -942,7 +953,7 @@ int main(void)
                 ROW(gateway, answers_not_ready_before_it_serves),
                 ROW(gateway, listens_on_this_machine_only),
                 ROW(gateway, refuses_connections_over_its_limit),
-                ROW(gateway, short_of_memory_refuses_new_requests_and_recovers),
+                ROW(gateway, short_of_memory_refuses_what_is_large_and_recovers),
                 ROW(gateway, stop_lets_requests_under_way_finish),
                 ROW(gateway, counts_what_it_does),
         };
