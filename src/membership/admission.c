@@ -365,15 +365,12 @@ void join_run(struct command *c)
         const struct ledger_node *known;
         struct tls_join_token token;
         uint8_t request[16];
-        char host[MEMBERSHIP_HOST_SIZE];
-        uint16_t port;
 
         if (!check_clustered(c))
                 return;
         if (!uuid_parse(command_text(c, "request"), request) ||
                 !tls_join_token_parse(command_text(c, "token"), &token) ||
-                !address_split(command_text(c, "address"), host, &port) ||
-                strlen(command_text(c, "address")) >= CLUSTER_ADDRESS_SIZE ||
+                !address_is_fit(command_text(c, "address")) ||
                 strlen(command_text(c, "name")) >= PEERS_NAME_SIZE ||
                 strlen(command_text(c, "host")) >= MEMBERSHIP_HOST_SIZE ||
                 (m->tls && !*command_text(c, "csr"))) {

@@ -159,5 +159,11 @@ void changes_run(struct command *c)
                         "by which node is it to be replaced?");
                 return;
         }
+        if (*command_text(c, "address") && !address_is_fit(command_text(c, "address"))) {
+                command_refuse(c, 400, "invalid", "The request cannot be understood",
+                        "say where the other nodes reach it, as HOST:PORT", "'%.100s' is no address",
+                        command_text(c, "address"));
+                return;
+        }
         go_on(c);
 }

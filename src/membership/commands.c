@@ -326,6 +326,12 @@ void command_run(struct command *c)
         node_id = node_for(c, d->place);
         if (node_id == c->m->identity.node_id)
                 d->run(c);
+        else if (c->from_node && d->place == PLACE_AUTHORITY)
+                /* Who has the CA's key judges by the link who asks. What was passed on would come from a
+                 * voter that a stand-by has asked. */
+                command_refuse(c, 503, "no-authority", "The CA's key is not here",
+                        "ask a node that has it; cluster status says which", "node %llu has not the CA's key",
+                        (unsigned long long)c->m->identity.node_id);
         else if (!node_id || !send_command(c, node_id))
                 wait_and_retry(c, d->place);
 }

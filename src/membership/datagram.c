@@ -79,15 +79,9 @@ static bool is_well_formed(struct bytes d)
 /* A text that can stand in a file and on a terminal, and is an address. */
 static bool take_address(struct bytes from, char ret[PEERS_ADDRESS_SIZE])
 {
-        char host[MEMBERSHIP_HOST_SIZE];
-        uint16_t port;
-
-        for (size_t i = 0; i < from.size; i++)
-                if (from.data[i] <= 0x20 || from.data[i] >= 0x7f)
-                        return false;
         memcpy(ret, from.data, from.size);
         ret[from.size] = 0;
-        return address_split(ret, host, &port);
+        return strlen(ret) == from.size && address_is_fit(ret);
 }
 
 /* After the HMAC: a datagram of somebody who knows the secret, and may still be wrong. */

@@ -29,10 +29,8 @@ static bool init_advertise(struct command *c, const char *listen, uint16_t port,
 {
         const char *advertise =
                 *command_text(c, "advertise") ? command_text(c, "advertise") : c->m->options.advertise;
-        char host[MEMBERSHIP_HOST_SIZE];
-        uint16_t advertised;
 
-        if (*advertise && !address_split(advertise, host, &advertised)) {
+        if (*advertise && !address_is_fit(advertise)) {
                 command_refuse(c, 400, "invalid", "The request cannot be understood",
                         "say --advertise HOST:PORT", "'%.100s' is no address: it has the form host:port",
                         advertise);

@@ -80,6 +80,17 @@ bool address_split(const char *address, char host[MEMBERSHIP_HOST_SIZE], uint16_
         return true;
 }
 
+bool address_is_fit(const char *address)
+{
+        char host[MEMBERSHIP_HOST_SIZE];
+        uint16_t port;
+
+        for (const char *at = address; *at; at++)
+                if ((uint8_t)*at <= 0x20 || (uint8_t)*at >= 0x7f)
+                        return false;
+        return strlen(address) < CLUSTER_ADDRESS_SIZE && address_split(address, host, &port);
+}
+
 bool host_is_wildcard(const char *host)
 {
         return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
@@ -480,7 +491,8 @@ static void look_for_moved(struct membership *m)
                                       : n && n->is_known                     ? n->address
                                                                              : "";
 
-                if (!*address || strcmp(address, server->address) == 0)
+                /* One that the log cannot hold would be written down again and again. */
+                if (!address_is_fit(address) || strcmp(address, server->address) == 0)
                         continue;
                 m->is_changing = true;
                 store_change_members(store, STORE_ADD, server->node_id, address,
@@ -581,6 +593,12 @@ static bool take_flags(struct membership *m, char why[WHY_SIZE_MAX])
         if (!file->port)
                 file->port = PEERS_PORT;
         is_moved = file->port != before.port || strcmp(file->listen, before.listen) != 0;
+        if (*m->options.advertise && !address_is_fit(m->options.advertise)) {
+                snprintf(why, WHY_SIZE_MAX,
+                        "--advertise '%.100s' is no address of at most %d bytes: it has the form HOST:PORT",
+                        m->options.advertise, CLUSTER_ADDRESS_SIZE - 1);
+                return false;
+        }
         if (*m->options.advertise)
                 text_copy(file->advertise, sizeof file->advertise, m->options.advertise);
         else if ((is_moved || !*file->advertise) && !host_is_wildcard(file->listen))

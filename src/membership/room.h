@@ -384,6 +384,8 @@ void membership_fact(struct membership *m, enum fact_type type, uint64_t node_id
 void address_format(const char *host, uint16_t port, char ret[PEERS_ADDRESS_SIZE]);
 /* The host of "host:port", without brackets; false: it is no such text. */
 MUST_CHECK bool address_split(const char *address, char host[MEMBERSHIP_HOST_SIZE], uint16_t *ret_port);
+/* Such a text, fit to be shown and to stand in the log as a member's. */
+bool address_is_fit(const char *address);
 bool host_is_wildcard(const char *host);
 /* Copies what fits, and nothing that could end a line. */
 void text_copy(char *to, size_t size, const char *from);

@@ -191,6 +191,29 @@ static bool says_removed(struct node *n)
         return is_removed;
 }
 
+/* What cannot stand in the log is refused, not cut to what fits: the leader would write it again and again.
+ */
+TEST(life, an_address_that_is_none_is_refused)
+{
+        struct world w;
+        struct node *n;
+        char request[400];
+
+        world_begin(&w, 22, true);
+        n = world_first(&w);
+        ask_refused(n, "{\"do\":\"add\",\"node\":7,\"address\":\"nowhere\"}", 400, "no address");
+        ask_refused(n, "{\"do\":\"add\",\"node\":7,\"address\":\"a\\nb:1\"}", 400, "no address");
+        snprintf(request, sizeof request, "{\"do\":\"add\",\"node\":7,\"address\":\"%0260d:1\"}", 0);
+        ask_refused(n, request, 400, "no address");
+        node_stop(n);
+        snprintf(n->advertise, sizeof n->advertise, "no where:2112");
+        node_start(n);
+        EXPECT_WITHIN(10, node_is_ready, &w, 1);
+        assert_int_equal(n->ready_result, MEMBERSHIP_REFUSED);
+        assert_non_null(strstr(n->problem, "--advertise"));
+        world_end(&w);
+}
+
 TEST(life, a_node_is_replaced_and_the_replaced_one_is_refused)
 {
         struct world w;
@@ -371,6 +394,7 @@ int main(void)
                 TEST_ROW(life, a_token_of_another_cluster_is_refused_at_once),
                 TEST_ROW(life, a_directory_with_data_does_not_join),
                 TEST_ROW(life, any_node_takes_commands_and_the_leader_carries_them_out),
+                TEST_ROW(life, an_address_that_is_none_is_refused),
                 TEST_ROW(life, a_node_is_replaced_and_the_replaced_one_is_refused),
                 TEST_ROW(life, a_member_that_moved_is_written_down),
                 TEST_ROW(life, seeds_may_be_names),
