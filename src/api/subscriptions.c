@@ -357,6 +357,7 @@ struct putting {
         /* What is there already. */
         bool is_same_selector;
         bool is_same_target;
+        bool was_webhook;
 };
 
 /* The member stands in the path too. */
@@ -449,6 +450,7 @@ static void compare(void *arg, const struct emitter_info *info)
         p->is_same_selector = !p->has_selector || bytes_equal(selector_json(p->selector),
                                                           selector_json(info->definition->selector));
         p->is_same_target = !p->has_target || p->definition.target == info->definition->target;
+        p->was_webhook = info->definition->target == TARGET_WEBHOOK;
 }
 
 /* A subscription that selects something else would go on from a checkpoint that means nothing to it. */
@@ -465,14 +467,18 @@ static void update(struct putting *p)
                         SHOWN(c->stream), p->is_same_selector ? "target" : "selector");
 }
 
-/* A webhook takes events to where nobody is asked any more, so whoever sets it up must have the right to read
- * them. False: the call was refused. */
+/* A webhook takes events to where nobody is asked any more, so whoever sets it up, or changes it, must have
+ * the right to read them; where it follows links, they may lead to any stream. False: the call was refused.
+ */
 static bool check_rights(const struct putting *p)
 {
         struct call *c = p->call;
-        struct bytes stream = selector_kind(p->selector) == SELECT_STREAM ? c->stream : BYTES_LITERAL("$all");
+        bool is_of_stream =
+                selector_kind(p->selector) == SELECT_STREAM && !p->definition.settings.resolve_links;
+        struct bytes stream = is_of_stream ? c->stream : BYTES_LITERAL("$all");
 
-        if (p->definition.target != TARGET_WEBHOOK || gateway_may(c->request, ACCESS_READ, stream))
+        if ((p->definition.target != TARGET_WEBHOOK && !p->was_webhook) ||
+                gateway_may(c->request, ACCESS_READ, stream))
                 return true;
         gateway_refuse(c->request, ACCESS_READ, stream);
         return false;
@@ -488,13 +494,13 @@ void handle_subscription_put(struct call *c)
         *p = (struct putting){.call = c};
         if (!query_switch(c, "replace", &may_replace) || !read_definition(p))
                 return;
+        if (may_replace)
+                verdict = emitter_info(c->api->emitter, c->stream, c->group, compare, p);
         if (!check_rights(p)) {
                 selector_free(&p->selector);
                 return;
         }
         selector = p->selector; /* the request, and with it all of this, may end in what follows */
-        if (may_replace)
-                verdict = emitter_info(c->api->emitter, c->stream, c->group, compare, p);
         if (verdict == EMITTER_NOT_FOUND)
                 emitter_create(c->api->emitter, &p->definition, on_created, c);
         else if (verdict)

@@ -390,6 +390,24 @@ static bool take_definition(struct kurrent *k, const define_request *o, bool is_
         return take_settings(o->settings, is_create, &g, &d->settings, ret_refusal);
 }
 
+static void note_target(void *arg, const struct emitter_info *info)
+{
+        *(enum emitter_target *)arg = info->definition->target;
+}
+
+/* A webhook takes events to where nobody is asked any more: whoever lets one follow links must be able to
+ * read wherever they lead. */
+static bool may_follow_links(struct emitter *e, struct gateway_request *call,
+        const struct emitter_definition *d, struct refusal *ret)
+{
+        enum emitter_target target = TARGET_CLIENT;
+
+        if (!d->settings.resolve_links || emitter_info(e, d->stream, d->group, note_target, &target) ||
+                target != TARGET_WEBHOOK)
+                return true;
+        return call_may(call, ACCESS_READ, BYTES_LITERAL("$all"), ret);
+}
+
 static void define(struct kurrent *k, struct gateway_request *call, const define_request *o, bool is_create)
 {
         struct emitter *e = group_begin(k, call, NULL);
@@ -402,7 +420,8 @@ static void define(struct kurrent *k, struct gateway_request *call, const define
         if (!e)
                 return;
         if (!o || !take_definition(k, o, is_create, &d, &has_from, &refusal) ||
-                (is_create && !take_selector(o, d.stream, gateway_arena(call), &selector, &refusal))) {
+                (is_create && !take_selector(o, d.stream, gateway_arena(call), &selector, &refusal)) ||
+                (!is_create && !may_follow_links(e, call, &d, &refusal))) {
                 refusal_end_call(k, call, &refusal);
                 return;
         }
