@@ -63,7 +63,8 @@ static void finish(struct page *p, bool is_at_end, bool is_full)
                 return;
         }
         json_array_end(&p->j);
-        json_field_bool(&p->j, "at_end", is_at_end);
+        /* Before the first event is nothing, though a full page was not told so. */
+        json_field_bool(&p->j, "at_end", is_at_end || (p->is_backward && !has_next));
         if (has_next) {
                 snprintf(from, sizeof from, "%llu", (unsigned long long)next);
                 json_key(&p->j, "next");

@@ -308,6 +308,29 @@ TEST(subscription, a_webhook_needs_the_right_to_read)
         denied(ann, "$ops", "PUT /v1/subscriptions/shown-1/g", JSON_BODY, "{}");
 }
 
+/* Whoever may write to the stream can make it link to any other. */
+TEST(subscription, a_webhook_that_follows_links_needs_the_right_to_read_everything)
+{
+        char ops[96];
+
+        authorization(ops, sizeof ops, "ops", "changeit");
+        denied(ops, "'read' to the stream '$all'", "PUT /v1/subscriptions/shown-1/linked", JSON_BODY,
+                "{\"target\":\"webhook\",\"url\":\"http://127.0.0.1:9/"
+                "\",\"settings\":{\"resolve_links\":true}}");
+        ok(ops, 201, "PUT /v1/subscriptions/shown-1/linked", JSON_BODY,
+                "{\"target\":\"webhook\",\"url\":\"http://127.0.0.1:9/\"}");
+        denied(ops, "'read' to the stream '$all'", "PUT /v1/subscriptions/shown-1/linked?replace=true",
+                JSON_BODY, "{\"settings\":{\"resolve_links\":true}}");
+        ok(admin, 200, "PUT /v1/subscriptions/shown-1/linked?replace=true", JSON_BODY,
+                "{\"settings\":{\"resolve_links\":true}}");
+        ok(admin, 201, "PUT /v1/subscriptions/secret-1/hooked", JSON_BODY,
+                "{\"target\":\"webhook\",\"url\":\"http://127.0.0.1:9/\"}");
+        denied(ops, "'read' to the stream 'secret-1'", "PUT /v1/subscriptions/secret-1/hooked?replace=true",
+                JSON_BODY, "{}");
+        ok(admin, 200, "DELETE /v1/subscriptions/shown-1/linked", "", NULL);
+        ok(admin, 200, "DELETE /v1/subscriptions/secret-1/hooked", "", NULL);
+}
+
 TEST(subscription, is_shown_to_who_may_read_its_stream_and_to_ops)
 {
         char ops[96];
@@ -384,6 +407,7 @@ TEST(all, is_for_who_may_read_everything_and_hides_the_secrets)
         assert_true(pages >= forward / 2);
         assert_int_equal(walk_all(ann, "/v1/all/events?limit=1", &pages), forward);
         assert_int_equal(walk_all(ann, "/v1/all/events?direction=backward&limit=2", &pages), forward);
+        assert_int_equal(walk_all(ann, "/v1/all/events?direction=backward&limit=1", &pages), forward);
         assert_int_equal(walk_all(ann, "/v1/all/events?stream-prefix=%24user-&limit=2", &pages), 0);
         raw(ann, "GET /v1/all/events", AS_LINES, &r);
         assert_null(strstr(body_of(&r), "$user-"));
@@ -532,6 +556,7 @@ int main(void)
                 TEST_ROW(link, its_target_is_shown_only_to_who_may_read_that),
                 TEST_ROW(link, a_consumer_is_given_the_link_alone),
                 TEST_ROW(subscription, a_webhook_needs_the_right_to_read),
+                TEST_ROW(subscription, a_webhook_that_follows_links_needs_the_right_to_read_everything),
                 TEST_ROW(subscription, is_shown_to_who_may_read_its_stream_and_to_ops),
                 TEST_ROW(all, is_for_who_may_read_everything_and_hides_the_secrets),
                 TEST_ROW(all, what_stands_at_a_position_of_a_secret_is_not_there),
