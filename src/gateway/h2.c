@@ -25,7 +25,7 @@ struct h2 {
         nghttp2_session *session;
         bool is_over_max; /* the turn's output is full; nghttp2 has more */
         uint64_t pinged_us;
-        uint64_t taken_us;            /* when an answer last went on */
+        uint64_t moved_us;            /* when an answer last went on, or little was held */
         struct gateway_request *head; /* its header block is coming; NULL: none */
         uint64_t head_since_us;
         size_t fields_size;   /* what the block has unpacked to */
@@ -115,7 +115,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
         if (size)
                 buffer_add(&c->out, r->out.data + r->out_at, size);
         r->out_at += size;
-        r->taken_us = c->h2->taken_us = os_turn_time(r->gateway->os).monotonic_us;
+        r->taken_us = c->h2->moved_us = os_turn_time(r->gateway->os).monotonic_us;
         c->h2->updates_due = MIN(c->h2->updates_due + UPDATES_OF_FRAME, (unsigned)UPDATES_DUE_MAX);
         if (r->out_at == r->out.size) {
                 buffer_clear(&r->out);
@@ -618,6 +618,7 @@ void h2_new(struct connection *c)
 
         if (new_session(c, &h->session))
                 fault_exit(EXIT_CODE_BUG, "out of memory");
+        h->moved_us = os_turn_time(c->gateway->os).monotonic_us;
         c->h2 = h;
         nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, COUNT_OF(settings));
         nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, WINDOW_CONNECTION);
@@ -693,7 +694,9 @@ void h2_tick(struct connection *c, uint64_t now_us)
                 end_slowly(c, "the head of a request did not come in time");
                 return;
         }
-        if (c->out_held >= c->gateway->connection_out_max && now_us - c->h2->taken_us >= HELD_TIMEOUT_US) {
+        if (c->out_held < c->gateway->connection_out_max)
+                c->h2->moved_us = now_us;
+        if (now_us >= c->h2->moved_us + HELD_TIMEOUT_US) {
                 end_slowly(c, "the client takes nothing of what it asked for");
                 return;
         }
