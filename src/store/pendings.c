@@ -313,6 +313,15 @@ static void refuse_lost(struct store *s, struct pending *p)
                 .leader_id = cluster_raft_leader(s->raft)};
 }
 
+/* What was lost is the proof: it may be in the log of all (G3). */
+static void lose_track(struct store *s, struct pending *p)
+{
+        (void)s;
+        p->result = (struct store_append_result){.verdict = STORE_UNKNOWN,
+                .streams = p->result.streams,
+                .problem = "the entry that tells what became of it cannot be read here"};
+}
+
 struct confirmation {
         struct store_wait wait;
         struct list link;
@@ -409,22 +418,27 @@ static void finish_decided(struct store *s)
 
 /* ---- what will never be committed ---- */
 
-/* Its place in the log was taken by another leader's entry, or it never got one: nothing of it was written,
- * and what was decided on top of it is as open. */
-static void drop(struct store *s, struct pending *p)
+/* Nothing of it was written, or nobody here can tell (`say` says which), and what was decided on top of it is
+ * as open. The heads are read again from the log. */
+static void drop_as(struct store *s, struct pending *p, void (*say)(struct store *s, struct pending *p))
 {
         flying_ids_remove_all(&s->ids, p);
         for (unsigned i = 0; i < p->change_count; i++)
                 head_drop_change(&s->heads, p->changes[i].head, p);
         p->is_dropped = true;
-        refuse_lost(s, p);
+        say(s, p);
         LIST_EACH (at, &p->waiters)
-                refuse_lost(s, CONTAINER_OF(at, struct pending, link));
+                say(s, CONTAINER_OF(at, struct pending, link));
         list_remove(&p->link);
         list_add_last(&s->decided, &p->link);
 }
 
-/* The newest first, so that each head comes to what it was before. */
+/* Its place in the log was taken by another leader's entry, or it never got one. */
+static void drop(struct store *s, struct pending *p)
+{
+        drop_as(s, p, refuse_lost);
+}
+
 static void drop_gathering(struct store *s)
 {
         while (!list_is_empty(&s->gathering))
@@ -476,16 +490,16 @@ static uint64_t term_at(const struct store *s, uint64_t index)
         return 0;
 }
 
-/* The entry at its index is of the term in which it was submitted, or it is another's: another leader's, or
- * this node's own of a later term, in the place of what another leader had cut off. In the term that is still
- * on nobody else writes. */
-static bool is_committed(const struct store *s, const struct pending *p)
+/* The term of the entry at its index: its own, or it is another's: another leader's, or this node's own of a
+ * later term, in the place of what another leader had cut off. In the term that is still on nobody else
+ * writes. 0: not known. */
+static uint64_t term_at_its_place(const struct store *s, const struct pending *p)
 {
         if (store_is_mutant(s, STORE_MUTANT_FOREIGN_UNSEEN))
-                return true;
+                return p->term;
         if (p->term == cluster_raft_term(s->raft) && p->index > s->foreign_through)
-                return true;
-        return term_at(s, p->index) == p->term;
+                return p->term;
+        return term_at(s, p->index);
 }
 
 /* An entry of a later term was committed before its index: whoever leads from now on has that one, and behind
@@ -501,12 +515,14 @@ void pendings_commit(struct store *s, uint64_t index)
 {
         while (!list_is_empty(&s->in_flight)) {
                 struct pending *p = CONTAINER_OF(s->in_flight.next, struct pending, link);
+                uint64_t term;
 
                 assert(p->index > 0);
                 if (p->index > index && !is_overtaken(s, p, index))
                         break;
-                if (p->index > index || !is_committed(s, p)) {
-                        drop(s, p);
+                term = p->index > index ? 0 : term_at_its_place(s, p);
+                if (term != p->term) {
+                        drop_as(s, p, term || p->index > index ? refuse_lost : lose_track);
                         continue;
                 }
                 flying_ids_remove_all(&s->ids, p);
