@@ -7,7 +7,9 @@
  * What the member has stays: an entry that it has acknowledged may count for a majority. Only where an entry
  * differs in term from a committed one is the rest cut off, as an append of the leader would do. Equal chain
  * hashes at the end of each run say that both logs are equal up to there: that of what has come is looked at
- * before any of it is stored, that of what is here once it is durable.
+ * before any of it is stored, that of what is here once it is durable. Where the terms are the same and the
+ * chains are not, one of both nodes has a history that was changed: then nothing more is fetched until the
+ * voters have said whose it is (compare.c).
  *
  * Request: first index, term of the entry before it (0: not compared), last index (8 each). Answer: first
  * index (8), status (4), number of entries (4), chain hash of the last (16), entries as in replication.c. An
@@ -143,7 +145,7 @@ static void ask(struct store *s)
         uint64_t first = c->next;
 
         /* What is not durable yet cannot be compared with. */
-        if (!c->is_on || c->asked_index || first > c->last_index ||
+        if (!c->is_on || c->suspected_index || c->asked_index || first > c->last_index ||
                 ((c->run_index == 0 || c->run_index != first - 1) &&
                         persistence_synced_index(s->persistence) < persistence_last_index(s->persistence)) ||
                 persistence_group_size(s->persistence) > UNWRITTEN_MAX)
@@ -165,6 +167,7 @@ int catch_up_begin(struct store *s, const struct cluster_update *u)
         c->check_index = 0;
         c->run_index = 0;
         c->damaged = 0;
+        c->suspected_index = 0;
         /* The engine counts all of it as committed from now on. What is here and was not known to be
          * committed before may be another leader's: it is compared before it counts. */
         c->verified_index = MIN(s->commit_index, persistence_last_index(s->persistence));
@@ -208,6 +211,24 @@ static void go_back(struct store *s)
         ask(s);
 }
 
+/* What is here up to `index` is not what the other node has, and was written in the same terms. */
+static int suspect(struct store *s, uint64_t index)
+{
+        if (index == 0 || !s->options.cluster.compare_us)
+                return fault_raise(-EBADMSG);
+        s->catch_up.suspected_index = index;
+        s->catch_up.asked_index = 0;
+        return 0;
+}
+
+void catch_up_trust(struct store *s)
+{
+        s->catch_up.suspected_index = 0;
+        s->catch_up.damaged = 0;
+        if (s->catch_up.is_on)
+                go_back(s);
+}
+
 /* The chain of a run, from that of the entry before it. *ret_is_intact: it ends as the other node says. */
 static int look_at_chain(struct store *s, const struct fetched *f, bool *ret_is_intact)
 {
@@ -236,7 +257,7 @@ static int run_is_damaged(struct store *s, uint64_t first)
         }
         s->replication.dropped++;
         if (++c->damaged > DAMAGED_MAX)
-                return fault_raise(-EBADMSG);
+                return suspect(s, c->run_index == first - 1 ? 0 : first - 1);
         c->asked_index = 0;
         ask(s);
         return 0;
@@ -246,7 +267,7 @@ static bool take_answer(struct store *s, const struct fetched *f)
 {
         struct catch_up *c = &s->catch_up;
 
-        if (!c->is_on || !c->asked_index || f->first != c->asked_index)
+        if (!c->is_on || c->suspected_index || !c->asked_index || f->first != c->asked_index)
                 return false; /* late */
         if (f->status == FETCH_MISMATCH && c->next > c->verified_index + 1) {
                 go_back(s);
@@ -298,7 +319,7 @@ static int check(struct store *s)
         c->check_index = 0;
         if (store_is_mutant(s, STORE_MUTANT_RUN_UNVERIFIED))
                 return 0;
-        return memcmp(&chain, &c->check_chain, sizeof(chain)) == 0 ? 0 : fault_raise(-EBADMSG);
+        return memcmp(&chain, &c->check_chain, sizeof(chain)) == 0 ? 0 : suspect(s, c->checked_index);
 }
 
 static int finish(struct store *s)
@@ -322,11 +343,11 @@ int catch_up_go_on(struct store *s, bool *ret_has_moved)
         int r = 0;
 
         *ret_has_moved = false;
-        if (!c->is_on)
+        if (!c->is_on || c->suspected_index)
                 return 0;
         if (c->check_index && persistence_synced_index(s->persistence) >= c->check_index) {
                 r = check(s);
-                if (r)
+                if (r || c->suspected_index)
                         return fault_fold(r);
                 /* It becomes visible, and is sealed, as it comes. */
                 c->verified_index = c->checked_index;

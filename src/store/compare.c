@@ -18,8 +18,10 @@
  * from the others before it takes part (refetch.c). What it had acknowledged to others in that history is
  * theirs to give.
  *
- * The index is one that was applied here at the round before, so who is not behind has it. Only what is
- * applied is spoken of: what is committed is the same everywhere, or something is wrong.
+ * The index is one that was applied here at the round before, so who is not behind has it; or the one behind
+ * which a node that fetches history has found another one than its own, and goes on only when this is judged.
+ * So that those who have more judge about that one too, every second round is about what somebody else has
+ * asked for. Only what is committed is spoken of: that is the same everywhere, or something is wrong.
  *
  * A question: index (8). An answer: index (8), 1 when the mark follows (4), zeros (4), term (8), chain (16),
  * index of the configuration in use (8). An answer counts only when both nodes go by the same configuration:
@@ -112,10 +114,11 @@ static struct opinion *opinion_of(struct compare *c, uint64_t node_id)
         return NULL;
 }
 
-/* Of what is applied here. False: it cannot be read; that is for mending. */
+/* Of what is applied here, or of what was found to be of the same terms as what is committed elsewhere.
+ * False: it cannot be read; that is for mending. */
 static bool own_mark(struct store *s, uint64_t index, uint64_t *ret_term, struct record_chain *ret_chain)
 {
-        return index > 0 && index <= s->applied_index &&
+        return index > 0 && index <= MAX(s->applied_index, s->catch_up.suspected_index) &&
                persistence_entry_mark(s->persistence, index, ret_term, ret_chain) == 0;
 }
 
@@ -156,6 +159,7 @@ void compare_on_question(struct store *s, uint64_t from, struct bytes body)
         }
         memcpy(answer, body.data, QUESTION_SIZE);
         if (own_mark(s, get_u64(body.data), &term, &chain)) {
+                s->compare.others_index = get_u64(body.data);
                 put_u32(answer + 8, 1);
                 put_u64(answer + 16, term);
                 memcpy(answer + 24, &chain, sizeof(chain));
@@ -320,6 +324,8 @@ static void take_round(struct store *s, enum judgement judged, const struct opin
                 begin_search(s);
         else if (judged == JUDGED_SAME)
                 note_differing(s, s->node_id, false);
+        if (judged == JUDGED_SAME && c->index == s->catch_up.suspected_index)
+                catch_up_trust(s);
 }
 
 static void end_round(struct store *s)
@@ -391,8 +397,14 @@ static void on_timer(struct os_timer *timer)
         if (c->index || !is_at_work(s))
                 return;
         c->answers = 0;
-        if (c->seen_index)
+        if (s->catch_up.suspected_index)
+                ask(s, s->catch_up.suspected_index);
+        else if (c->others_index && !c->was_others)
+                ask(s, c->others_index);
+        else if (c->seen_index)
                 ask(s, c->seen_index);
+        c->was_others = !c->was_others;
+        c->others_index = 0;
         c->seen_index = s->applied_index;
 }
 

@@ -388,6 +388,7 @@ struct catch_up {
         uint64_t run_index; /* the last run that came ended here, with this chain; 0: none yet */
         struct record_chain run_chain;
         unsigned damaged; /* runs at this place, one after the other */
+        uint64_t suspected_index; /* up to here this node's history or the other's was changed: whose? 0: no */
         uint64_t next;         /* the entry to be asked for next; what is here already is compared */
         struct os_timer timer; /* an answer is overdue */
         unsigned serving;      /* fetches for others, under way */
@@ -398,6 +399,8 @@ MUST_CHECK int catch_up_begin(struct store *s, const struct cluster_update *u);
 /* Something was written. *ret_has_moved: more may become visible, or it has ended. 0 or a fault. */
 MUST_CHECK int catch_up_go_on(struct store *s, bool *ret_has_moved);
 void catch_up_on_fetch(struct store *s, uint64_t from, struct bytes body);
+/* The voters have said that what is here up to the suspected index is right. */
+void catch_up_trust(struct store *s);
 /* An answer to a fetch. */
 enum fetch_status { FETCH_OK, FETCH_MISMATCH, FETCH_ABSENT };
 struct fetched {
@@ -458,6 +461,8 @@ struct opinion {
 struct compare {
         struct os_timer timer;
         uint64_t seen_index; /* applied at the last round: the next one is about it */
+        uint64_t others_index; /* or about this, for which somebody asked since */
+        bool was_others;
         uint64_t index;      /* is compared; 0: none */
         struct opinion opinions[CLUSTER_MEMBERS_MAX];
         unsigned opinion_count;
