@@ -1,7 +1,8 @@
 /* A history that was changed so that every sum in it is right: what only the comparison with other nodes
  * finds (G22). When all is healed, one node goes down, a byte of one of its events is changed, and with it
  * every sum and chain hash from there to the end of its log. It comes back, perhaps with all the others,
- * perhaps as leader; within some seconds it must have found out, and in the end it has the log of the others.
+ * perhaps as leader, or so late that it or another one must fetch history; within some seconds it must have
+ * found out, and in the end it has the log of the others.
  */
 #include "room.h"
 
@@ -17,6 +18,7 @@ enum {
         AT_CRC = HEADER_SIZE - 4,
         FOUND_US_MAX = 30 * 1000 * 1000,
         STEP_US = 50 * 1000,
+        WRITING_STEP_US = 5 * 1000,
 };
 
 struct segments {
@@ -182,7 +184,7 @@ static struct node *choose_node(struct world *w)
 void rewriting_act(struct world *w)
 {
         struct node *n = w->compares ? choose_node(w) : NULL;
-        bool all_off = one_in(w, 2);
+        bool is_left_behind = w->rates.down_us != 0, all_off = one_in(w, 2) && !is_left_behind;
         char log_path[PATH_SIZE];
         struct rewriting r;
 
@@ -193,6 +195,10 @@ void rewriting_act(struct world *w)
         r = (struct rewriting){.node = n,
                 .log_path = log_path,
                 .index = 1 + choose(w, persistence_synced_index(store_persistence(n->store)))};
+        if (is_left_behind && one_in(w, 2)) { /* it may lead, and be who gives what is missing */
+                bring_down(&w->nodes[(n->number + 1) % w->count], false);
+                w->rates.down_us = 0;
+        }
         bring_down(n, false);
         if (all_off)
                 for (unsigned i = 0; i < w->count; i++)
@@ -211,7 +217,9 @@ void rewriting_act(struct world *w)
         w->totals->rewritten++;
         for (uint64_t end = os_sim_world_now_us(w->sim) + FOUND_US_MAX;
                 n->has_other_history && !w->result->has_failed;) {
-                os_sim_world_run_for(w->sim, STEP_US);
+                os_sim_world_run_for(w->sim, is_left_behind ? WRITING_STEP_US : STEP_US);
+                if (is_left_behind)
+                        clients_act(w);
                 subscribers_act(w);
                 oracles_look(w);
                 if (os_sim_world_now_us(w->sim) > end)

@@ -314,6 +314,16 @@ static void stale_act(struct world *w)
         }
 }
 
+/* ---- rewritten: a changed history, at who was away and must fetch what is missing, or at who gives it ----
+ */
+
+static void rewritten_begin(struct world *w)
+{
+        calm(w, 3, 3);
+        w->compares = true;
+        w->rates.down_us = 1500 * MS;
+}
+
 /* ---- the list ---- */
 
 static const struct schedule schedules[] = {
@@ -324,6 +334,7 @@ static const struct schedule schedules[] = {
         {"changes", 8000 * MS, changes_begin, changes_act},
         {"history", 12000 * MS, history_begin, history_act},
         {"stale", 8000 * MS, stale_begin, stale_act},
+        {"rewritten", 1000 * MS, rewritten_begin, NULL},
 };
 
 const struct schedule *schedules_find(const char *name)
