@@ -2,7 +2,8 @@
  * paths and names. Both say the same things: a dialect is the names of the members, and the form of the
  * answer.
  *
- * Passwords and tokens come in and go out here and nowhere else: no problem repeats what was sent. */
+ * Passwords and tokens come in and go out here and nowhere else: no problem repeats what was sent, and what
+ * was read of passwords is wiped once it was handed on. */
 #include "api/room.h"
 
 #include <jansson.h>
@@ -412,6 +413,12 @@ static void changed(void *arg, enum access_verdict verdict, const char *problem)
                 reply_change(c, 200, secret_headers, 1);
 }
 
+static void wipe(struct bytes secret)
+{
+        if (secret.size)
+                explicit_bzero((void *)(uintptr_t)secret.data, secret.size);
+}
+
 static void begin(
         struct api *api, struct gateway_request *r, const struct dialect *d, struct access_change *change)
 {
@@ -421,6 +428,11 @@ static void begin(
         c->login = arena_copy(gateway_arena(r), change->login);
         change->by = gateway_principal(r);
         access_change(api->access, change, changed, c);
+        /* The memory is the next request's. It is this one's until the handler returns, also when it was
+         * answered. */
+        wipe(change->password);
+        wipe(change->current_password);
+        wipe(gateway_body(r));
 }
 
 static void create(struct api *api, struct gateway_request *r, const struct dialect *d)
