@@ -14,8 +14,11 @@ enum {
         RETRY_US = 200 * 1000,
         ANSWER_GRACE_US = 1000 * 1000,
         ASK_TIMEOUT_US = 10 * 1000 * 1000,
+        ASKS_MAX = 64, /* under way: who asks and goes away must not take the place of operators */
         NUMBER_SIZE = 8
 };
+
+static_assert((int)ASKS_MAX < (int)MEMBERSHIP_COMMANDS_MAX, "operators have room");
 
 enum command_place { PLACE_HERE, PLACE_LEADER, PLACE_AUTHORITY };
 enum command_source { FROM_CLIENT = 1, FROM_NODE = 2, FROM_ASK = 4 };
@@ -54,9 +57,14 @@ static const struct command_description *describe(const struct command *c, unsig
         return NULL;
 }
 
+static bool is_one_too_many(const struct command *c)
+{
+        return c->m->command_count > MEMBERSHIP_COMMANDS_MAX || (c->ask && c->m->ask_count > ASKS_MAX);
+}
+
 static void take(struct command *c, unsigned source, const char *title, const char *why_not)
 {
-        if (c->m->command_count > MEMBERSHIP_COMMANDS_MAX)
+        if (is_one_too_many(c))
                 command_refuse(c, 503, "busy", "Too many commands", "ask again in a second",
                         "too many commands are under way");
         else if (!describe(c, source))
@@ -143,6 +151,7 @@ void command_end(struct command *c, json_t *answer)
         c->number = 0;
         list_remove(&c->link);
         c->m->command_count--;
+        c->m->ask_count -= c->ask != 0;
         if (c->state)
                 os_timer_stop(&c->state->timer);
         c->done(c, answer);
@@ -457,7 +466,9 @@ void commands_on_ask(void *arg, uint64_t ask, const char *address, const struct 
         struct command *c = command_begin(m, object ? object : json_object(), 0, answer_ask, NULL);
 
         (void)address;
+        assert(ask);
         c->ask = ask;
+        m->ask_count++;
         c->deadline_us = os_monotonic_us(m->os) + ASK_TIMEOUT_US;
         if (identity)
                 c->proved = *identity;

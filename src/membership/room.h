@@ -367,6 +367,7 @@ struct membership {
         uint64_t command_numbers;
         struct list commands;
         unsigned command_count;
+        unsigned ask_count; /* of them, those of who is no member */
         struct join *join;
         struct discovery *discovery; /* NULL: off */
 };

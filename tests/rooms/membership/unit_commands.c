@@ -55,6 +55,30 @@ TEST(commands, nobody_asks_for_the_key_of_the_ca_in_the_name_of_another)
         end(&m);
 }
 
+static void on_answer(void *arg, const struct membership_answer *said)
+{
+        *(int *)arg = said->status;
+}
+
+/* Without a leader an ask waits, also for who has gone away: that must not keep operators out (G17). */
+TEST(commands, strangers_leave_room_for_operators)
+{
+        struct membership m;
+        int status = 0;
+
+        begin(&m);
+        for (unsigned i = 1; i <= 2 * MEMBERSHIP_COMMANDS_MAX; i++)
+                commands_on_ask(&m, i, "10.0.0.9:1", NULL, BYTES_LITERAL("{\"do\":\"join\"}"));
+        assert_in_range(m.command_count, 1, MEMBERSHIP_COMMANDS_MAX / 4);
+        membership_command(&m, BYTES_LITERAL("{\"do\":\"tokens\"}"), 0, on_answer, &status);
+        assert_int_equal(status, 0); /* it is under way */
+        os_sim_run_for(m.os, 11 * 1000 * 1000);
+        assert_int_equal(m.command_count, 1); /* and the others are not for ever */
+        assert_int_equal(m.ask_count, 0);
+        end(&m);
+        assert_int_equal(status, 503);
+}
+
 TEST(commands, an_address_is_fit_for_the_log_and_for_a_terminal)
 {
         static const char *const good[] = {
@@ -78,6 +102,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(commands, nobody_asks_for_the_key_of_the_ca_in_the_name_of_another),
+                TEST_ROW(commands, strangers_leave_room_for_operators),
                 TEST_ROW(commands, an_address_is_fit_for_the_log_and_for_a_terminal),
         };
 
