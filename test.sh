@@ -69,6 +69,9 @@ suite tls-scan       420 tests/security/tls.sh build/nilo
 suite interop        400 tests/interop/run.sh
 suite clients        400 tests/clients/run.py build/nilo
 suite service         60 tests/security/service.py build/nilo
+suite http-conformance 120 tests/security/http.sh build/nilo
+suite canary          60 tests/security/canary.py build/nilo
+suite siege          150 tests/security/siege.py build/nilo
 suite cli            480 tests/cli/run.sh
 suite examples       120 tests/examples/run.sh
 suite crash          360 tests/crash/run.sh crash --cycles 200 --seconds 240

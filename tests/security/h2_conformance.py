@@ -795,9 +795,20 @@ def _(h):
     h.expect_reset(stream, PROTOCOL_ERROR)
 
 
-@case("8.1", "an answer that needs no more of the request tells the client to stop sending")
+@case("8.1", "the rest of a request that has been answered is thrown away if it is small")
 def _(h):
     stream = h.ask(h.fields("/no-such-path", "POST", JSON), flags=END_HEADERS)
+    h.expect_status(stream, 404)
+    h.frame(DATA, END_STREAM, stream, b"x" * 10000)
+    h.expect_alive()
+    if h.answers[stream].reset is not None:
+        raise Wrong("the stream was reset")
+    h.expect_served()
+
+
+@case("8.1", "an answer that needs no more of a large request tells the client to stop sending")
+def _(h):
+    stream = h.ask(h.fields("/no-such-path", "POST", [*JSON, ("content-length", "100000000")]), flags=END_HEADERS)
     h.expect_status(stream, 404)
     h.expect_reset(stream, NO_ERROR)
     h.expect_served()
@@ -1051,8 +1062,9 @@ def _(h):
         raise Wrong(f"after {time.monotonic() - began:.2f} s")
 
 
-@case("gRPC", "a timeout of a nanosecond is one")
+@case("gRPC", "a timeout of a nanosecond is one", settings=WIDE)
 def _(h):
+    h.frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 24))
     h.expect_grpc(call(h, READ, message(read_all()), [*GRPC, ("grpc-timeout", "1n")]), 4)
 
 
