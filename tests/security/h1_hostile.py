@@ -389,6 +389,44 @@ def slow_ones(pool):
     ]
 
 
+def connections_of_an_address():
+    """The address of this machine stands for somebody else's; who comes over loopback has no such limit."""
+    name = "connections of one address over their limit are refused, and so told a few times; loopback is exempt"
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        address = probe.getsockname()[0]
+    except OSError:
+        counts.skip(name, "this machine has no address beside loopback")
+        return
+    finally:
+        probe.close()
+    few = Server("--memory-only", "--listen", "0.0.0.0", "--insecure", "--connections-per-address", "5")
+
+    def is_served(host):
+        s = socket.create_connection((host, few.port), 5)
+        s.settimeout(5)
+        kept.append(s)
+        try:
+            s.sendall(get(b"/ping").replace(b"localhost", host.encode()))
+            return s.recv(100).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+    kept = []
+    served = [is_served(address) for _ in range(300)]
+    from_loopback = [is_served("127.0.0.1") for _ in range(20)]
+    kept.pop(0).close()
+    time.sleep(0.3)
+    again = is_served(address)
+    for s in kept:
+        s.close()
+    said = few.log().count("limit of 5 connections of an address")
+    counts.result(name, None if served == [True] * 5 + [False] * 295 and all(from_loopback) and again and 1 <= said <= 60 else
+                  f"{served.count(True)} served, {from_loopback.count(True)} over loopback, again: {again}, told {said} times")
+    few.kill()
+
+
 def main():
     global server, HEAD_SIZE_MAX, LINE_SIZE_MAX, HEADERS_MAX, EVENT_SIZE_MAX, NAME_SIZE_MAX, TYPE_SIZE_MAX
     server = Server("--memory-only")
@@ -399,7 +437,7 @@ def main():
                   else f"{limits}")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         waiting = slow_ones(pool)
-        for part in (smuggling, chunks, targets, heads, bodies, pipelines):
+        for part in (smuggling, chunks, targets, heads, bodies, pipelines, connections_of_an_address):
             part()
         expect("smuggling: not one of the requests that were hidden has been carried out", get(b"/v1/streams/smuggled/events"), 404)
         for future in waiting:
