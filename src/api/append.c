@@ -466,7 +466,7 @@ static bool check_rights(struct appending *a)
 {
         struct call *c = a->call;
 
-        for (unsigned i = 0; c->has_rights && i < a->in.stream_count; i++) {
+        for (unsigned i = 0; i < a->in.stream_count; i++) {
                 enum access_right right = a->in.event_counts[i] ? ACCESS_WRITE : ACCESS_READ;
                 struct bytes stream = a->in.streams[i].stream;
 

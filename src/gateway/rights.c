@@ -28,10 +28,22 @@ const struct principal *gateway_principal(const struct gateway_request *r)
         return r->principal;
 }
 
+/* Users, the key of tokens and the cluster's own events are written by the server alone, whoever asks and
+ * whether or not anybody is asked for his name: one wrong event there could let somebody in, or stop every
+ * node. But an administrator may replace the key. */
+static bool is_servers_own(const struct gateway_request *r, enum access_right right, struct bytes stream)
+{
+        if (r->gateway->access && bytes_equal_string(stream, "$nilo-access"))
+                return false;
+        return right != ACCESS_READ && right != ACCESS_META_READ && stream_is_guarded(stream);
+}
+
 bool gateway_may(struct gateway_request *r, enum access_right right, struct bytes stream)
 {
         struct access *a = r->gateway->access;
 
+        if (is_servers_own(r, right, stream))
+                return false;
         return !a || (access_is_current(a, r->principal) && access_may(a, r->principal, right, stream));
 }
 
@@ -129,10 +141,29 @@ static void refuse_right(struct gateway_request *r, const char *what)
         }
 }
 
+static void refuse_servers_own(struct gateway_request *r, struct bytes stream)
+{
+        char what[320];
+
+        snprintf(what, sizeof what, "the stream '%.*s' is written by the server alone",
+                (int)MIN(stream.size, 256), stream.data);
+        if (r->is_call) {
+                gateway_call_trailer(r, "exception", BYTES_LITERAL("access-denied"));
+                grpc_fail(r, GRPC_PERMISSION_DENIED, "Access denied: %s", what);
+        } else {
+                refuse_http(
+                        r, 403, "access-denied", "Access denied", "use `nilo user` and `nilo cluster`", what);
+        }
+}
+
 static void refuse_stream(struct gateway_request *r, enum access_right right, struct bytes stream)
 {
         char what[ACCESS_LOGIN_SIZE_MAX + 320];
 
+        if (is_servers_own(r, right, stream) && (r->principal || !r->gateway->access)) {
+                refuse_servers_own(r, stream);
+                return;
+        }
         snprintf(what, sizeof what, "%s%s has not the right '%s' to the stream '%.*s'",
                 r->principal ? "the user " : "a stranger", r->principal ? principal_login(r->principal) : "",
                 access_right_name(right), (int)MIN(stream.size, 256), stream.data);
@@ -153,21 +184,11 @@ static enum access_rule rule_of(const struct gateway_request *r)
         return r->is_call ? r->call_method->access : r->route->access;
 }
 
-static bool apply_rule(struct gateway_request *r)
+/* The right that the route names, to the stream of its path. */
+static bool apply_stream_rule(struct gateway_request *r)
 {
-        static const char *const needs[] = {
-                [ACCESS_USER] = "this is for users",
-                [ACCESS_OPS] = "this is for members of $ops and $admins",
-                [ACCESS_ADMINS] = "this is for members of $admins",
-                [ACCESS_STREAM] = "this is for users",
-        };
-        enum access_rule rule = rule_of(r);
         struct bytes stream;
 
-        if (!access_allows(r->gateway->access, r->principal, rule)) {
-                refuse_right(r, needs[rule]);
-                return false;
-        }
         if (r->is_call || !r->route->stream)
                 return true;
         stream = strcmp(r->route->stream, "$all") == 0 ? BYTES_LITERAL("$all")
@@ -178,6 +199,23 @@ static bool apply_rule(struct gateway_request *r)
         }
         refuse_stream(r, r->route->right, stream);
         return false;
+}
+
+static bool apply_rule(struct gateway_request *r)
+{
+        static const char *const needs[] = {
+                [ACCESS_USER] = "this is for users",
+                [ACCESS_OPS] = "this is for members of $ops and $admins",
+                [ACCESS_ADMINS] = "this is for members of $admins",
+                [ACCESS_STREAM] = "this is for users",
+        };
+        enum access_rule rule = rule_of(r);
+
+        if (!access_allows(r->gateway->access, r->principal, rule)) {
+                refuse_right(r, needs[rule]);
+                return false;
+        }
+        return apply_stream_rule(r);
 }
 
 static void on_login(struct access_login *login, int outcome, struct principal *principal)
@@ -207,7 +245,9 @@ bool rights_begin(struct gateway_request *r)
         struct bytes authorization = BYTES_EMPTY;
         int outcome;
 
-        if (!g->access || rule_of(r) == ACCESS_ANYONE)
+        if (!g->access)
+                return apply_stream_rule(r);
+        if (rule_of(r) == ACCESS_ANYONE)
                 return true;
         (void)gateway_header(r, "authorization", &authorization);
         r->login = (struct access_login){.done = on_login, .arg = r};

@@ -37,6 +37,25 @@ TEST(append, the_line_of_the_readme_works_and_tells_where_the_event_is)
         json_decref(json);
 }
 
+/* Also where nobody is asked for his name: one wrong event there could let somebody in, or stop every node.
+ */
+TEST(append, the_servers_own_streams_are_written_by_nobody_else)
+{
+        static const char *const names[] = {
+                "$user-ann", "$$$user-ann", "$nilo-cluster", "$nilo-access", "$$$nilo-cluster"};
+        char line[128];
+
+        for (unsigned i = 0; i < COUNT_OF(names); i++) {
+                snprintf(line, sizeof line, "POST /v1/streams/%s/events", names[i]);
+                json_decref(call(server, 403, line, JSON_BODY, EVENT));
+                snprintf(line, sizeof line, "DELETE /v1/streams/%s", names[i]);
+                json_decref(call(server, 403, line, "", ""));
+        }
+        json_decref(call(server, 403, "POST /v1/append", JSON_BODY,
+                "{\"streams\":[{\"stream\":\"free-1\",\"events\":[" EVENT
+                "]},{\"stream\":\"$nilo-cluster\",\"events\":[" EVENT "]}]}"));
+        json_decref(call(server, 404, "GET /v1/streams/free-1/events", "", ""));
+}
 TEST(append, arrays_and_lines_are_one_append_with_dense_revisions)
 {
         json_t *json = call(
@@ -794,6 +813,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST_ROW(append, the_line_of_the_readme_works_and_tells_where_the_event_is),
+                TEST_ROW(append, the_servers_own_streams_are_written_by_nobody_else),
                 TEST_ROW(append, arrays_and_lines_are_one_append_with_dense_revisions),
                 TEST_ROW(append, data_is_kept_byte_for_byte),
                 TEST_ROW(append, binary_comes_in_base64_or_raw_and_goes_out_in_base64),
