@@ -272,6 +272,8 @@ void api_open(const struct api_options *options, struct api **ret)
         api->gateway = options->gateway;
         api->control = options->control;
         api->os = options->os;
+        api->shut_down = options->shut_down;
+        api->arg = options->arg;
         api->access = options->access;
         api->routes = memory_new_array(ROUTES, sizeof *api->routes);
         api->bound = memory_new_array(ROUTES, sizeof *api->bound);
@@ -299,6 +301,7 @@ void api_open(const struct api_options *options, struct api **ret)
         gateway_add_routes(options->gateway, api->routes, ROUTES);
         cluster_open(api);
         users_open(api);
+        operations_open(api);
         openapi_open(api);
         *ret = api;
 }
@@ -327,6 +330,7 @@ void api_close(struct api **api)
         assert(!a->consumer_count);
         cluster_close(a);
         users_close(a);
+        operations_close(a);
         free(a->consumers);
         free(a->bound);
         free(a->routes);

@@ -22,6 +22,9 @@ struct api_options {
         struct control *control;
         struct gateway *gateway;
         struct access *access; /* users are served by this; borrowed until the gateway has closed. NULL: there are none */
+        /* An operator asks for an orderly stop: it begins in a later turn, so that the answer leaves first. NULL: nobody may. */
+        void (*shut_down)(void *arg);
+        void *arg;
 };
 /* Adds the routes to the gateway; everything is borrowed. */
 void api_open(const struct api_options *options, struct api **ret);

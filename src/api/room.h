@@ -92,12 +92,15 @@ struct api {
         struct membership *membership; /* NULL: not known yet */
         struct emitter *emitter; /* NULL: not ready */
         struct access *access;   /* NULL: there are no users */
+        void (*shut_down)(void *arg); /* NULL: nobody may */
+        void *arg;
         struct consuming **consumers; /* by the number in their tokens; NULL: free */
         unsigned consumer_capacity;
         unsigned consumer_count;
         struct gateway_route openapi_route;
         struct gateway_route *cluster_routes;
         struct gateway_route *user_routes;
+        struct gateway_route *operation_routes;
         struct gateway_route *routes;
         struct bound_route *bound;
 };
@@ -118,6 +121,11 @@ void openapi_open(struct api *api);
 
 void users_open(struct api *api);
 void users_close(struct api *api);
+
+/* ---- this node (operations.c) ---- */
+
+void operations_open(struct api *api);
+void operations_close(struct api *api);
 
 /* One request. From its arena. */
 struct call {

@@ -606,6 +606,8 @@ static void open_routes(struct server *s)
                 .control = s->control,
                 .gateway = s->gateway,
                 .access = s->users.access,
+                .shut_down = on_shut_down,
+                .arg = s,
         };
         struct ops_options ops = {
                 .os = s->os,

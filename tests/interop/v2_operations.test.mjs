@@ -109,3 +109,19 @@ test('a lone node cannot resign, and says why', async () => {
   client.close();
   await server.stop();
 });
+
+test('the same over HTTP, under both paths: a lone node keeps leading, and stops in order', async () => {
+  for (const [resign, shutdown] of [
+    ['/v1/node/resign', '/v1/node/shutdown'],
+    ['/admin/node/resign', '/admin/shutdown'],
+  ]) {
+    const server = await startServer();
+    const refused = await fetch(`${server.url}${resign}`, { method: 'POST' });
+    assert.equal(refused.status, 409);
+    assert.equal((await refused.json()).type, 'urn:nilo:still-leading');
+    assert.equal((await fetch(`${server.url}${shutdown}`, { method: 'POST' })).status, 200);
+    const { code, signal } = await server.exited;
+    assert.equal(signal, null);
+    assert.equal(code, 0);
+  }
+});
