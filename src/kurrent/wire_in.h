@@ -24,7 +24,8 @@ struct wire_field {
 
 static inline struct wire_in wire_in(struct bytes message)
 {
-        return (struct wire_in){message.data, message.data + message.size};
+        /* An empty message may be at no address, to which nothing can be added. */
+        return (struct wire_in){message.data, message.size ? message.data + message.size : message.data};
 }
 
 /* The next field: 0, WIRE_END or WIRE_MALFORMED. */

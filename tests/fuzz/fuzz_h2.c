@@ -1,6 +1,7 @@
 /* HTTP/2 frames and gRPC messages from strangers. Whatever comes, in whatever pieces: nothing breaks, a
  * paused call is left alone, no call stays open, and no memory stays booked. The first byte chooses the size
- * of the pieces; the preface and settings are there already, so that the rest is frames. */
+ * of the pieces; the preface and settings are there already, so that the rest is frames.
+ * Links: base os model control tls persistence cluster store notification access gateway */
 #include <stdlib.h>
 
 #include "gateway/room.h"
