@@ -58,9 +58,9 @@ fi
 suite check          120 tools/check.sh
 suite unit           600 tools/unit.py build -Dbuildtype=debugoptimized -Dwerror=true
 suite unit-asan      600 tools/unit.py build-asan -Doptimization=1 -Dc_args=-g1 -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false
-suite unit-tsan      600 tools/unit.py build-tsan -Doptimization=1 -Dc_args=-g1 -Db_sanitize=thread -Db_lundef=false -Dwerror=false
+suite unit-tsan      600 tools/unit.py build-tsan --with-threads -Doptimization=1 -Dc_args=-g1 -Db_sanitize=thread -Db_lundef=false -Dwerror=false
 suite clang          400 env CC=clang tools/unit.py build-clang --build-only -Doptimization=0 -Ddebug=false -Dwerror=true
-suite fuzz           300 tests/fuzz/fuzz.sh 10
+suite fuzz           300 tests/fuzz/fuzz.sh 6
 suite crash-checker   60 tests/lib/node_suite.sh tests/crash/check.test.mjs
 suite sim            300 env SIM_BUILD=build tests/sim/run.sh
 suite raft           500 env SIM_BUILD=build tests/raft/run.sh

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Builds one flavour of the tree and runs its unit tests, counting cmocka's cases.
 
-    tools/unit.py BUILD_DIRECTORY [--build-only] [--exclude PROGRAM]... [meson setup options]
+    tools/unit.py BUILD_DIRECTORY [--build-only] [--with-threads] [--exclude PROGRAM]... [meson setup options]
+
+With --with-threads only those programs are run that can have more than one thread: they link the real machine with its lanes, or make
+threads themselves. The others run in the simulated machine, on one thread, where there is nothing to race with.
 
 The environment's CC chooses the compiler. Prints failing programs' output and `N passed, N failed, N skipped`."""
 
@@ -37,9 +40,20 @@ def configure(build, options):
     return run(command)
 
 
-def tests_of(build, excluded):
+THREADS = re.compile(r" T os_real_new$| U (?:pthread_create|uv_thread_create)", re.MULTILINE)
+
+
+def has_threads(program):
+    symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
+    return THREADS.search(symbols) is not None
+
+
+def tests_of(build, excluded, with_threads):
     listed = subprocess.run(["meson", "introspect", build, "--tests"], capture_output=True, text=True, check=True)
-    return [t["name"] for t in json.loads(listed.stdout) if os.path.basename(t["cmd"][0]) not in excluded]
+    tests = [t for t in json.loads(listed.stdout) if os.path.basename(t["cmd"][0]) not in excluded]
+    chosen = [t for t in tests if not with_threads or has_threads(t["cmd"][0])]
+    print("%d of %d programs" % (len(chosen), len(tests)))
+    return [t["name"] for t in chosen]
 
 
 def results(build):
@@ -54,16 +68,17 @@ def main():
     arguments = sys.argv[1:]
     build = arguments.pop(0)
     build_only = "--build-only" in arguments
+    with_threads = "--with-threads" in arguments
     excluded = {arguments[i + 1] for i, a in enumerate(arguments) if a == "--exclude"}
     options = [a for i, a in enumerate(arguments)
-               if a not in ("--build-only", "--exclude") and (i == 0 or arguments[i - 1] != "--exclude")]
+               if a not in ("--build-only", "--with-threads", "--exclude") and (i == 0 or arguments[i - 1] != "--exclude")]
 
     # Two at a time: more would only make time-outs on a small machine.
     if configure(build, options) or run(["ninja", "-C", build, "-j2"]):
         finish(0, 1, 0)
     if build_only:
         finish(1, 0, 0)
-    names = tests_of(build, excluded)
+    names = tests_of(build, excluded, with_threads)
     log = os.path.join(build, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
