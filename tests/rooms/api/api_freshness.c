@@ -35,6 +35,12 @@ void membership_status_to_json(struct membership *m, struct json_out *j)
         (void)j;
 }
 
+void membership_hand_over(struct membership *m, void (*done)(void *arg), void *arg)
+{
+        (void)m;
+        done(arg);
+}
+
 void membership_command(struct membership *m, struct bytes request, uint64_t deadline_us,
         membership_answered *done, void *arg)
 {
