@@ -64,8 +64,9 @@ static void refuse_verdict(
         }
 }
 
-/* Users count only where somebody is asked who he is. */
-static struct access *begin(struct kurrent *k, struct gateway_request *call)
+/* Users count only where somebody is asked who he is. `is_whole`: the request has all that it needs. NULL: it
+ * was refused. */
+static struct access *begin(struct kurrent *k, struct gateway_request *call, bool is_whole)
 {
         struct access *a = gateway_access(k->gateway);
         struct refusal refusal = {.kind = REFUSAL_NOT_LEADER};
@@ -77,6 +78,11 @@ static struct access *begin(struct kurrent *k, struct gateway_request *call)
                 return NULL;
         }
         if (call_requires_leader(call) && k->membership && !membership_is_leading(k->membership)) {
+                refusal_end_call(k, call, &refusal);
+                return NULL;
+        }
+        if (!is_whole) {
+                refusal = refusal_invalid("the request is malformed or has no options");
                 refusal_end_call(k, call, &refusal);
                 return NULL;
         }
@@ -92,13 +98,6 @@ static bool check_self_or_admin(struct gateway_request *call, struct bytes login
         refuse_user(call, GRPC_PERMISSION_DENIED, "access-denied", login,
                 "Access denied: only the user and members of $admins may do this");
         return false;
-}
-
-static void refuse_malformed(struct kurrent *k, struct gateway_request *call)
-{
-        struct refusal refusal = refusal_invalid("the request is malformed or has no options");
-
-        refusal_end_call(k, call, &refusal);
 }
 
 /* ---- changes ---- */
@@ -155,14 +154,10 @@ static void on_create(void *arg, struct gateway_request *call, struct bytes mess
         const EventStore__Client__Users__CreateReq *request = message_unpack(
                 &event_store__client__users__create_req__descriptor, gateway_arena(call), message);
         struct access_change wanted = {.kind = ACCESS_CREATE};
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request && request->options);
 
         if (!a)
                 return;
-        if (!request || !request->options) {
-                refuse_malformed(k, call);
-                return;
-        }
         wanted.login = bytes_of_message(request->options->login_name);
         wanted.password = bytes_of_message(request->options->password);
         wanted.full_name = bytes_of_message(request->options->full_name);
@@ -176,14 +171,10 @@ static void on_update(void *arg, struct gateway_request *call, struct bytes mess
         const EventStore__Client__Users__UpdateReq *request = message_unpack(
                 &event_store__client__users__update_req__descriptor, gateway_arena(call), message);
         struct access_change wanted = {.kind = ACCESS_UPDATE};
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request && request->options);
 
         if (!a)
                 return;
-        if (!request || !request->options) {
-                refuse_malformed(k, call);
-                return;
-        }
         wipe(bytes_of_message(request->options->password));
         wanted.login = bytes_of_message(request->options->login_name);
         wanted.full_name = bytes_of_message(request->options->full_name);
@@ -198,14 +189,10 @@ static void change_plainly(
         const EventStore__Client__Users__DeleteReq *request = message_unpack(
                 &event_store__client__users__delete_req__descriptor, gateway_arena(call), message);
         struct access_change wanted = {.kind = kind};
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request && request->options);
 
         if (!a)
                 return;
-        if (!request || !request->options) {
-                refuse_malformed(k, call);
-                return;
-        }
         wanted.login = bytes_of_message(request->options->login_name);
         change(k, call, a, &wanted);
 }
@@ -231,14 +218,10 @@ static void on_change_password(void *arg, struct gateway_request *call, struct b
         const EventStore__Client__Users__ChangePasswordReq *request = message_unpack(
                 &event_store__client__users__change_password_req__descriptor, gateway_arena(call), message);
         struct access_change wanted = {.kind = ACCESS_CHANGE_PASSWORD};
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request && request->options);
 
         if (!a)
                 return;
-        if (!request || !request->options) {
-                refuse_malformed(k, call);
-                return;
-        }
         wanted.login = bytes_of_message(request->options->login_name);
         wanted.current_password = bytes_of_message(request->options->current_password);
         wanted.password = bytes_of_message(request->options->new_password);
@@ -252,14 +235,10 @@ static void on_reset_password(void *arg, struct gateway_request *call, struct by
         const EventStore__Client__Users__ResetPasswordReq *request = message_unpack(
                 &event_store__client__users__reset_password_req__descriptor, gateway_arena(call), message);
         struct access_change wanted = {.kind = ACCESS_RESET_PASSWORD};
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request && request->options);
 
         if (!a)
                 return;
-        if (!request || !request->options) {
-                refuse_malformed(k, call);
-                return;
-        }
         wanted.login = bytes_of_message(request->options->login_name);
         wanted.password = bytes_of_message(request->options->new_password);
         change(k, call, a, &wanted);
@@ -349,16 +328,12 @@ static void on_details(void *arg, struct gateway_request *call, struct bytes mes
         struct kurrent *k = arg;
         const EventStore__Client__Users__DetailsReq *request = message_unpack(
                 &event_store__client__users__details_req__descriptor, gateway_arena(call), message);
-        struct access *a = begin(k, call);
+        struct access *a = begin(k, call, request);
         struct bytes login = BYTES_EMPTY;
         struct telling *t;
 
         if (!a)
                 return;
-        if (!request) {
-                refuse_malformed(k, call);
-                return;
-        }
         if (request->options)
                 login = bytes_of_message(request->options->login_name);
         if (!check_self_or_admin(call, login))
