@@ -458,7 +458,19 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         return 0;
 }
 
-static bool may_skip_rest(const struct gateway_request *r);
+/* An answer that ended before its request did. The rest of a body may still come and is thrown away; of a
+ * large one no more is asked for, and some time after the answer, when it does not come to an end, the client
+ * is told to stop (RFC 9113 section 8.1): clients that are told so at once lose the answer. */
+static bool may_skip_rest(const struct gateway_request *r)
+{
+        struct bytes text;
+        uint64_t size;
+
+        if (r->is_call || r->skipped_size > SKIP_SIZE_MAX)
+                return false;
+        return !gateway_header(r, "content-length", &text) ||
+               (bytes_to_number(text, &size) && size <= SKIP_SIZE_MAX);
+}
 
 static void stop_soon(struct gateway_request *r)
 {
@@ -505,20 +517,6 @@ void h2_consume_stream(struct gateway_request *r, size_t size)
 {
         nghttp2_session_consume_stream(r->connection->h2->session, r->stream_id, size);
         connection_touch(r->connection);
-}
-
-/* An answer that ended before its request did. The rest of a body may still come and is thrown away; of a
- * large one no more is asked for, and some time after the answer, when it does not come to an end, the client
- * is told to stop (RFC 9113 section 8.1): clients that are told so at once lose the answer. */
-static bool may_skip_rest(const struct gateway_request *r)
-{
-        struct bytes text;
-        uint64_t size;
-
-        if (r->is_call || r->skipped_size > SKIP_SIZE_MAX)
-                return false;
-        return !gateway_header(r, "content-length", &text) ||
-               (bytes_to_number(text, &size) && size <= SKIP_SIZE_MAX);
 }
 
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)

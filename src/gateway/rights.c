@@ -125,20 +125,25 @@ static void refuse_outcome(struct gateway_request *r, enum access_outcome outcom
         }
 }
 
+static void refuse_denied(struct gateway_request *r, const char *what, const char *next)
+{
+        if (r->is_call) {
+                gateway_call_trailer(r, "exception", BYTES_LITERAL("access-denied"));
+                grpc_fail(r, GRPC_PERMISSION_DENIED, "Access denied: %s", what);
+        } else {
+                refuse_http(r, 403, "access-denied", "Access denied", next, what);
+        }
+}
+
 /* He is known, or nobody, and has not the right: `what` says which. */
 static void refuse_right(struct gateway_request *r, const char *what)
 {
-        if (r->is_call && !r->principal) {
+        if (r->principal)
+                refuse_denied(r, what, "ask a member of $admins for the right");
+        else if (r->is_call)
                 grpc_fail(r, GRPC_UNAUTHENTICATED, "Unauthenticated: %s", what);
-        } else if (r->is_call) {
-                gateway_call_trailer(r, "exception", BYTES_LITERAL("access-denied"));
-                grpc_fail(r, GRPC_PERMISSION_DENIED, "Access denied: %s", what);
-        } else if (!r->principal) {
+        else
                 refuse_http(r, 401, "unauthenticated", "It is not known who asks", next_login, what);
-        } else {
-                refuse_http(r, 403, "access-denied", "Access denied", "ask a member of $admins for the right",
-                        what);
-        }
 }
 
 static void refuse_servers_own(struct gateway_request *r, struct bytes stream)
@@ -147,13 +152,7 @@ static void refuse_servers_own(struct gateway_request *r, struct bytes stream)
 
         snprintf(what, sizeof what, "the stream '%.*s' is written by the server alone",
                 (int)MIN(stream.size, 256), stream.data);
-        if (r->is_call) {
-                gateway_call_trailer(r, "exception", BYTES_LITERAL("access-denied"));
-                grpc_fail(r, GRPC_PERMISSION_DENIED, "Access denied: %s", what);
-        } else {
-                refuse_http(
-                        r, 403, "access-denied", "Access denied", "use `nilo user` and `nilo cluster`", what);
-        }
+        refuse_denied(r, what, "use `nilo user` and `nilo cluster`");
 }
 
 static void refuse_stream(struct gateway_request *r, enum access_right right, struct bytes stream)
